@@ -1,0 +1,362 @@
+"""The channel: blocks between straight walls, and round each body a ring inside a rectangular hole.
+
+Lines along x and y cut the channel into blocks: its walls, and the sides of a box round each body, which move and scale
+with it. The cells of a box are left out, and the hole is filled by a ring whose outer points are the nodes around the
+hole. Sizes shrink towards the bodies, their wakes' first part and the channel's walls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+from scipy.interpolate import PchipInterpolator
+
+from fluidgrad.blocks import checked, edges, needs_like, quads, reuse, whole
+from fluidgrad.curves import Curve, arc_length, concrete, number
+from fluidgrad.errors import InputError
+from fluidgrad.grading import Axis, Near, place
+from fluidgrad.mesh import Mesh, Topology, build_topology
+from fluidgrad.ring import ring
+
+# Wanted sizes in widths of the body, at scale 1 (about 5000 cells in a channel four widths high).
+MARGIN = 0.9  # from the body to its box, where there is room
+SIDE, CORNER = 0.06, 0.09  # cells along the middle of a box's side and at its corners
+FIRST = 1 / 80  # first layer on the body
+GROWTH, WAKE_GROWTH, RING_GROWTH = 0.15, 0.06, 0.16  # of the size per length away from where it is smallest
+LARGEST = 0.25  # of the height of the channel: no cell longer
+WALL = 0.6  # cells at the walls, of those at a box's corners
+ROOM = 0.62  # part of the gap to a wall that a box may take
+BETWEEN = 0.38  # part of the gap between two bodies that each box may take
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line at the mean of ``center + ratio * size`` over bodies; without bodies an end of the channel."""
+
+    parts: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Hole:
+    """The ring round a body: the lines of its box, and how the body's points match the nodes round the box.
+
+    Attributes:
+        name: of the patch.
+        box: first and last line along x, first and last along y.
+        match: at the box's lower left, lower right, upper right and upper left corner, the ``t`` joined to it, rising.
+        lengths: fraction of the body's length at equally spaced ``t``.
+        layers: sizes across the ring, and their number.
+    """
+
+    name: str
+    box: tuple[int, int, int, int]
+    match: tuple[float, float, float, float]
+    lengths: tuple[float, ...]
+    layers: Axis
+    count: int
+    smooth: bool
+
+
+@dataclass(frozen=True)
+class ChannelRecipe:
+    """All that is static about a channel: sizes, lines, counts and holes."""
+
+    axes: tuple[Axis, Axis]
+    lines: tuple[tuple[Line, ...], tuple[Line, ...]]
+    counts: tuple[tuple[int, ...], tuple[int, ...]]
+    holes: tuple[Hole, ...]
+    refine: int
+
+
+def channel(
+    length: ArrayLike,
+    height: ArrayLike,
+    body: Curve | Sequence[Curve] | Mapping[str, Curve] | None = None,
+    cells: int = 5000,
+    refine: int | None = None,
+    like: Mesh | None = None,
+) -> Mesh:
+    """A channel from (0, 0) to (length, height), with or without bodies, in quadrilaterals.
+
+    Patches: ``inlet`` (left, from bottom to top), ``outlet``, ``walls`` (bottom, then top) and ``body``; several bodies
+    are ``body_1``, ``body_2``, ... or have the names they are given by.
+
+    Args:
+        length, height: [L].
+        body: a curve, several, or several by name.
+        cells: about how many cells, before refinement.
+        refine: multiplies all counts; the points of a mesh are among those of its refinements.
+        like: use the counts and distributions of this mesh. Needed where ``length``, ``height`` or a body's size or
+            place are traced. A Fourier curve's modes may be traced without it.
+
+    Raises:
+        InputError: a body that touches or leaves the channel, or another body; a tangled mesh.
+
+    Differentiable in every number.
+    """
+    length, height = number(length), number(height)
+    bodies = _named(body)
+    curves = tuple(bodies.values())
+    if like is not None:
+        recipe = reuse(like, ChannelRecipe, refine)
+        if tuple(h.name for h in recipe.holes) != tuple(bodies):
+            raise InputError("like is a channel with other bodies", accepted="a mesh with as many bodies, of the same names")
+    else:
+        nominal = {name: _nominal(curve) for name, curve in bodies.items()}
+        if not concrete(length, height) or any(n is None for n in nominal.values()):
+            raise needs_like("channel")
+        with jax.ensure_compile_time_eval():
+            recipe = _recipe(float(length), float(height), nominal, cells, refine)
+    if concrete(length, height):
+        for name, curve in bodies.items():
+            if curve.is_concrete:
+                _inside(name, arc_length(curve)[1], float(length), float(height))
+    return checked(Mesh(_points(recipe, length, height, curves), _topology(recipe), recipe))
+
+
+def _named(body: Curve | Sequence[Curve] | Mapping[str, Curve] | None) -> dict[str, Curve]:
+    if body is None:
+        return {}
+    if isinstance(body, Curve):
+        return {"body": body}
+    if not isinstance(body, Mapping):
+        body = {f"body_{i}": curve for i, curve in enumerate(body, 1)}
+    if taken := set(body) & {"inlet", "outlet", "walls"}:
+        raise InputError(f"a body cannot be called {sorted(taken)[0]!r}", accepted="a name no other patch has")
+    return dict(body)
+
+
+def _nominal(curve: Curve) -> Curve | None:
+    """The curve that counts follow from: of a Fourier curve its circle alone, so that modes never change them."""
+    if curve.kind == "fourier":
+        curve = Curve({k: curve.numbers[k] for k in ("center", "radius")} | {"modes": np.zeros((1, 2))}, "fourier")
+    return curve if curve.is_concrete else None
+
+
+# What is static: lines, sizes, counts
+
+
+def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, refine: int | None) -> ChannelRecipe:
+    if not (np.isfinite([length, height]).all() and length > 0 and height > 0):
+        raise InputError(f"a channel {length:g} long and {height:g} high", accepted="positive numbers")
+    if not (np.ndim(cells) == 0 and cells >= 4):
+        raise InputError(f"cells = {cells}", accepted="the number of cells of the whole channel")
+    shapes = {name: arc_length(curve)[1][:-1] for name, curve in bodies.items()}
+    boxes = _boxes(shapes, length, height)
+    scaled = [(np.asarray(c.center), np.asarray(c.size)) for c in bodies.values()]
+    width = np.array([np.sqrt(np.ptp(s, axis=0).prod()) for s in shapes.values()])
+    ends, lines, where = (length, height), [], []
+    for axis in (0, 1):
+        table = [[(i, b[side, axis]) for i, b in enumerate(boxes)] for side in (0, 1)]
+        groups = _merge(sorted(sum(table, []), key=lambda p: p[1]), 0.15 * width.min(initial=np.inf))
+        ratio = lambda i, x, axis=axis: float((x - scaled[i][0][axis]) / scaled[i][1][axis])  # noqa: E731
+        lines.append((Line(), *[Line(tuple((i, ratio(i, x)) for i, x in g)) for g in groups], Line()))
+        where.append((0.0, *[float(np.mean([x for _, x in g])) for g in groups], ends[axis]))
+    boxes_at = [
+        tuple(int(np.argmin(np.abs(np.array(where[a]) - b[side, a]))) for a in (0, 1) for side in (0, 1)) for b in boxes
+    ]
+    axes = tuple(_axis(a, where, boxes_at, width, height) for a in (0, 1))
+    holes = [
+        _hole(name, curve, box, where, axes, w)
+        for (name, curve), box, w in zip(bodies.items(), boxes_at, width, strict=True)
+    ]
+
+    def counted(scale: float) -> tuple[tuple, list[Hole], int]:
+        counts = tuple(a.counts(scale, least=1 if len(bodies) > 1 else 2) for a in axes)
+        filled = [replace(h, count=h.layers.counts(scale, least=3)[0]) for h in holes]
+        total = sum(counts[0]) * sum(counts[1])
+        for h in filled:
+            nx, ny = sum(counts[0][h.box[0] : h.box[1]]), sum(counts[1][h.box[2] : h.box[3]])
+            total += 2 * (nx + ny) * h.count - nx * ny
+        return counts, filled, total
+
+    low, high = 1e-3, 1e3
+    for _ in range(60):
+        scale = np.sqrt(low * high)
+        low, high = (scale, high) if counted(scale)[2] > cells else (low, scale)
+    counts, holes, _ = min((counted(low), counted(high)), key=lambda c: abs(c[2] - cells))
+    matched = []
+    for h, curve in zip(holes, bodies.values(), strict=True):
+        sides = [sum(counts[0][h.box[0] : h.box[1]]), sum(counts[1][h.box[2] : h.box[3]])]
+        matched.append(replace(h, **_match(curve, h, sides, where)))
+    return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), whole(refine))
+
+
+def _inside(name: str, shape: np.ndarray, length: float, height: float) -> None:
+    gap = np.concatenate([shape, [length, height] - shape], 1)
+    if (gap <= 0).any():
+        side = ("inlet", "bottom wall", "outlet", "top wall")[int(gap.min(0).argmin())]
+        x, y = shape[int(gap.min(1).argmin())]
+        raise InputError(
+            f"{name} touches or crosses the {side} near ({x:.4g}, {y:.4g})",
+            accepted=f"a body inside the channel, 0 < x < {length:g} and 0 < y < {height:g}",
+        )
+
+
+def _boxes(shapes: dict[str, np.ndarray], length: float, height: float) -> list[Float[np.ndarray, "2 2"]]:
+    """Lower and upper corner of the box round each body."""
+    names = list(shapes)
+    bound = []
+    for name, shape in shapes.items():
+        _inside(name, shape, length, height)
+        bound.append(np.stack([shape.min(0), shape.max(0)]))
+    room = []
+    for b in bound:
+        margin = MARGIN * np.sqrt(np.ptp(b, axis=0).prod())
+        room.append(np.minimum(margin, ROOM * np.stack([b[0], [length, height] - b[1]])))
+    for i in range(len(bound)):
+        for j in range(i):
+            gap = np.stack([bound[i][0] - bound[j][1], bound[j][0] - bound[i][1]])  # i after j, j after i
+            side, axis = np.unravel_index(gap.argmax(), gap.shape)
+            if gap[side, axis] <= 0:
+                raise InputError(
+                    f"{names[j]} and {names[i]} are too close: the rectangles round them overlap",
+                    accepted="bodies that a line along x or y separates",
+                )
+            for k, s in ((i, side), (j, 1 - side)):
+                room[k][s, axis] = min(room[k][s, axis], BETWEEN * gap[side, axis])
+    return [b + r * [[-1], [1]] for b, r in zip(bound, room, strict=True)]
+
+
+def _merge(positions: list[tuple[int, float]], near: float) -> list[list[tuple[int, float]]]:
+    """Groups of lines closer than ``near``, never two of one body."""
+    groups: list[list[tuple[int, float]]] = []
+    for body, x in positions:
+        if groups and x - groups[-1][0][1] < near and body not in [b for b, _ in groups[-1]]:
+            groups[-1].append((body, x))
+        else:
+            groups.append([(body, x)])
+    return groups
+
+
+def _axis(axis: int, where: list[tuple], boxes: list[tuple], width: np.ndarray, height: float) -> Axis:
+    lines = where[axis]
+    unit = width.min(initial=np.inf) if len(width) else height / 4
+    sizes = []
+    for box, w in zip(boxes, width, strict=True):
+        sizes.append(
+            Near(lines[box[2 * axis]], lines[box[2 * axis + 1]], SIDE * w, CORNER * w, GROWTH, None if axis else WAKE_GROWTH)
+        )
+    if axis:
+        wall = WALL * CORNER * unit
+        sizes += [Near(0.0, 0.0, wall, wall, GROWTH), Near(height, height, wall, wall, GROWTH)]
+    return Axis(lines, tuple(sizes), LARGEST * height)
+
+
+def _hole(name: str, curve: Curve, box: tuple, where: list[tuple], axes: tuple[Axis, Axis], width: float) -> Hole:
+    shape = arc_length(curve)[1]
+    sides = np.array([[where[0][box[0]], where[1][box[2]]], [where[0][box[1]], where[1][box[3]]]])
+    margin = float(np.mean(np.stack([shape.min(0) - sides[0], sides[1] - shape.max(0)])))
+    outer = np.mean([axes[0].size(sides[:, 0]), axes[1].size(sides[:, 1])])
+    first = FIRST * width
+    layers = Axis((0.0, margin), (Near(0.0, 0.0, first, first, RING_GROWTH),), float(outer))
+    return Hole(name, box, (0.0,) * 4, (), layers, 0, curve.kind != "circle")
+
+
+def _match(curve: Curve, hole: Hole, sides: Sequence[int], where: list[tuple]) -> dict:
+    """Which point of the body is joined to each corner of its box: between the point that reaches farthest towards the
+    corner, and where nodes equally spaced along the body would put it."""
+    length, shape = arc_length(curve)
+    x, y = where[0], where[1]
+    i0, i1, j0, j1 = hole.box
+    corners = np.array([[x[i0], y[j0]], [x[i1], y[j0]], [x[i1], y[j1]], [x[i0], y[j1]]])
+    middle = np.asarray(curve.center)
+    direction = (corners - middle) / np.linalg.norm(corners - middle, axis=1)[:, None]
+    facing = length[np.argmax(shape @ direction.T, axis=0)]
+    facing = facing[0] + np.mod(facing - facing[0], 1)
+    even = np.concatenate([[0], np.cumsum([sides[0], sides[1], sides[0]])]) / (2 * sum(sides))
+    even = even + np.mean(facing - even)
+    share = 1.0 if curve.kind in ("circle", "fourier") else 0.5
+    table = length[:: (len(length) - 1) // 256]
+    return {"match": tuple(float(m) for m in share * facing + (1 - share) * even), "lengths": tuple(float(v) for v in table)}
+
+
+# What is made from the numbers
+
+
+@partial(jax.jit, static_argnums=0)
+def _points(recipe: ChannelRecipe, length: Array, height: Array, bodies: tuple[Curve, ...]) -> Float[Array, "points 2"]:
+    nodes = []
+    for axis, end in ((0, length), (1, height)):
+        lines = [jnp.zeros(())]
+        for line in recipe.lines[axis][1:-1]:
+            lines.append(sum(bodies[b].center[axis] + r * bodies[b].size[axis] for b, r in line.parts) / len(line.parts))
+        lines.append(jnp.asarray(end))
+        nodes.append(place(lines, recipe.axes[axis].nodes([c * recipe.refine for c in recipe.counts[axis]])))
+    grid = jnp.stack(jnp.meshgrid(*nodes, indexing="ij"), -1).reshape(-1, 2)
+    kept, around = _layout(recipe)
+    blocks = [grid[kept]]
+    for hole, body, loop in zip(recipe.holes, bodies, around, strict=True):
+        (eta,) = hole.layers.nodes([hole.count * recipe.refine])
+        rays = ring(body.at(_joined(recipe, hole)), grid[loop], eta, hole.smooth)
+        blocks.append(rays[:-1].reshape(-1, 2))
+    return jnp.concatenate(blocks)
+
+
+def _joined(recipe: ChannelRecipe, hole: Hole) -> Float[np.ndarray, " around"]:
+    """The ``t`` of the body joined to each node round the box."""
+    nx, ny = (s.stop - s.start for s in _spans(recipe, hole))
+    corner = np.cumsum([0, nx, ny, nx]) / (2 * (nx + ny))
+    turns = np.arange(-2, 3)[:, None]
+    smooth = PchipInterpolator((corner + turns).ravel(), (np.array(hole.match) + turns).ravel())
+    fraction = np.mod(smooth(np.arange(2 * (nx + ny)) / (2 * (nx + ny))), 1)
+    return np.interp(fraction, hole.lengths, np.linspace(0, 1, len(hole.lengths)))
+
+
+def _spans(recipe: ChannelRecipe, hole: Hole) -> tuple[slice, slice]:
+    """The cells along x and along y that a hole takes."""
+    first = [np.concatenate([[0], np.cumsum(c)]) * recipe.refine for c in recipe.counts]
+    i0, i1, j0, j1 = hole.box
+    return slice(int(first[0][i0]), int(first[0][i1])), slice(int(first[1][j0]), int(first[1][j1]))
+
+
+@lru_cache(maxsize=16)
+def _layout(recipe: ChannelRecipe) -> tuple[Int[np.ndarray, " kept"], list[Int[np.ndarray, " around"]]]:
+    """The points of the grid that are not inside a hole, and for each hole those round it, counter-clockwise from the
+    lower left."""
+    shape = tuple(sum(c) * recipe.refine + 1 for c in recipe.counts)
+    index = np.arange(shape[0] * shape[1]).reshape(shape)
+    kept = np.ones(shape, bool)
+    around = []
+    for hole in recipe.holes:
+        x, y = _spans(recipe, hole)
+        kept[x.start + 1 : x.stop, y.start + 1 : y.stop] = False
+        sides = index[x, y.start], index[x.stop, y], index[x.stop : x.start : -1, y.stop], index[x.start, y.stop : y.start : -1]
+        around.append(np.concatenate(sides))
+    return index[kept], around
+
+
+@lru_cache(maxsize=16)
+def _topology(recipe: ChannelRecipe) -> Topology:
+    kept, around = _layout(recipe)
+    shape = tuple(sum(c) * recipe.refine + 1 for c in recipe.counts)
+    index = np.full(shape, -1)
+    index.flat[kept] = np.arange(len(kept))
+    outside = np.ones((shape[0] - 1, shape[1] - 1), bool)
+    lines = [place(a.lines, a.nodes([c * recipe.refine for c in n]), np) for a, n in zip(recipe.axes, recipe.counts, strict=True)]
+    grid = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2)
+    patches = {
+        "inlet": edges(index[0]),
+        "outlet": edges(index[-1]),
+        "walls": np.concatenate([edges(index[:, 0]), edges(index[:, -1])]),
+    }
+    rings, points = [], [grid[kept]]
+    for hole, loop in zip(recipe.holes, around, strict=True):
+        outside[_spans(recipe, hole)] = False
+        layers = hole.count * recipe.refine
+        own = sum(map(len, points)) + np.arange(len(loop) * layers).reshape(layers, -1)
+        rays = np.concatenate([own, index.flat[loop][None]])
+        rays = np.concatenate([rays, rays[:, :1]], 1)
+        rings.append(quads(rays))
+        patches[hole.name] = edges(rays[0])
+        # Near enough for orderings: the hole's own shape, shrunk.
+        middle, shrunk = grid[loop].mean(0), np.linspace(0.4, 1, layers + 1)[:-1, None, None]
+        points.append((middle + shrunk * (grid[loop] - middle)).reshape(-1, 2))
+    cells = np.concatenate([quads(index)[outside.ravel()], *rings])
+    return build_topology(np.concatenate(points), [("quad", cells)], patches)

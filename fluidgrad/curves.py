@@ -1,0 +1,269 @@
+"""Closed curves as differentiable points: the boundaries of bodies.
+
+A curve is ``x(t)``, ``t`` in [0, 1), counter-clockwise and closed. Its numbers are traced; its kind is static.
+
+    circle          x = center + radius (cos 2 pi t, sin 2 pi t)
+    ellipse         the same with two radii, turned by an angle
+    fourier_curve   a circle whose radius is  radius (1 + sum_k a_k cos 2 pi k t + b_k sin 2 pi k t)
+    closed_curve    a periodic cubic spline through points, equally spaced in t, or the polygon with those corners
+
+The spline's slopes are a constant matrix times the points, so the curve is linear in them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from fluidgrad.errors import InputError
+
+MAX_POINTS = 2000  # the slopes of a spline are a dense matrix times its points
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["numbers"], meta_fields=["kind"])
+@dataclass(frozen=True)
+class Curve:
+    """A closed curve; made by :func:`circle`, :func:`ellipse`, :func:`fourier_curve` or :func:`closed_curve`.
+
+    Attributes:
+        numbers: name -> traced array.
+        kind: ``circle``, ``ellipse``, ``fourier``, ``spline`` or ``polygon``; static.
+    """
+
+    numbers: dict[str, Array]
+    kind: str
+
+    def at(self, t: ArrayLike) -> Float[Array, "... 2"]:
+        """The points at ``t``, counter-clockwise. Differentiable in the curve's numbers (and in ``t``)."""
+        n = self.numbers
+        t = jnp.asarray(t, float)
+        if "points" in n:
+            return _through(n["points"], t, smooth=self.kind == "spline")
+        angle = 2 * jnp.pi * t
+        ring = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+        if self.kind == "circle":
+            return n["center"] + n["radius"] * ring
+        if self.kind == "ellipse":
+            c, s = jnp.cos(n["angle"]), jnp.sin(n["angle"])
+            x, y = n["radii"][0] * ring[..., 0], n["radii"][1] * ring[..., 1]
+            return n["center"] + jnp.stack([c * x - s * y, s * x + c * y], -1)
+        k = jnp.arange(1, len(n["modes"]) + 1)
+        phase = angle[..., None] * k
+        swell = jnp.cos(phase) @ n["modes"][:, 0] + jnp.sin(phase) @ n["modes"][:, 1]
+        return n["center"] + n["radius"] * (1 + swell)[..., None] * ring
+
+    @property
+    def center(self) -> Float[Array, " 2"]:
+        """The middle of the curve, traced: meshes move with it."""
+        return self.numbers["points"].mean(0) if "points" in self.numbers else self.numbers["center"]
+
+    @property
+    def size(self) -> Float[Array, " 2"]:
+        """Half the width and half the height, traced and smooth: meshes scale with it. Exact for circles and ellipses;
+        the circle's for a Fourier curve; from the points' variance for curves through points."""
+        n = self.numbers
+        if self.kind == "ellipse":
+            c, s = jnp.cos(n["angle"]), jnp.sin(n["angle"])
+            return jnp.sqrt((jnp.stack([c, s]) * n["radii"][0]) ** 2 + (jnp.stack([s, c]) * n["radii"][1]) ** 2)
+        if "points" in n:
+            return jnp.sqrt(2 * jnp.mean((n["points"] - self.center) ** 2, axis=0))
+        return jnp.stack([n["radius"], n["radius"]])
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether every number is known now, rather than traced by ``jax.grad`` or ``jax.jit``."""
+        return concrete(*self.numbers.values())
+
+
+def concrete(*numbers: ArrayLike) -> bool:
+    """Whether no number is traced."""
+    return not any(isinstance(x, jax.core.Tracer) for x in numbers)
+
+
+def number(x: ArrayLike) -> Array | np.ndarray:
+    """``x`` as an array. It stays a NumPy array unless something in it is traced: under ``jax.jit`` a JAX array made of
+    constants counts as traced, and counts of cells could no longer follow from it."""
+    return jnp.asarray(x, float) if any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(x)) else np.asarray(x, float)
+
+
+def circle(center: ArrayLike, radius: ArrayLike) -> Curve:
+    """A circle. Differentiable in ``center`` and ``radius`` [L]."""
+    return _curve("circle", center=(center, (2,)), radius=(radius, ()))
+
+
+def ellipse(center: ArrayLike, radii: ArrayLike, angle: ArrayLike = 0.0) -> Curve:
+    """An ellipse with two ``radii`` [L], the first turned by ``angle`` [rad] from the x axis."""
+    return _curve("ellipse", center=(center, (2,)), radii=(radii, (2,)), angle=(angle, ()))
+
+
+def fourier_curve(center: ArrayLike, radius: ArrayLike, modes: ArrayLike) -> Curve:
+    """A circle whose radius is ``radius (1 + sum_k a_k cos k angle + b_k sin k angle)``.
+
+    Args:
+        center: [L].
+        radius: the mean radius [L].
+        modes: ``(modes, 2)``, the pairs ``a_k, b_k`` for k = 1, 2, ...; fractions of the radius.
+    """
+    modes = number(modes)
+    if modes.ndim != 2 or modes.shape[1] != 2 or not len(modes):
+        raise InputError(f"modes of shape {modes.shape}", accepted="pairs (cosine, sine), one for each wave number from 1")
+    curve = _curve("fourier", center=(center, (2,)), radius=(radius, ()), modes=(modes, modes.shape))
+    if concrete(modes):
+        angle = 2 * np.pi * np.arange(16 * len(modes) + 64) / (16 * len(modes) + 64)
+        phase = angle[:, None] * np.arange(1, len(modes) + 1)
+        if (swell := 1 + np.cos(phase) @ np.asarray(modes)[:, 0] + np.sin(phase) @ np.asarray(modes)[:, 1]).min() <= 0:
+            raise InputError(
+                f"a Fourier curve passes through its center at {np.degrees(angle[swell.argmin()]):.0f} degrees",
+                accepted="modes whose radius stays positive",
+            )
+    return curve
+
+
+def closed_curve(points: ArrayLike, corners: bool = False) -> Curve:
+    """A curve through points: a periodic cubic spline, or a polygon.
+
+    Args:
+        points: ``(points, 2)`` [L], in order; at least 4 (3 for a polygon), roughly equally spaced for a spline. A last
+            point that repeats the first is dropped, and a clockwise order is reversed, when the points are concrete.
+        corners: straight lines between the points. The curve's normal jumps at them.
+    """
+    points = number(points)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise InputError(f"points of shape {points.shape}", accepted="one row x, y for each point")
+    if concrete(points):
+        points = _in_order(np.asarray(points), 3 if corners else 4)
+    return Curve({"points": points}, "polygon" if corners else "spline")
+
+
+def read_points(path: str | Path) -> Float[np.ndarray, "points 2"]:
+    """Points from a text file: two numbers x, y in a row, separated by commas, semicolons, tabs or spaces.
+
+    Lines before the first row of numbers (a title, column names) and lines that start with # are passed over.
+
+    Raises:
+        InputError: not readable; a row that is not two numbers; NaN or infinity, with its row.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(f"cannot read points from {str(path)!r}: {reason}", accepted="a text file of rows x, y") from error
+    rows: list[list[float]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.split("#")[0].strip()
+        for separator in ",;\t":
+            line = line.replace(separator, " ")
+        if not (fields := line.split()):
+            continue
+        try:
+            row = [float(f) for f in fields]
+        except ValueError:
+            if not rows:
+                continue
+            row = []
+        if len(row) != 2:
+            raise InputError(f"row {number} of {str(path)!r} is not two numbers: {line[:40]!r}", accepted="rows x, y")
+        if not np.isfinite(row).all():
+            raise InputError(f"row {number} of {str(path)!r} holds {line[:40]!r}", accepted="finite numbers")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{str(path)!r} holds no points", accepted="rows x, y")
+    return np.array(rows)
+
+
+def _curve(kind: str, **numbers: tuple[ArrayLike, tuple[int, ...]]) -> Curve:
+    """A curve of the given kind after a look at its numbers' shapes and signs."""
+    taken = {}
+    for name, (value, shape) in numbers.items():
+        value = number(value)
+        if value.shape != shape:
+            wanted = f"{shape[0]} numbers" if shape else "one number"
+            raise InputError(f"{name} of a {kind} has shape {value.shape}", accepted=wanted)
+        if concrete(value):
+            if not np.isfinite(value).all():
+                raise InputError(f"{name} of a {kind} is {np.asarray(value)}", accepted="finite numbers")
+            if name in ("radius", "radii") and not (np.asarray(value) > 0).all():
+                raise InputError(f"{name} of a {kind} must be positive, got {np.asarray(value)}")
+        taken[name] = value
+    return Curve(taken, kind)
+
+
+def _in_order(points: np.ndarray, least: int) -> np.ndarray:
+    """The points without a repeated last one, counter-clockwise, after a look for what cannot be a curve."""
+    if (bad := ~np.isfinite(points).all(1)).any():
+        raise InputError(f"point {bad.argmax() + 1} of a curve is {points[bad.argmax()]}", accepted="finite numbers")
+    if len(points) > 1 and np.array_equal(points[0], points[-1]):
+        points = points[:-1]
+    if not least <= len(points) <= MAX_POINTS:
+        raise InputError(f"a curve through {len(points)} points", accepted=f"{least} to {MAX_POINTS} points")
+    ahead = np.roll(points, -1, 0)
+    if (same := (points == ahead).all(1)).any():
+        raise InputError(f"points {same.argmax() + 1} and {(same.argmax() + 1) % len(points) + 1} of a curve are the same")
+    if (crossing := self_crossing(points)) is not None:
+        a, b = crossing
+        raise InputError(
+            f"a curve crosses itself between points {a + 1} and {b + 1}, near ({points[a][0]:.4g}, {points[a][1]:.4g})",
+            accepted="points in order along a simple closed curve",
+        )
+    return points if area(points) > 0 else points[::-1].copy()
+
+
+def self_crossing(points: Float[np.ndarray, "points 2"]) -> tuple[int, int] | None:
+    """The first two sides of a closed polygon that cross or touch, if any."""
+    n = len(points)
+    a, b = points, np.roll(points, -1, 0)
+
+    def side(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
+        return np.sign((q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (r[..., 0] - p[..., 0]))
+
+    c, d = a[None], b[None]
+    p, q = a[:, None], b[:, None]
+    cross = (side(p, q, c) * side(p, q, d) <= 0) & (side(c, d, p) * side(c, d, q) <= 0)
+    # Collinear sides satisfy both products: they meet only where their boxes do.
+    cross &= ((np.minimum(p, q) <= np.maximum(c, d)) & (np.minimum(c, d) <= np.maximum(p, q))).all(-1)
+    i, j = np.indices((n, n))
+    cross &= (j > i + 1) & ~((i == 0) & (j == n - 1))
+    return (int(i[cross][0]), int(j[cross][0])) if cross.any() else None
+
+
+def _through(points: Float[Array, "k 2"], t: Float[Array, "..."], smooth: bool) -> Float[Array, "... 2"]:
+    n = len(points)
+    s = t * n
+    left = jnp.floor(s)
+    u = (s - left)[..., None]
+    i = left.astype(int) % n
+    j = (i + 1) % n
+    if not smooth:
+        return (1 - u) * points[i] + u * points[j]
+    slope = jnp.asarray(_spline_slopes(n)) @ points
+    bend = u * (1 - u)
+    step = points[j] - points[i]
+    return points[i] + u * step + bend * ((1 - u) * (slope[i] - step) - u * (slope[j] - step))
+
+
+@lru_cache(maxsize=16)
+def _spline_slopes(n: int) -> Float[np.ndarray, "n n"]:
+    """Slopes of the periodic cubic spline at its knots: m_{i-1} + 4 m_i + m_{i+1} = 3 (x_{i+1} - x_{i-1})."""
+    one = np.eye(n)
+    ahead, behind = np.roll(one, 1, 1), np.roll(one, -1, 1)
+    return np.linalg.solve(4 * one + ahead + behind, 3 * (ahead - behind))
+
+
+def arc_length(curve: Curve, samples: int = 2048) -> tuple[Float[np.ndarray, " samples"], Float[np.ndarray, "samples 2"]]:
+    """The fraction of the length at ``samples + 1`` equally spaced ``t``, and the points there. Concrete curves only."""
+    with jax.ensure_compile_time_eval():
+        points = np.asarray(curve.at(np.arange(samples + 1) / samples))
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    return length / length[-1], points
+
+
+def area(points: Float[np.ndarray, "points 2"]) -> float:
+    """The area of a closed polygon, positive when counter-clockwise."""
+    ahead = np.roll(points, -1, 0)
+    return float(np.sum(points[:, 0] * ahead[:, 1] - points[:, 1] * ahead[:, 0]) / 2)

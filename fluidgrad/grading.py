@@ -1,0 +1,100 @@
+"""Where the nodes of a line go: a wanted cell size along it, turned into nodes.
+
+An :class:`Axis` is cut at *lines* (walls, the sides of the boxes round the bodies) into segments. The wanted size h(x) is
+a function along the whole axis, small at the bodies and the walls and growing away from them; the nodes of a segment lie
+at equal steps of N(x) = integral of dx / h. Only the number of cells depends on the resolution, never the distribution,
+so meshes of a refinement family are nested: every node of one is a node of the next.
+
+Everything here is static NumPy; the positions of the lines may be traced (:func:`place`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.interpolate import CubicHermiteSpline
+
+SAMPLES = 2000  # of the size along one segment
+
+
+@dataclass(frozen=True)
+class Near:
+    """Small cells over an interval: ``size`` in its middle, ``edge`` at its ends, growing by ``growth`` outside it."""
+
+    lower: float
+    upper: float
+    size: float
+    edge: float
+    growth: float
+    growth_above: float | None = None
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        middle, half = (self.lower + self.upper) / 2, max((self.upper - self.lower) / 2, 1e-300)
+        inside = np.clip((x - middle) / half, -1, 1) ** 2
+        above = self.growth if self.growth_above is None else self.growth_above
+        outside = self.growth * np.maximum(self.lower - x, 0) + above * np.maximum(x - self.upper, 0)
+        return self.size + (self.edge - self.size) * inside + outside
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The segments between lines, and the wanted sizes along them.
+
+    Attributes:
+        lines: where the segments meet, as first built.
+        sizes: the wanted sizes; the smallest rules, smoothly.
+        largest: no cell is wanted larger than this.
+    """
+
+    lines: tuple[float, ...]
+    sizes: tuple[Near, ...]
+    largest: float
+
+    def size(self, x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        wanted = np.stack([s(x) for s in self.sizes] + [np.full_like(x, self.largest)])
+        return np.sum(wanted**-4.0, axis=0) ** -0.25
+
+    def counts(self, scale: float, least: int = 2) -> tuple[int, ...]:
+        """Cells in each segment when all wanted sizes are multiplied by ``scale``."""
+        return tuple(max(least, round(_steps(self, i)[-1] / scale)) for i in range(len(self.lines) - 1))
+
+    def nodes(self, counts: Sequence[int]) -> list[Float[np.ndarray, " nodes"]]:
+        """For each segment, its nodes as fractions of its length, from 0 to 1."""
+        return [_fractions(self, i, int(n)) for i, n in enumerate(counts)]
+
+
+def place(lines: Sequence[Array], fractions: Sequence[Float[np.ndarray, " nodes"]], xp: ModuleType = jnp) -> Float[Array, " nodes"]:
+    """Nodes along an axis whose lines may be traced; ``xp=numpy`` where they are not."""
+    pieces = [lines[i] + (lines[i + 1] - lines[i]) * f[:-1] for i, f in enumerate(fractions)]
+    return xp.concatenate([*pieces, xp.asarray(lines[len(fractions)])[None]])
+
+
+def tanh_nodes(strength: float) -> Callable[[np.ndarray], np.ndarray]:
+    """The map of [0, 1] onto itself that clusters nodes to both ends; 0 leaves them equally spaced."""
+    if strength == 0:
+        return lambda s: np.asarray(s, float)
+    return lambda s: 0.5 * (1 + np.tanh(strength * (2 * np.asarray(s) - 1)) / np.tanh(strength))
+
+
+@lru_cache(maxsize=256)
+def _fractions(axis: Axis, segment: int, n: int) -> Float[np.ndarray, " nodes"]:
+    steps = _steps(axis, segment)
+    x = np.linspace(axis.lines[segment], axis.lines[segment + 1], SAMPLES + 1)
+    # dx/dN = h is known, so a Hermite spline inverts N(x) without the noise that a table would put into cell sizes.
+    fractions = (CubicHermiteSpline(steps, x, axis.size(x))(np.arange(n + 1) / n * steps[-1]) - x[0]) / (x[-1] - x[0])
+    fractions[[0, -1]] = 0, 1
+    return fractions
+
+
+@lru_cache(maxsize=256)
+def _steps(axis: Axis, segment: int) -> Float[np.ndarray, " samples"]:
+    """N(x) at the samples of a segment."""
+    x = np.linspace(axis.lines[segment], axis.lines[segment + 1], SAMPLES + 1)
+    step = 1 / axis.size(x)
+    return np.concatenate([[0.0], np.cumsum((step[1:] + step[:-1]) / 2 * np.diff(x))])
