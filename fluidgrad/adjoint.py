@@ -1,0 +1,144 @@
+"""The derivative rules of fluidgrad: all of them are in this file.
+
+A steady flow q is defined by R(q, theta) = 0, not by the iterations that find it. Differentiating that identity,
+
+    R_q q' = -R_theta theta'                                        (tangent: one linear solve)
+
+and for a functional J(q, theta) with gradient q_bar = J_q^T in the state,
+
+    R_q^T lambda = q_bar,    theta_bar = -R_theta^T lambda          (adjoint: one transposed solve, however many theta)
+
+so a gradient costs one more linear solve, and that solve is with the matrix the last Newton step has factored.
+
+:func:`root` carries the reverse rule by ``jax.custom_vjp``; JAX allows no forward mode through one, so its twin
+:func:`root_forward` carries the tangent rule by ``jax.custom_jvp`` and a linear solve that knows its own transpose. The
+reverse rule is made of the twin's parts, so ``grad``, ``jacrev``, ``vmap``, ``jit`` and Hessian-vector products in
+either order (``jvp`` of ``grad``, or ``grad`` of the twin's ``jvp``) all follow.
+
+How the adjoint solve went leaves the reverse rule as the cotangent of ``probe``, an argument that the primal ignores.
+Where the primal or the adjoint solve failed, every cotangent is NaN: a wrong gradient is never returned.
+
+Griewank & Walther, Evaluating Derivatives (2008), chapter 15; Christianson, Optim. Methods Softw. 3 (1994) 311.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from fluidgrad.linear import gmres
+
+TOLERANCE = 1e-13  # of linear solves, relative; they go on until it or until they stop
+ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
+PROBE = 5  # primal: residual, converged; adjoint: residual, products, solves
+
+
+class ImplicitProblem(Protocol):
+    """What defines q: a residual, a solver of it, and a solver of (nearly) its Jacobian. Hashable, static."""
+
+    def residual(self, theta: Any, q: Array) -> Array: ...
+
+    def solve(self, theta: Any, start: Array) -> tuple[Array, Array, Any]:
+        """q, numbers that say how it went (residual and 1 if converged first), and a factor for ``precondition``."""
+        ...
+
+    def precondition(self, theta: Any, factor: Any, b: Array, transpose: bool) -> Array: ...
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def root(problem: ImplicitProblem, theta: Any, start: Array, probe: Array) -> tuple[Array, Array]:
+    """q with R(q, theta) = 0, and how the solve went. Differentiable in ``theta`` (reverse mode)."""
+    q, report, _ = _solve(problem, theta, start)
+    return q, report
+
+
+def _root_forward_pass(problem: ImplicitProblem, theta: Any, start: Array, probe: Array) -> Any:
+    q, report, factor = root_forward(problem, theta, start)
+    return (q, report), (theta, q, report, factor)
+
+
+def _root_reverse_pass(problem: ImplicitProblem, saved: Any, cotangent: Any) -> Any:
+    theta, q, report, factor = saved
+    q_bar, _ = cotangent
+    adjoint, went = _solve_adjoint(problem, theta, q, factor, q_bar)  #    R_q^T lambda = q_bar
+    theta_bar = _pull_back(problem, theta, q, -adjoint)  #                 theta_bar = -R_theta^T lambda
+    ok = (report[1] > 0) & (went[0] <= ACCEPTED)
+    theta_bar = jax.tree.map(lambda g: jnp.where(ok, g, jnp.nan), theta_bar)
+    return theta_bar, jnp.zeros_like(q), jnp.concatenate([report[:2], went])
+
+
+root.defvjp(_root_forward_pass, _root_reverse_pass)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def root_forward(problem: ImplicitProblem, theta: Any, start: Array) -> tuple[Array, Array, Any]:
+    """The twin of :func:`root` for forward mode; also returns the factor. Differentiable in ``theta``, to any order."""
+    return _solve(problem, theta, start)
+
+
+@root_forward.defjvp
+def _root_tangent(problem: ImplicitProblem, primals: Any, tangents: Any) -> Any:
+    theta, start = primals
+    q, report, factor = root_forward(problem, theta, start)
+    rate = _push_forward(problem, theta, q, tangents[0])  #                  R_theta theta'
+    q_dot = _solve_tangent(problem, theta, q, factor, -rate)  #              R_q q' = -R_theta theta'
+    q_dot = jnp.where(report[1] > 0, q_dot, jnp.nan)
+    return (q, report, factor), (q_dot, *jax.tree.map(_no_tangent, (report, factor)))
+
+
+def _no_tangent(x: Array) -> Any:
+    return jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.zeros(x.shape, jax.dtypes.float0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _solve(problem: ImplicitProblem, theta: Any, start: Array) -> Any:
+    return jax.lax.stop_gradient(problem.solve(theta, start))
+
+
+@partial(jax.jit, static_argnums=0)
+def _push_forward(problem: ImplicitProblem, theta: Any, q: Array, theta_dot: Any) -> Array:
+    return jax.jvp(lambda t: problem.residual(t, q), (theta,), (theta_dot,))[1]
+
+
+@partial(jax.jit, static_argnums=0)
+def _pull_back(problem: ImplicitProblem, theta: Any, q: Array, cotangent: Array) -> Any:
+    return jax.vjp(lambda t: problem.residual(t, q), theta)[1](cotangent)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> Array:
+    """x with R_q x = b; transposable, and differentiable in ``theta``, ``q`` and ``b``."""
+
+    def product(x: Array) -> Array:
+        return jax.jvp(lambda q: problem.residual(theta, q), (q,), (x,))[1]
+
+    def krylov(transpose: bool) -> Any:
+        def solve(matvec: Any, b: Array) -> Array:
+            x, residual, _ = gmres(matvec, lambda v: problem.precondition(theta, factor, v, transpose), b, TOLERANCE)
+            return jnp.where(residual <= ACCEPTED, x, jnp.nan)
+
+        return solve
+
+    return jax.lax.custom_linear_solve(product, b, krylov(False), krylov(True))
+
+
+@partial(jax.jit, static_argnums=0)
+def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
+    """x with R_q^T x = b, and [residual, products, solves]; differentiable in ``theta``, ``q`` and ``b``."""
+    _, transposed = jax.vjp(lambda q: problem.residual(theta, q), q)
+
+    def solve(matvec: Any, b: Array) -> Any:
+        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, True), b, TOLERANCE)
+        went = jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
+        return x, went
+
+    def solve_transposed(matvec: Any, b: Array) -> Any:
+        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, False), b, TOLERANCE)
+        return x, jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
+
+    return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, solve, solve_transposed, has_aux=True)

@@ -1,0 +1,35 @@
+"""What went wrong, and what to do about it.
+
+Two kinds, as for the command line: :class:`InputError` (exit code 2) says that something given cannot be used, and is
+raised before anything is computed; :class:`NotConverged` (exit code 1) says that a solve failed, and carries its report.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class InputError(ValueError):
+    """Something given cannot be used: what was given, what is accepted, what to do."""
+
+    def __init__(self, given: str, accepted: str | None = None, where: str | None = None):
+        self.given, self.accepted, self.where = given, accepted, where
+        super().__init__(given)
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        advice = f"; {self.accepted}" if self.accepted else ""
+        return f"{self.given}{place}{advice}"
+
+    def at(self, where: str) -> InputError:
+        """The same error, naming the file and key it came from (the innermost place wins)."""
+        self.where = self.where or where
+        return self
+
+
+class NotConverged(RuntimeError):
+    """A solve failed; nothing that depends on it is returned. ``report`` and ``solution`` hold how far it came."""
+
+    def __init__(self, message: str, report: Any = None, solution: Any = None):
+        self.report, self.solution = report, solution
+        super().__init__(message)

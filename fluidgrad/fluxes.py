@@ -1,0 +1,315 @@
+"""What crosses a face: least-squares gradients, and the fluxes of momentum and mass they give.
+
+One code for every dimension and mesh. For a face with area vector S (owner P to neighbour N), centre x_f,
+d = x_N - x_P and g = S.S / S.d, with a = alpha u - f the body terms:
+
+    face value      u_f = (1-w) u_P + w u_N + grad u . s          w where d crosses the face's plane, s from there to x_f
+    viscous         nu [ g (u_N - u_P) + (grad u)_f (S - g d) + (grad u)_f^T S ]                        (over-relaxed)
+    pressure        p_f S, p_f as above plus w (1-w) (a_N - a_P) . d: exact across a jump of the body terms
+    mass            F = u_f.S - tau g [ (p_N - p_P) + a_P.d_P - a_N.d_N - (grad p + a)_f . d ]            (Rhie-Chow)
+    with            tau = 1 / sqrt( (2 u_f.S / V)^2 + (4 nu sum_d S_d^2 / V^2)^2 + alpha_f^2 )
+    momentum        u_f F - viscous + p_f S
+
+tau is smooth everywhere; its sum over directions keeps stretched wall cells from over-damping (Rhie & Chow 1983, in
+the form of a stabilisation time). Distances are taken from a cell to the face on its own side, so a periodic face needs
+no offset. Cell gradients are inverse-distance-weighted least squares over face neighbours and boundary values, exact
+for linear fields; the pressure's leaves out the faces where pressure is not given.
+
+Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
+(``jacobian.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from fluidgrad.boundary import Conditions
+from fluidgrad.flow import Flow
+from fluidgrad.mesh import Geometry, Topology, measure, ragged
+
+WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """Who takes part in each cell's gradient: slots of two hops across faces (the second is usually none), static.
+
+    Attributes:
+        cell: the cell at the end, ``(cells, slots)``; the cell itself where the slot is a boundary face or empty.
+        face, sign: hops, ``(2, cells, slots)``: faces, padded by the number of faces, and their direction.
+        boundary: the boundary face of a slot counted from the first, ``(cells, slots)``, or the number of them.
+    """
+
+    cell: Int[np.ndarray, "cells slots"]
+    face: Int[np.ndarray, "2 cells slots"]
+    sign: Float[np.ndarray, "2 cells slots"]
+    boundary: Int[np.ndarray, "cells slots"]
+
+
+@lru_cache(maxsize=64)
+def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
+    """The gradient stencil. ``given`` says what each patch gives (see ``boundary.py``), and so how much its faces help."""
+    t, n = topology, topology.n_interior
+    index, sign = t.cell_faces
+    is_interior = index < n
+    across = np.where(sign > 0, np.append(t.neighbour, np.zeros(t.n_boundary + 1, int))[index], np.append(t.owner, 0)[index])
+    cell = np.where(is_interior, across, np.arange(t.n_cells)[:, None])
+    boundary = np.where((index >= n) & (index < t.n_faces), index - n, t.n_boundary)
+
+    # Directions in which velocity and pressure have data; a mirror helps both.
+    kind = np.repeat(np.array([*given, "none"]), [*(hi - lo for lo, hi in t.patches.values()), 1])[boundary]
+    centre = np.append(t.nominal[t.face_points].mean(1), np.zeros((1, t.dim)), 0)
+    r = centre[index] - t.nominal_centres[:, None]
+    r /= np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300)
+    weak = np.zeros(t.n_cells, bool)
+    for helps in ("velocity", "pressure"):
+        used = is_interior | (kind == helps) | (kind == "mirror")
+        spread = np.linalg.eigvalsh(np.einsum("ck,cki,ckj->cij", used.astype(float), r, r))
+        weak |= spread[:, 0] < WEAK_DIRECTION * spread[:, -1]
+    face, direction = [index, np.full_like(index, t.n_faces)], [sign, np.zeros_like(sign)]
+    if weak.any():
+        # P -> neighbour -> its neighbours, except back to P or to one that P touches already
+        P, k, j = np.nonzero((weak[:, None] & is_interior)[:, :, None] & is_interior[cell])
+        ends = cell[cell[P, k], j]
+        fresh = (ends != P) & ~(ends[:, None] == np.where(is_interior, cell, -1)[P]).any(1)
+        P, k, j, ends = (a[fresh] for a in (P, k, j, ends))
+        _, once = np.unique(P * t.n_cells + ends, return_index=True)
+        P, k, j, ends = (a[once] for a in (P, k, j, ends))
+
+        def extend(table: np.ndarray, value: np.ndarray, pad: float | None) -> np.ndarray:
+            return np.concatenate([table, ragged(P, t.n_cells, value.astype(table.dtype), pad)], 1)
+
+        mid = cell[P, k]
+        face = [extend(index, index[P, k], t.n_faces), extend(face[1], index[mid, j], t.n_faces)]
+        direction = [extend(sign, sign[P, k], 0), extend(direction[1], sign[mid, j], 0)]
+        cell = extend(cell, ends, None)
+        boundary = np.concatenate([boundary, np.full((t.n_cells, cell.shape[1] - boundary.shape[1]), t.n_boundary)], 1)
+    return Stencil(cell, np.stack(face), np.stack(direction), boundary)
+
+
+_DISCRETE = ["geometry", "conditions", "weights", "hop", "mirror", "viscosity", "alpha", "force", "spread"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["topology", "stencil", "convection", "scheme"])
+@dataclass(frozen=True)
+class Discrete:
+    """All that the fluxes need besides the unknowns, computed once a solve. Differentiable in the flow's leaves.
+
+    Attributes:
+        weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
+        hop: d of every interior face, ``(interior, dim)``.
+        mirror: 1 on symmetry faces, ``(boundary,)``.
+        spread: sum_d S_d^2 / V^2 of every cell, ``(cells,)`` [1/L^2].
+    """
+
+    geometry: Geometry
+    conditions: Conditions
+    weights: Array
+    hop: Array
+    mirror: Array
+    viscosity: Array
+    alpha: Array
+    force: Array
+    spread: Array
+    topology: Topology
+    stencil: Stencil
+    convection: bool
+    scheme: str
+
+
+def discretize(flow: Flow) -> Discrete:
+    """Measure the mesh, weigh the gradients and lay out the boundary data."""
+    mesh, _ = flow.joined
+    t, g = mesh.topology, measure(mesh)
+    c = flow.conditions(g)
+    gives = tuple(flow.boundary[name].gives for name in t.patches)
+    s = stencil(t, gives)
+    n = t.n_interior
+    mirror = np.repeat([float(k == "mirror") for k in gives], [hi - lo for lo, hi in t.patches.values()])
+    mirror = jnp.asarray(mirror, g.V.dtype)
+
+    hop = (g.x_face[:n] - g.x_cell[t.owner[:n]]) + (g.x_cell[t.neighbour] - g.x_twin)
+    out = g.x_face[n:] - g.x_cell[t.owner[n:]]
+    normal = g.S[n:] / jnp.linalg.norm(g.S[n:], axis=-1, keepdims=True)
+    # A mirror's value sits at the cell's image; elsewhere it sits on the face.
+    image = 2.0 * jnp.sum(out * normal, -1, keepdims=True) * normal
+    r_face = jnp.concatenate([hop, jnp.where(mirror[:, None] > 0, image, out), jnp.zeros_like(hop[:1])])
+    r = jnp.einsum("hcs,hcsi->csi", jnp.asarray(s.sign, hop.dtype), r_face[s.face])
+    square = jnp.sum(r * r, -1)
+    used = s.sign[0] != 0
+    inverse_square = jnp.where(used, 1.0 / jnp.where(used, square, 1.0), 0.0)  # the safe value keeps 0/0 out of gradients
+    gives_u = jnp.where(mirror > 0, 1.0, c.fix_n)
+    gives_p = jnp.where(mirror > 0, 1.0, 1.0 - c.fix_n)
+    inside = np.where(s.boundary == t.n_boundary, 1.0, 0.0)
+    weights = []
+    for gives_it in (gives_u, gives_p):
+        at_slot = inside + (1.0 - inside) * jnp.append(gives_it, 0.0)[s.boundary]
+        omega = inverse_square * at_slot
+        M = jnp.einsum("cs,csi,csj->cij", omega, r, r)
+        weights.append(jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r))
+
+    def per_cell(value: Array, shape: tuple[int, ...]) -> Array:
+        return jnp.broadcast_to(value, shape)
+
+    index, sign = t.cell_faces
+    area = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
+    spread = 0.5 * jnp.sum(area * np.abs(sign), 1) / g.V**2
+    return Discrete(
+        g, c, jnp.stack(weights), hop, mirror, flow.viscosity,
+        per_cell(flow.porosity, g.V.shape), per_cell(flow.force, g.x_cell.shape), spread,
+        t, s, flow.convection, flow.scheme,
+    )  # fmt: skip
+
+
+def _inverse(M: Array) -> Array:
+    """The inverse of many small symmetric matrices by cofactors (LAPACK is slow on many tiny ones)."""
+    if M.shape[-1] == 2:
+        a, b, d = M[:, 0, 0], M[:, 0, 1], M[:, 1, 1]
+        rows = [[d, -b], [-b, a]]
+        det = a * d - b * b
+    else:
+        c = jnp.cross(jnp.roll(M, -1, 1), jnp.roll(M, -2, 1))
+        rows, det = None, jnp.sum(M[:, 0] * c[:, 0], -1)
+        return jnp.swapaxes(c, 1, 2) / det[:, None, None]
+    return jnp.stack([jnp.stack(row, -1) for row in rows], -2) / det[:, None, None]
+
+
+def boundary_values(d: Discrete, q: Array) -> Array:
+    """The values that boundary faces give to the gradients, ``(boundary, dim+1)``, from the cell values inside."""
+    n = d.topology.n_interior
+    q_P = q[d.topology.owner[n:]]
+    return _boundary_values(q_P, d.geometry.S[n:], d.conditions, d.mirror)
+
+
+def _boundary_values(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
+    u, p = q_P[:, :-1], q_P[:, -1]
+    reflected = u - 2.0 * jnp.sum(u * S, -1, keepdims=True) / jnp.sum(S * S, -1, keepdims=True) * S
+    given = c.pressure - 0.5 * c.total * jnp.sum(u * u, -1)
+    u_b = jnp.where(mirror[:, None] > 0, reflected, c.velocity)
+    return jnp.concatenate([u_b, jnp.where(mirror > 0, p, given)[:, None]], -1)
+
+
+def gradient(d: Discrete, q: Array) -> Array:
+    """Least-squares gradients of velocity and pressure, ``(cells, dim+1, dim)`` [1/L]; exact for linear fields."""
+    s = d.stencil
+    padded = jnp.concatenate([boundary_values(d, q), jnp.zeros_like(q[:1])])
+    is_boundary = (s.boundary < d.topology.n_boundary)[..., None]
+    jump = jnp.where(is_boundary, padded[s.boundary], q[s.cell]) - q[:, None]
+    grad_u = jnp.einsum("csi,csv->cvi", d.weights[0], jump[..., :-1])
+    grad_p = jnp.einsum("csi,cs->ci", d.weights[1], jump[..., -1])
+    return jnp.concatenate([grad_u, grad_p[:, None]], 1)
+
+
+def interior_data(d: Discrete) -> tuple[Array, ...]:
+    """What :func:`interior_flux` needs of each interior face, leading axis faces."""
+    t, g = d.topology, d.geometry
+    n = t.n_interior
+    P, N = t.owner[:n], t.neighbour
+    d_P, d_N = g.x_face[:n] - g.x_cell[P], g.x_twin - g.x_cell[N]
+    return (g.S[:n], d.hop, d_P, d_N, g.V[P], g.V[N], d.spread[P], d.spread[N], d.alpha[P], d.alpha[N], d.force[P], d.force[N])
+
+
+def interior_flux(q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str) -> Array:
+    """Momentum and mass out of the owner, ``(interior, dim+1)``, from values and gradients on both sides. Pointwise."""
+    S, d, d_P, d_N, V_P, V_N, spread_P, spread_N, alpha_P, alpha_N, f_P, f_N = data
+    u_P, u_N, p_P, p_N = q_P[:, :-1], q_N[:, :-1], q_P[:, -1], q_N[:, -1]
+    w = (_dot(d_P, S) / _dot(d, S))[:, None]
+    skew = d_P - w * d
+    grad = (1 - w[..., None]) * g_P + w[..., None] * g_N
+    at_face = (1 - w) * q_P + w * q_N + jnp.einsum("fvi,fi->fv", grad, skew)
+    u, p, w = at_face[:, :-1], at_face[:, -1], w[:, 0]
+
+    compact = _dot(S, S) / _dot(S, d)
+    grad_u = grad[:, :-1]
+    viscous = nu * (
+        compact[:, None] * (u_N - u_P) + jnp.einsum("fvi,fi->fv", grad_u, S - compact[:, None] * d) + jnp.einsum("fvi,fv->fi", grad_u, S)
+    )
+    a_P, a_N = alpha_P[:, None] * u_P - f_P, alpha_N[:, None] * u_N - f_N
+    p = p + w * (1 - w) * _dot(a_N - a_P, d)
+    mean_h = grad[:, -1] + (1 - w[:, None]) * a_P + w[:, None] * a_N
+    imbalance = (p_N - p_P) + _dot(a_P, d_P) - _dot(a_N, d_N) - _dot(mean_h, d)
+    tau = _relaxation_time(_dot(u, S), 0.5 * (V_P + V_N), nu, 0.5 * (spread_P + spread_N), 0.5 * (alpha_P + alpha_N), convection)
+    F = _dot(u, S) - tau * compact * imbalance
+    momentum = p[:, None] * S - viscous
+    if convection:
+        momentum = momentum + (u * F[:, None] if scheme == "central" else _upwind(F, u_P, u_N, g_P[:, :-1], g_N[:, :-1], d, nu * compact))
+    return jnp.concatenate([momentum, F[:, None]], -1)
+
+
+def boundary_data(d: Discrete) -> tuple[Array, ...]:
+    """What :func:`boundary_flux` needs of each boundary face, leading axis faces."""
+    t, g = d.topology, d.geometry
+    P = t.owner[t.n_interior :]
+    return g.S[t.n_interior :], g.x_face[t.n_interior :] - g.x_cell[P], g.V[P], d.spread[P], d.alpha[P]
+
+
+def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions, nu: Array, convection: bool) -> tuple[Array, Array]:
+    """Momentum and mass out of the domain, ``(boundary, dim+1)``, and the force on the boundary per face,
+    ``(boundary, dim)`` (pressure and viscous stress: what the momentum flux leaves when convection is taken off).
+
+    Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is taken off, by a term that
+    is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
+    """
+    S, d, V, spread, alpha = data
+    u_P, p_P = q_P[:, :-1], q_P[:, -1]
+    n = S / jnp.sqrt(_dot(S, S))[:, None]
+    outside = q_P + jnp.einsum("fvi,fi->fv", g_P, d)
+    fix_n, fix_t = c.fix_n[:, None], c.fix_t[:, None]
+
+    def normal(v: Array) -> Array:
+        return _dot(v, n)[:, None] * n
+
+    u_n = fix_n * normal(c.velocity) + (1 - fix_n) * normal(outside[:, :-1])
+    u_t = fix_t * (c.velocity - normal(c.velocity)) + (1 - fix_t) * (outside[:, :-1] - normal(outside[:, :-1]))
+    u = u_n + u_t
+    given = c.pressure - 0.5 * c.total * _dot(u, u)
+    p = c.fix_n * outside[:, -1] + (1 - c.fix_n) * given
+
+    compact = _dot(S, S) / _dot(S, d)
+    grad_u = g_P[:, :-1]
+    across = u - u_P - jnp.einsum("fvi,fi->fv", grad_u, d)
+    grad_u = grad_u + across[:, :, None] * (n / _dot(n, d)[:, None])[:, None]
+    traction = nu * (jnp.einsum("fvi,fi->fv", grad_u, S) + jnp.einsum("fvi,fv->fi", grad_u, S))
+    traction = fix_n * normal(traction) + fix_t * (traction - normal(traction))
+
+    tau = _relaxation_time(_dot(u, S), V, nu, spread, alpha, convection)
+    F = _dot(u, S) - (1 - c.fix_n) * tau * compact * (given - p_P - _dot(g_P[:, -1], d))
+    force = p[:, None] * S - traction
+    momentum = force
+    if convection:
+        entering = jnp.minimum(F, 0.0)
+        entering = -entering * entering / (nu * compact - entering)  # C^1 at F = 0, where the direction of flow turns
+        momentum = momentum + u * (F - 0.5 * c.backflow * (1 - c.fix_n) * entering)[:, None]
+    return jnp.concatenate([momentum, F[:, None]], -1), force
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.sum(a * b, -1)
+
+
+def _relaxation_time(through: Array, V: Array, nu: Array, spread: Array, alpha: Array, convection: bool) -> Array:
+    square = (4.0 * nu * spread) ** 2 + alpha**2
+    if convection:
+        square = square + (2.0 * through / V) ** 2
+    return 1.0 / jnp.sqrt(square)
+
+
+def _upwind(F: Array, u_P: Array, u_N: Array, g_P: Array, g_N: Array, d: Array, diffusion: Array) -> Array:
+    """Second-order upwind momentum flux with the smooth limiter of van Albada (1982) on either side."""
+    jump = u_N - u_P
+    floor = 1e-6 * (_dot(u_P, u_P) + _dot(u_N, u_N))[:, None] + 1e-30  # smooth extrema are not limited
+
+    def limited(behind: Array) -> Array:
+        a, b = behind * behind + floor, jump * jump + floor
+        return 0.5 * (a * jump + b * behind) / (a + b)
+
+    left = u_P + limited(2.0 * jnp.einsum("fvi,fi->fv", g_P, d) - jump)
+    right = u_N - limited(2.0 * jnp.einsum("fvi,fi->fv", g_N, d) - jump)
+    size = jnp.sqrt(F * F + (0.1 * diffusion) ** 2)
+    return 0.5 * (F[:, None] * (left + right) - size[:, None] * (right - left))

@@ -1,0 +1,435 @@
+"""Linear solves with the Jacobian: factor once, solve, solve transposed.
+
+Two direct backends with the same answers:
+
+:class:`SuperLU`
+    SciPy's sparse LU on the host, through a pure callback, in nested-dissection order. The CPU default.
+:class:`BlockTridiagonal`
+    Dense LU along breadth-first levels of the cell graph, pure JAX and free of callbacks. The default elsewhere: it
+    runs on a GPU and lowers for one anywhere.
+
+A *factor* is an array pytree that can be passed through ``jit`` and kept. SuperLU's is the matrix itself: the host
+remembers the factorisations of the last few matrices it saw, so solving twice with one matrix factors it once, and a
+solve stays a pure function of matrix and right-hand side.
+
+:func:`gmres` corrects a factor that belongs to a nearby matrix (the last Newton iterate's).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+from jaxtyping import Array, Float
+
+from fluidgrad.errors import InputError
+from fluidgrad.jacobian import Jacobian, Pattern
+
+LEAF = 24  # cells that nested dissection leaves together
+PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
+HELD = 4  # factorisations the host remembers
+BLOCK_MEMORY = 24 * 2**30  # bytes the dense blocks may take
+
+
+class Backend(Protocol):
+    """A direct solver of the cell-to-cell part of the Jacobian, ``blocks`` on a ``Pattern``."""
+
+    def factor(self, p: Pattern, blocks: Array) -> Any: ...
+
+    def solve(self, p: Pattern, factor: Any, b: Float[Array, "unknowns k"], transpose: bool) -> Array: ...
+
+
+def choose(name: str) -> Backend:
+    """The backend of a name; "auto" is SuperLU on a CPU and block-tridiagonal elsewhere."""
+    if name == "auto":
+        name = "superlu" if jax.default_backend() == "cpu" else "block_tridiagonal"
+    if name not in BACKENDS:
+        raise InputError(f"unknown linear backend {name!r}", accepted=f"one of auto, {', '.join(BACKENDS)}")
+    return BACKENDS[name]()
+
+
+def factor(backend: Backend, p: Pattern, J: Jacobian) -> tuple[Any, Jacobian]:
+    """Factor a Jacobian. Borders are eliminated when solving, so that one backend serves open and closed domains; the
+    cell-to-cell part of a closed domain is singular by a constant pressure, and one diagonal entry is raised for it."""
+    blocks = J.blocks.at[_pin(p)].add(_pin_size(p, J)) if J.corner.size else J.blocks
+    return backend.factor(p, blocks), J
+
+
+def solve(backend: Backend, p: Pattern, factored: tuple[Any, Jacobian], b: Array, transpose: bool = False) -> Array:
+    """x with J x = b, or J^T x = b, for flat vectors."""
+    F, J = factored
+    k = J.corner.shape[0]
+    n = b.shape[0] - k
+    if k == 0:
+        return backend.solve(p, F, b[:, None], transpose)[:, 0]
+    # J = [[A, B], [C, D]] with A = A' - pin e e^T; unknowns x, y and z = e^T x: all solves are with A'.
+    B, C, D = (J.rows.T, J.columns.T, J.corner.T) if transpose else (J.columns, J.rows, J.corner)
+    e = _pin_unknown(p)
+    unit = jnp.zeros((n, 1), b.dtype).at[e, 0].set(_pin_size(p, J))
+    X = backend.solve(p, F, jnp.concatenate([b[:n, None], B, unit], 1), transpose)
+    x, X_B, X_e = X[:, 0], X[:, 1:-1], X[:, -1]
+    small = jnp.block([[D - C @ X_B, (C @ X_e)[:, None]], [-X_B[e][None], X_e[e][None, None] - 1.0]])
+    y = jnp.linalg.solve(small, jnp.concatenate([b[n:] - C @ x, -x[e][None]]))
+    return jnp.concatenate([x - X_B @ y[:-1] + X_e * y[-1], y[:-1]])
+
+
+def _pin_unknown(p: Pattern) -> int:
+    return p.block - 1
+
+
+def _pin(p: Pattern) -> tuple[int, int, int]:
+    first = int(np.flatnonzero((p.row == 0) & (p.column == 0))[0])
+    return first, p.block - 1, p.block - 1
+
+
+def _pin_size(p: Pattern, J: Jacobian) -> Array:
+    return jnp.abs(J.blocks[_pin(p)])
+
+
+# ---- SuperLU, on the host
+
+
+@dataclass(frozen=True)
+class SuperLU:
+    """Sparse LU on the host. Rows and columns are scaled, small pivots allowed, the residual checked and refined;
+    what that cannot mend is factored again in COLAMD order with full pivoting."""
+
+    def factor(self, p: Pattern, blocks: Array) -> Array:
+        return blocks
+
+    def solve(self, p: Pattern, factor: Array, b: Array, transpose: bool) -> Array:
+        shape = jax.ShapeDtypeStruct(b.shape, b.dtype)
+        return jax.pure_callback(partial(_host_solve, p, transpose), shape, factor, b, vmap_method="sequential")
+
+
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """A symmetric permutation, and the places of the blocks' entries in the permuted matrix by columns."""
+
+    permutation: np.ndarray
+    entry: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+
+
+@dataclass(eq=False)
+class _Held:
+    """A matrix, scaled and permuted, and its factorisation."""
+
+    pattern: Pattern
+    values: np.ndarray
+    matrix: sp.csc_matrix
+    rows: np.ndarray
+    columns: np.ndarray
+    lu: spla.SuperLU
+
+
+_held: deque[_Held] = deque(maxlen=HELD)
+_lock = threading.Lock()  # XLA may run callbacks on its own threads
+
+
+def _host_solve(p: Pattern, transpose: bool, blocks: Any, b: Any) -> np.ndarray:
+    values, b = np.asarray(blocks), np.asarray(b)  # NumPy only in here: a JAX call inside a callback can deadlock
+    if not (np.isfinite(values).all() and np.isfinite(b).all()):
+        return np.full_like(b, np.nan)
+    with _lock:
+        held = _factorisation(p, values)
+        x = _solve_held(held, p, b, transpose)
+        if x is None:
+            order = _order(p)
+            _held.remove(held)
+            held.lu = _splu(held.matrix, permc_spec="COLAMD")
+            _held.append(held)
+            x = _solve_held(held, p, b, transpose)
+            del order
+    return np.full_like(b, np.nan) if x is None else x
+
+
+def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
+    for held in _held:
+        if held.pattern is p and np.array_equal(held.values, values):
+            return held
+    order = _order(p)
+    data = values.reshape(-1)[order.entry]
+    n = len(order.permutation)
+    matrix = sp.csc_matrix((data, order.indices, order.indptr), shape=(n, n))
+    # Power-of-two scaling, rows then columns: no rounding, and momentum and mass weigh alike.
+    size = np.abs(matrix)
+    rows = _power_of_two(size.max(axis=1).toarray().ravel())
+    size = sp.diags(rows) @ size
+    columns = _power_of_two(size.max(axis=0).toarray().ravel())
+    matrix.data = matrix.data * rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
+    held = _Held(p, values.copy(), matrix, rows, columns, _splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT))
+    _held.append(held)
+    return held
+
+
+def _splu(matrix: sp.csc_matrix, **options: Any) -> spla.SuperLU:
+    symmetric = {"SymmetricMode": True} if options["permc_spec"] == "NATURAL" else {}
+    return spla.splu(matrix, options=dict(Equil=False, **symmetric), **options)
+
+
+def _power_of_two(size: np.ndarray) -> np.ndarray:
+    return np.exp2(-np.round(np.log2(np.where(size > 0, size, 1.0))))
+
+
+def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, tolerance: float = 1e-9) -> np.ndarray | None:
+    """Solve and refine; None where the residual stays above ``tolerance``."""
+    order = _order(p).permutation
+    before, after = (held.columns, held.rows) if transpose else (held.rows, held.columns)
+    rhs = b[order] * before[:, None]
+    A = held.matrix.T if transpose else held.matrix
+    x = held.lu.solve(rhs, trans="T" if transpose else "N")
+    scale = np.linalg.norm(rhs, axis=0)
+    for _ in range(3):
+        r = rhs - A @ x
+        worst = np.max(np.linalg.norm(r, axis=0) / np.where(scale > 0, scale, 1.0))
+        if not worst > tolerance * 1e-4:
+            break
+        x = x + held.lu.solve(r, trans="T" if transpose else "N")
+    if not worst <= tolerance:
+        return None
+    out = np.empty_like(x)
+    out[order] = x * after[:, None]
+    return out
+
+
+@lru_cache(maxsize=16)
+def _order(p: Pattern) -> _Order:
+    cells = nested_dissection(p)
+    m = p.block
+    permutation = (cells[:, None] * m + np.arange(m)).ravel()
+    place = np.empty(p.n_cells, int)
+    place[cells] = np.arange(p.n_cells)
+    i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
+    rows = (place[p.row][:, None, None] * m + i).ravel()
+    columns = (place[p.column][:, None, None] * m + j).ravel()
+    entry = np.lexsort([rows, columns])
+    indptr = np.searchsorted(columns[entry], np.arange(p.n_cells * m + 1))
+    return _Order(permutation, entry, rows[entry].astype(np.int32), indptr.astype(np.int32))
+
+
+def nested_dissection(p: Pattern) -> np.ndarray:
+    """An elimination order of the cells (George 1973): halve along the direction with the smaller separator, number
+    the halves first and the cells of one half that reach into the other last."""
+    start = np.searchsorted(p.row, np.arange(p.n_cells + 1))
+    side = np.zeros(p.n_cells, np.int8)
+
+    def separator(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        side[low], side[high] = 1, 2
+        counts = start[low + 1] - start[low]
+        reach = p.column[np.repeat(start[low] - np.append(0, np.cumsum(counts)[:-1]), counts) + np.arange(counts.sum())]
+        hits = np.add.reduceat(side[reach] == 2, np.append(0, np.cumsum(counts)[:-1])) > 0
+        side[low], side[high] = 0, 0
+        return hits
+
+    def order(cells: np.ndarray) -> list[np.ndarray]:
+        if len(cells) <= LEAF:
+            return [cells]
+        best = None
+        for axis in range(p.centres.shape[1]):
+            x = p.centres[cells, axis]
+            half = x <= np.median(x)
+            if half.all():
+                half = x < np.median(x)
+            low, high = cells[half], cells[~half]
+            if not len(low) or not len(high):
+                continue
+            cut = separator(low, high)
+            if best is None or cut.sum() < best[2].sum():
+                best = (low, high, cut)
+        if best is None or best[2].all():
+            return [cells]
+        low, high, cut = best
+        return [*order(low[~cut]), *order(high), low[cut]]
+
+    return np.concatenate(order(np.arange(p.n_cells)))
+
+
+# ---- block-tridiagonal, in JAX
+
+
+@dataclass(frozen=True)
+class BlockTridiagonal:
+    """Block LU over breadth-first levels of the graph of the Jacobian, with partial pivoting inside the (dense) blocks
+    and one refinement. Exact; memory 3 (levels) (largest level)^2 numbers, predicted and refused if too large."""
+
+    def factor(self, p: Pattern, blocks: Array) -> Any:
+        levels = _levels(p)
+        L, s = levels.shape
+        dense = jnp.zeros(L * 3 * s * s, blocks.dtype).at[levels.target].set(blocks.reshape(-1)).reshape(L, 3, s, s)
+        empty = jnp.asarray(levels.empty, blocks.dtype)
+        below, diagonal, above = dense[:, 0], dense[:, 1] + jax.vmap(jnp.diag)(empty), dense[:, 2]
+
+        def eliminate(carry: tuple[Array, Array], level: tuple[Array, Array, Array]) -> Any:
+            reach = carry  # S^-1 U of the level before
+            lower, middle, upper = level
+            lu, pivot, permutation = jax.lax.linalg.lu(middle - lower @ reach)
+            del pivot
+            return _lu_solve(lu, permutation, upper, False), (lu, permutation)
+
+        _, (lu, permutation) = jax.lax.scan(eliminate, jnp.zeros((s, s), blocks.dtype), (below, diagonal, above))
+        return lu, permutation, below, above, blocks
+
+    def solve(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
+        x = self._once(p, factor, b, transpose)
+        return x + self._once(p, factor, b - _multiply(p, factor[-1], x, transpose), transpose)
+
+    def _once(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
+        lu, permutation, below, above, _ = factor
+        levels = _levels(p)
+        L, s = levels.shape
+        k = b.shape[1]
+        rhs = jnp.zeros((L * s, k), b.dtype).at[levels.place].set(b).reshape(L, s, k)
+        if transpose:  # the transpose is block-tridiagonal too, with the transposed Schur complements
+            below, above = (
+                jnp.concatenate([jnp.zeros_like(above[:1]), jnp.swapaxes(above[:-1], 1, 2)]),
+                jnp.concatenate([jnp.swapaxes(below[1:], 1, 2), jnp.zeros_like(below[:1])]),
+            )
+
+        def down(y: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:
+            lu, permutation, lower, b = level
+            y = _lu_solve(lu, permutation, b - lower @ y, transpose)
+            return y, y
+
+        def up(x: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:
+            lu, permutation, upper, y = level
+            x = y - _lu_solve(lu, permutation, upper @ x, transpose)
+            return x, x
+
+        zero = jnp.zeros((s, k), b.dtype)
+        _, y = jax.lax.scan(down, zero, (lu, permutation, below, rhs))
+        _, x = jax.lax.scan(up, zero, (lu, permutation, above, y), reverse=True)
+        return x.reshape(L * s, k)[levels.place]
+
+
+BACKENDS = {"superlu": SuperLU, "block_tridiagonal": BlockTridiagonal}
+
+
+@dataclass(frozen=True, eq=False)
+class _Levels:
+    shape: tuple[int, int]
+    place: np.ndarray  # of every unknown among the padded levels
+    target: np.ndarray  # of every entry of the blocks among the padded dense blocks
+    empty: np.ndarray  # 1 on padding
+
+
+@lru_cache(maxsize=16)
+def _levels(p: Pattern) -> _Levels:
+    graph = sp.csr_matrix((np.ones(len(p.row)), (p.row, p.column)), shape=(p.n_cells, p.n_cells))
+    ends = [np.flatnonzero(p.centres[:, a] <= np.quantile(p.centres[:, a], 0.02)) for a in range(p.centres.shape[1])]
+    far = _breadth_first(graph, np.array([0]))
+    candidates = [_breadth_first(graph, start) for start in (*ends, np.flatnonzero(far == far.max())[:1])]
+    level = min(candidates, key=lambda c: float(np.bincount(c).max()) ** 3 * (c.max() + 1))
+    m, count = p.block, np.bincount(level)
+    L, s = len(count), int(count.max()) * p.block
+    if 3 * L * s * s * 8 > BLOCK_MEMORY:
+        raise InputError(
+            f"the block-tridiagonal backend would need {3 * L * s * s * 8 / 2**30:.0f} GiB for {p.n_cells} cells",
+            accepted=f'at most {BLOCK_MEMORY / 2**30:.0f} GiB: use a coarser mesh or linear = "superlu"',
+        )
+    rank = np.empty(p.n_cells, int)
+    order = np.argsort(level, kind="stable")
+    rank[order] = np.arange(p.n_cells) - np.repeat(np.append(0, np.cumsum(count)[:-1]), count)
+    place = (level[:, None] * s + rank[:, None] * m + np.arange(m)).ravel()
+    i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
+    step = level[p.column] - level[p.row] + 1
+    row, column = rank[p.row][:, None, None] * m + i, rank[p.column][:, None, None] * m + j
+    target = ((level[p.row] * 3 + step)[:, None, None] * s + row) * s + column
+    empty = np.ones((L, s))
+    empty.reshape(-1)[place] = 0.0
+    return _Levels((L, s), place, target.ravel(), empty)
+
+
+def _breadth_first(graph: sp.csr_matrix, start: np.ndarray) -> np.ndarray:
+    """The distance of every cell from ``start``, unreached parts following on."""
+    level = np.full(graph.shape[0], -1)
+    front, depth = start, 0
+    while True:
+        level[front] = depth
+        depth += 1
+        reach = np.unique(graph[front].indices)
+        front = reach[level[reach] < 0]
+        if not len(front):
+            left = np.flatnonzero(level < 0)
+            if not len(left):
+                return level
+            front = left[:1]
+
+
+def _lu_solve(lu: Array, permutation: Array, b: Array, transpose: bool) -> Array:
+    triangular = partial(jax.lax.linalg.triangular_solve, left_side=True)
+    if not transpose:
+        y = triangular(lu, b[permutation], lower=True, unit_diagonal=True)
+        return triangular(lu, y, lower=False)
+    y = triangular(lu, b, lower=False, transpose_a=True)
+    y = triangular(lu, y, lower=True, unit_diagonal=True, transpose_a=True)
+    return jnp.zeros_like(y).at[permutation].set(y)
+
+
+def _multiply(p: Pattern, blocks: Array, x: Array, transpose: bool) -> Array:
+    row, column = (p.column, p.row) if transpose else (p.row, p.column)
+    blocks = jnp.swapaxes(blocks, 1, 2) if transpose else blocks
+    parts = jnp.einsum("bij,bjk->bik", blocks, x.reshape(p.n_cells, p.block, -1)[column])
+    return jnp.zeros((p.n_cells, *parts.shape[1:]), x.dtype).at[row].add(parts).reshape(x.shape)
+
+
+# ---- a nearby factor
+
+
+def gmres(matvec: Any, precondition: Any, b: Array, tolerance: float, steps: int = 30) -> tuple[Array, Array, Array]:
+    """GMRES with the preconditioner on the right (Saad 2003, section 9.3.2): the residual it watches is the true one.
+
+    Returns x, the relative residual |b - A x| / |b| (recomputed at the end) and the number of products. The right-hand
+    side is scaled by a power of two first, so one of size 1e-300 is solved as well as one of size 1; zero gives zero.
+    """
+    size = jnp.max(jnp.abs(b))
+    scale = jnp.where((size > 0) & jnp.isfinite(size), jnp.exp2(-jnp.round(jnp.log2(jnp.where(size > 0, size, 1.0)))), 1.0)
+    b = b * scale
+    beta = jnp.linalg.norm(b)
+    n = b.shape[0]
+    V = jnp.zeros((steps + 1, n), b.dtype).at[0].set(jnp.where(beta > 0, b / jnp.where(beta > 0, beta, 1.0), 0.0))
+    Z = jnp.zeros((steps, n), b.dtype)
+    H = jnp.zeros((steps + 1, steps), b.dtype)
+
+    def residual(H: Array, j: Array) -> tuple[Array, Array]:
+        """Least squares over the first j columns (the others are made unit, and drop out)."""
+        used = jnp.arange(steps) < j
+        A = jnp.where(used[None], H, jnp.eye(steps + 1, steps, k=-1, dtype=H.dtype))
+        rhs = jnp.zeros(steps + 1, b.dtype).at[0].set(beta)
+        q, r = jnp.linalg.qr(A)
+        y = jnp.where(used, jax.scipy.linalg.solve_triangular(r, q.T @ rhs), 0.0)
+        return y, jnp.linalg.norm(rhs - H @ y)
+
+    def unfinished(carry: Any) -> Array:
+        _, _, _, j, r = carry
+        return (j < steps) & (r > tolerance * beta)
+
+    def extend(carry: Any) -> Any:
+        V, Z, H, j, _ = carry
+        z = precondition(V[j])
+        w = matvec(z)
+        size = jnp.linalg.norm(w)
+        h = V @ w
+        w = w - h @ V
+        again = V @ w  # twice is enough (Giraud et al. 2005)
+        w, h = w - again @ V, h + again
+        norm = jnp.linalg.norm(w)
+        w = jnp.where(norm > 1e-14 * size, w / jnp.where(norm > 0, norm, 1.0), 0.0)
+        H = H.at[:, j].set(h.at[j + 1].add(norm))
+        _, r = residual(H, j + 1)
+        return V.at[j + 1].set(w), Z.at[j].set(z), H, j + 1, jnp.where(jnp.isfinite(norm), r, 0.0)
+
+    V, Z, H, j, _ = jax.lax.while_loop(unfinished, extend, (V, Z, H, jnp.zeros((), int), beta))
+    y, _ = residual(H, j)
+    x = y @ Z
+    true = jax.lax.cond(beta > 0, lambda: jnp.linalg.norm(b - matvec(x)) / jnp.where(beta > 0, beta, 1.0), lambda: jnp.zeros((), b.dtype))
+    return x / scale, true, j
