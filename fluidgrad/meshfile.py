@@ -1,0 +1,122 @@
+"""Meshes from gmsh: triangles and quadrilaterals, tetrahedra, hexahedra, prisms and pyramids, mixed.
+
+The physical groups of curves (2D) or surfaces (3D) are the patches. Read by meshio, which is loaded when first needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fluidgrad.errors import InputError
+from fluidgrad.mesh import Mesh, build_topology
+from fluidgrad.quality import check_valid
+
+FLAT = {"triangle": 3, "quad": 4}
+# The order of points that turns a cell inside out.
+REVERSED = {
+    "triangle": (0, 2, 1),
+    "quad": (0, 3, 2, 1),
+    "tetra": (0, 2, 1, 3),
+    "hexahedron": (4, 5, 6, 7, 0, 1, 2, 3),
+    "wedge": (3, 4, 5, 0, 1, 2),
+    "pyramid": (0, 3, 2, 1, 4),
+}
+ACCEPTED = "a gmsh .msh file, version 2.2 or 4.1, of first-order triangles, quadrilaterals, tetrahedra, hexahedra or prisms"
+
+
+def read_mesh(path: str | Path) -> Mesh:
+    """The mesh of a gmsh file.
+
+    A mesh with solid cells is 3D; else it is 2D and must lie in a plane z = constant. Cells that are inside out are
+    turned, and points of no cell dropped. Faces of a patch keep the file's order.
+
+    Raises:
+        InputError: not readable; another kind of cell; no physical group to make patches of; a boundary face in none.
+    """
+    path = Path(path)
+    blocks, names, points = _read(path)
+    solid = [k for k, _, _ in blocks if k in REVERSED and k not in FLAT]
+    dim = 3 if solid else 2
+    boundary = FLAT if dim == 3 else {"line": 2}
+    inside = [k for k in REVERSED if (k not in FLAT) == (dim == 3)]
+    if other := [k for k, _, _ in blocks if k not in (*inside, *boundary, "line", "vertex")]:
+        raise InputError(f"{str(path)!r} has cells of kind {other[0]!r}, which are not supported", accepted=ACCEPTED)
+    cells = [(kind, corners) for kind, corners, _ in blocks if kind in inside]
+    if not cells:
+        raise InputError(f"{str(path)!r} holds no cells", accepted=ACCEPTED)
+    patches: dict[str, list] = {}
+    for kind, corners, tag in blocks:
+        if kind in boundary:
+            for number in np.unique(tag):
+                if (name := names.get((dim - 1, int(number)))) is not None:
+                    faces = corners[tag == number]
+                    patches.setdefault(name, []).append(np.pad(faces, ((0, 0), (0, 4 - faces.shape[1])), constant_values=-1))
+    if not patches:
+        what = "surfaces" if dim == 3 else "curves"
+        raise InputError(
+            f"{str(path)!r} has no named physical group of {what}",
+            accepted=f'one for each patch, in gmsh: Physical {what.title()[:-1]}("inlet") = {{...}}; and one for the inside',
+        )
+    if dim == 2:
+        used = points[np.unique(np.concatenate([c.ravel() for _, c in cells]))]
+        if np.ptp(used[:, 2]) > 1e-9 * np.ptp(used, axis=0).max():
+            raise InputError(f"the surface in {str(path)!r} is not flat", accepted="a plane z = constant, or a mesh of solids")
+        points = points[:, :2]
+    points, cells, faces = _compact(points, cells, {n: np.concatenate(f) for n, f in patches.items()})
+    cells = [(kind, _outside_out(points, kind, corners, path)) for kind, corners in cells]
+    try:
+        mesh = Mesh(np.asarray(points, float), build_topology(points, cells, faces))
+        check_valid(mesh)
+    except InputError as error:
+        raise error.at(str(path)) from None
+    return mesh
+
+
+def _read(path: Path) -> tuple[list[tuple[str, np.ndarray, np.ndarray]], dict[tuple[int, int], str], np.ndarray]:
+    """Blocks of cells with their physical numbers, the names of (dimension, number), and the points."""
+    import meshio
+
+    if not path.is_file():
+        raise InputError(f"there is no mesh file {str(path)!r}", accepted=ACCEPTED)
+    if path.suffix.lower() != ".msh":
+        raise InputError(f"{str(path)!r} is not a .msh file", accepted=ACCEPTED)
+    try:
+        # Not meshio.read, which ends the process when it cannot read. What a broken file raises is anything.
+        data = meshio.gmsh.read(path)
+    except Exception as error:
+        raise InputError(f"cannot read the mesh file {str(path)!r}: {error or type(error).__name__}", accepted=ACCEPTED) from error
+    names = {(int(d), int(number)): name for name, (number, d) in data.field_data.items()}
+    tags = data.cell_data.get("gmsh:physical") or [np.zeros(len(b.data), int) for b in data.cells]
+    return [(b.type, np.asarray(b.data), np.asarray(t)) for b, t in zip(data.cells, tags, strict=True)], names, data.points
+
+
+def _compact(
+    points: Float[np.ndarray, "points dim"], cells: list[tuple[str, np.ndarray]], patches: dict[str, np.ndarray]
+) -> tuple[np.ndarray, list[tuple[str, np.ndarray]], dict[str, np.ndarray]]:
+    """The same without points of no cell, and with cells of one kind together."""
+    merged = {kind: np.concatenate([c for k, c in cells if k == kind]) for kind, _ in cells}
+    used = np.unique(np.concatenate([c.ravel() for c in merged.values()]))
+    renumber = np.full(len(points) + 1, -1)  # the last: padding
+    renumber[used] = np.arange(len(used))
+    return points[used], [(k, renumber[c]) for k, c in merged.items()], {n: renumber[f] for n, f in patches.items()}
+
+
+def _outside_out(
+    points: Float[np.ndarray, "points dim"], kind: str, corners: Int[np.ndarray, "cells k"], path: Path
+) -> Int[np.ndarray, "cells k"]:
+    x = points[corners]
+    if points.shape[1] == 2:
+        ahead = np.roll(x, -1, 1)
+        volume = np.sum(x[..., 0] * ahead[..., 1] - x[..., 1] * ahead[..., 0], 1)
+    else:
+        up = 3 if kind in ("tetra", "wedge") else 4
+        last = 2 if kind in ("tetra", "wedge") else 3
+        a, b, c = (x[:, k] - x[:, 0] for k in (1, last, up))
+        volume = np.einsum("ci,ci->c", np.cross(a, b), c)
+    if (flat := volume == 0).any():
+        place = ", ".join(f"{v:.4g}" for v in x[flat.argmax()].mean(0))
+        raise InputError(f"a cell of no size near ({place})", accepted="cells whose corners differ", where=str(path))
+    return np.where((volume < 0)[:, None], corners[:, REVERSED[kind]], corners)
