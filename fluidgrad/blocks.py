@@ -46,7 +46,7 @@ class RingRecipe:
 
     counts: tuple[int, int]
     grading: float
-    smooth: bool
+    bend: bool
     refine: int
 
 
@@ -259,7 +259,7 @@ def _ring_points(recipe: RingRecipe, body: Curve, outer: Curve) -> Float[Array, 
     around, across = (c * recipe.refine for c in recipe.counts)
     t, s = np.arange(around) / around, np.arange(across + 1) / across
     eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
-    return ring(body.at(t), outer.at(t), eta, recipe.smooth).reshape(-1, 2)
+    return ring(body.at(t), outer.at(t), eta, recipe.bend).reshape(-1, 2)
 
 
 @lru_cache(maxsize=16)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from fluidgrad.blocks import checked, edges, needs_like, quads, reuse, whole
 from fluidgrad.curves import Curve, arc_length, concrete, number
@@ -33,6 +33,7 @@ LARGEST = 0.25  # of the height of the channel: no cell longer
 WALL = 0.6  # cells at the walls, of those at a box's corners
 ROOM = 0.62  # part of the gap to a wall that a box may take
 BETWEEN = 0.38  # part of the gap between two bodies that each box may take
+MATCHED = 256  # places round a box whose partners on the body are kept
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,16 @@ class Hole:
     Attributes:
         name: of the patch.
         box: first and last line along x, first and last along y.
-        match: at the box's lower left, lower right, upper right and upper left corner, the ``t`` joined to it, rising.
-        lengths: fraction of the body's length at equally spaced ``t``.
+        match: pairs (place round the box, ``t`` of the body joined to it), as fractions.
         layers: sizes across the ring, and their number.
     """
 
     name: str
     box: tuple[int, int, int, int]
-    match: tuple[float, float, float, float]
-    lengths: tuple[float, ...]
+    match: tuple[tuple[float, float], ...]
     layers: Axis
     count: int
-    smooth: bool
+    bend: bool
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
     matched = []
     for h, curve in zip(holes, bodies.values(), strict=True):
         sides = [sum(counts[0][h.box[0] : h.box[1]]), sum(counts[1][h.box[2] : h.box[3]])]
-        matched.append(replace(h, **_match(curve, h, sides, where)))
+        matched.append(replace(h, match=_match(curve, h, sides, where)))
     return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), whole(refine))
 
 
@@ -256,25 +255,39 @@ def _hole(name: str, curve: Curve, box: tuple, where: list[tuple], axes: tuple[A
     outer = np.mean([axes[0].size(sides[:, 0]), axes[1].size(sides[:, 1])])
     first = FIRST * width
     layers = Axis((0.0, margin), (Near(0.0, 0.0, first, first, RING_GROWTH),), float(outer))
-    return Hole(name, box, (0.0,) * 4, (), layers, 0, curve.kind != "circle")
+    return Hole(name, box, (), layers, 0, curve.kind != "circle")
 
 
-def _match(curve: Curve, hole: Hole, sides: Sequence[int], where: list[tuple]) -> dict:
-    """Which point of the body is joined to each corner of its box: between the point that reaches farthest towards the
-    corner, and where nodes equally spaced along the body would put it."""
+def _match(curve: Curve, hole: Hole, sides: Sequence[int], where: list[tuple]) -> tuple[tuple[float, float], ...]:
+    """Which ``t`` of the body is joined to which place round the box, as pairs of fractions, rising.
+
+    A corner of the box is joined to a point between that which reaches farthest towards it and where nodes equally spaced
+    along the body would be; from corner to corner nodes are equally spaced along the body. A polygon has nodes on its
+    corners, if there are enough.
+    """
     length, shape = arc_length(curve)
-    x, y = where[0], where[1]
+    samples = np.linspace(0, 1, len(length))
+    x, y = where
     i0, i1, j0, j1 = hole.box
     corners = np.array([[x[i0], y[j0]], [x[i1], y[j0]], [x[i1], y[j1]], [x[i0], y[j1]]])
-    middle = np.asarray(curve.center)
-    direction = (corners - middle) / np.linalg.norm(corners - middle, axis=1)[:, None]
-    facing = length[np.argmax(shape @ direction.T, axis=0)]
+    toward = corners - np.asarray(curve.center)
+    facing = length[np.argmax(shape @ (toward / np.linalg.norm(toward, axis=1)[:, None]).T, axis=0)]
     facing = facing[0] + np.mod(facing - facing[0], 1)
-    even = np.concatenate([[0], np.cumsum([sides[0], sides[1], sides[0]])]) / (2 * sum(sides))
-    even = even + np.mean(facing - even)
+    around = 2 * sum(sides)
+    place = np.cumsum([0, sides[0], sides[1], sides[0]]) / around
+    even = place + np.mean(facing - place)
     share = 1.0 if curve.kind in ("circle", "fourier") else 0.5
-    table = length[:: (len(length) - 1) // 256]
-    return {"match": tuple(float(m) for m in share * facing + (1 - share) * even), "lengths": tuple(float(v) for v in table)}
+    turns = np.arange(-2, 3)[:, None]
+    smooth = PchipInterpolator((place + turns).ravel(), (share * facing + (1 - share) * even + turns).ravel())
+    if curve.kind == "polygon":
+        k = len(curve.numbers["points"])
+        dense = np.linspace(-1, 2, 3 * 4096 + 1)
+        nearest = np.rint(around * np.interp(np.interp(np.arange(k) / k, samples, length), smooth(dense), dense)).astype(int)
+        if np.diff(np.append(nearest, nearest[0] + around)).min() > 1:
+            return tuple((float(i / around), float(j / k)) for j, i in enumerate(nearest))
+    s = np.arange(MATCHED) / MATCHED
+    turn, fraction = np.divmod(smooth(s), 1)
+    return tuple(zip(s.tolist(), (turn + np.interp(fraction, length, samples)).tolist(), strict=True))
 
 
 # What is made from the numbers
@@ -294,19 +307,20 @@ def _points(recipe: ChannelRecipe, length: Array, height: Array, bodies: tuple[C
     blocks = [grid[kept]]
     for hole, body, loop in zip(recipe.holes, bodies, around, strict=True):
         (eta,) = hole.layers.nodes([hole.count * recipe.refine])
-        rays = ring(body.at(_joined(recipe, hole)), grid[loop], eta, hole.smooth)
+        rays = ring(body.at(_joined(recipe, hole)), grid[loop], eta, hole.bend)
         blocks.append(rays[:-1].reshape(-1, 2))
     return jnp.concatenate(blocks)
 
 
 def _joined(recipe: ChannelRecipe, hole: Hole) -> Float[np.ndarray, " around"]:
     """The ``t`` of the body joined to each node round the box."""
-    nx, ny = (s.stop - s.start for s in _spans(recipe, hole))
-    corner = np.cumsum([0, nx, ny, nx]) / (2 * (nx + ny))
-    turns = np.arange(-2, 3)[:, None]
-    smooth = PchipInterpolator((corner + turns).ravel(), (np.array(hole.match) + turns).ravel())
-    fraction = np.mod(smooth(np.arange(2 * (nx + ny)) / (2 * (nx + ny))), 1)
-    return np.interp(fraction, hole.lengths, np.linspace(0, 1, len(hole.lengths)))
+    x, y = _spans(recipe, hole)
+    around = 2 * (x.stop - x.start + y.stop - y.start)
+    place, t = np.array(hole.match).T
+    s = np.arange(around) / around
+    if len(place) < MATCHED:
+        return np.interp(s, *(np.concatenate([v - 1, v, v + 1]) for v in (place, t)))
+    return s + CubicSpline(np.append(place, 1), np.append(t - place, t[0]), bc_type="periodic")(s)
 
 
 def _spans(recipe: ChannelRecipe, hole: Hole) -> tuple[slice, slice]:

@@ -1,18 +1,33 @@
 """The ring of cells round a body: from points on the body to points on a surrounding curve.
 
-``X(xi, eta)``, ``xi`` round the body and ``eta`` outward, starts from straight rays whose first cells are equally thick
-all round. 
+``X(xi, eta)``, ``xi`` round the body and ``eta`` from 0 on it to 1 outside, starts from straight rays whose first cells
+are equally thick all round. Rays from a body that is not convex would cross, so they are bent: on a coarse net the
+mapping is made to satisfy Winslow's equations,
+
+    g22 X_xixi - 2 g12 X_xieta + g11 X_etaeta = 0,    g11 = |X_xi|^2, g12 = X_xi . X_eta, g22 = |X_eta|^2,
+
+which say that xi and eta are harmonic functions of position; such a map onto a cylinder does not fold (Winslow 1966;
+Schoen and Yau 1978). What the net moved by is interpolated smoothly to the ring, where it vanishes on both curves.
+A fixed number of sweeps, each a linear solve, makes the points a smooth function of the curves; the net does not depend
+on the resolution, so refined rings are nested.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.interpolate import CubicSpline
+
+NET = 64, 12  # intervals of the coarse net round and across
+SWEEPS = 12
 
 
 def ring(
-    inner: Float[Array, "around 2"], outer: Float[Array, "around 2"], eta: Float[np.ndarray, " layers"], smooth: bool
+    inner: Float[Array, "around 2"], outer: Float[Array, "around 2"], eta: Float[np.ndarray, " layers"], bend: bool
 ) -> Float[Array, "layers around 2"]:
     """Points between two closed curves.
 
@@ -20,12 +35,81 @@ def ring(
         inner: points on the body, counter-clockwise.
         outer: the point of the outer curve that each is joined to.
         eta: from 0 on the body to 1 on the outer curve.
-        smooth: bend the rays by elliptic smoothing.
+        bend: whether rays are bent; straight ones are as good between round curves, and exact there.
     """
+    rays = _straight(inner, outer, eta)
+    if not bend:
+        return rays
+    coarse = np.linspace(0, 1, NET[1] + 1)
+    round_net = jnp.asarray(_periodic_linear(len(inner)))
+    net = _straight(round_net @ inner, round_net @ outer, coarse)
+    moved = _winslow(net) - net
+    across = CubicSpline(coarse, np.eye(NET[1] + 1), bc_type="natural")(eta)
+    # Straight rays rule near the outer curve, where layers should follow the neighbouring blocks.
+    across = across * (1 - np.asarray(eta)[:, None] ** 2) ** 2
+    return rays + jnp.einsum("le,efi,nf->lni", across, moved, jnp.asarray(_periodic_spline(len(inner))))
+
+
+def _straight(inner: Array, outer: Array, eta: Float[np.ndarray, " layers"]) -> Float[Array, "layers around 2"]:
     ray = outer - inner
     length = jnp.sqrt(jnp.sum(ray**2, -1))
-    # Distance along a ray = mean length * eta + (its length - mean) * eta^2: the first cells are equally thick. Below
-    # half the mean length that would turn back, hence the bound.
-    first = jnp.minimum(jnp.mean(length) / length, 1.8)[:, None]
+    # Rays shorter or longer than the mean start with slope mean / length, so that first layers are equally thick, and
+    # end with slope 1. Beyond 4 they would turn back.
+    first = jnp.minimum(jnp.mean(length) / length, 3.0)[:, None]
     eta = jnp.asarray(eta)[:, None, None]
-    return inner + ray * (first * eta + (1 - first) * eta**2)
+    return inner + ray * eta * (1 + (first - 1) * (1 - eta) ** 2)
+
+
+def _winslow(net: Float[Array, "across around 2"]) -> Float[Array, "across around 2"]:
+    """Sweeps that freeze the metric and solve the linear equations for the net, its two curves fixed."""
+
+    def sweep(x: Array, _: None) -> tuple[Array, None]:
+        x_eta = (x[2:] - x[:-2]) / 2
+        x_xi = (jnp.roll(x, -1, 1) - jnp.roll(x, 1, 1))[1:-1] / 2
+        g11, g12, g22 = (jnp.sum(a * b, -1) for a, b in ((x_xi, x_xi), (x_xi, x_eta), (x_eta, x_eta)))
+        twist = jnp.roll(x_eta_all := (x[2:] - x[:-2]) / 2, -1, 1) - jnp.roll(x_eta_all, 1, 1)
+        solved = _solve_rows(g11, g22, g12[..., None] * twist, x[0], x[-1])
+        return jnp.concatenate([x[:1], solved, x[-1:]]), None
+
+    return jax.lax.scan(sweep, net, None, length=SWEEPS)[0]
+
+
+def _solve_rows(g11: Array, g22: Array, right: Array, first: Array, last: Array) -> Float[Array, "inside around 2"]:
+    """Solve ``g22 (x_W - 2 x + x_E) + g11 (x_S - 2 x + x_N) = right``, periodic in W-E, by elimination of rows."""
+    n = g11.shape[1]
+    one = jnp.eye(n)
+    neighbours = jnp.roll(one, 1, 1) + jnp.roll(one, -1, 1)
+
+    def eliminate(carry: tuple[Array, Array], row: tuple[Array, Array, Array]) -> tuple[tuple, tuple]:
+        # x_S = E x + f, from the rows below.
+        E, f = carry
+        a, b, r = row
+        matrix = jnp.diag(2 * (a + b)) - b[:, None] * neighbours - a[:, None] * E
+        both = jnp.linalg.solve(matrix, jnp.concatenate([jnp.diag(a), a[:, None] * f - r], 1))
+        E, f = both[:, :n], both[:, n:]
+        return (E, f), (E, f)
+
+    def substitute(x: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        x = row[0] @ x + row[1]
+        return x, x
+
+    _, rows = jax.lax.scan(eliminate, (jnp.zeros((n, n)), first), (g11, g22, right))
+    return jax.lax.scan(substitute, last, rows, reverse=True)[1]
+
+
+@lru_cache(maxsize=16)
+def _periodic_linear(n: int) -> Float[np.ndarray, "net around"]:
+    """Values at the net's places round from values at ``n`` equally spaced ones."""
+    place = np.arange(NET[0]) * n / NET[0]
+    left = np.floor(place).astype(int)
+    one = np.eye(n)
+    share = (place - left)[:, None]
+    return (1 - share) * one[left] + share * one[(left + 1) % n]
+
+
+@lru_cache(maxsize=16)
+def _periodic_spline(n: int) -> Float[np.ndarray, "around net"]:
+    """Values at ``n`` equally spaced places round from values at the net's."""
+    one = np.eye(NET[0])
+    spline = CubicSpline(np.arange(NET[0] + 1) / NET[0], np.concatenate([one, one[:1]]), bc_type="periodic")
+    return spline(np.arange(n) / n)
