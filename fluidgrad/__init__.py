@@ -1,1 +1,43 @@
-"""fluidgrad."""
+"""fluidgrad: the derivative of a flow.
+
+A finite-volume simulator of incompressible flow on body-fitted meshes, differentiable in everything it is given. The
+numerics are float64: importing any of them turns on ``jax_enable_x64`` for the process. Names are loaded when first
+used, so that ``import fluidgrad`` and ``fluidgrad --help`` do not wait for JAX.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "curves": ("circle", "ellipse", "fourier_curve", "closed_curve"),
+    "blocks": ("box", "channel", "o_grid", "extrude"),
+    "meshfile": ("read_mesh",),
+    "mesh": ("Mesh",),
+    "boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),
+    "flow": ("Flow", "Solution", "SolveReport"),
+    "steady": ("solve_steady",),
+    "functionals": (
+        "drag", "lift", "moment", "drag_coefficient", "lift_coefficient", "moment_coefficient", "pressure_drop", "dissipation",
+        "flow_rate", "uniformity", "roughness", "target_distance", "probe", "functional",
+    ),
+    "derivative": ("value_and_grad", "linearize"),
+    "verify": ("check",),
+    "maps": ("sensitivity",),
+    "design": ("nodes", "parabola"),
+    "optimization": ("Study", "Constraint", "optimize"),
+    "errors": ("InputError", "NotConverged"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fluidgrad' has no attribute {name!r}")
+    return getattr(import_module(f"fluidgrad.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -249,9 +250,18 @@ def boundary_data(d: Discrete) -> tuple[Array, ...]:
     return g.S[t.n_interior :], g.x_face[t.n_interior :] - g.x_cell[P], g.V[P], d.spread[P], d.alpha[P]
 
 
-def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions, nu: Array, convection: bool) -> tuple[Array, Array]:
-    """Momentum and mass out of the domain, ``(boundary, dim+1)``, and the force on the boundary per face,
-    ``(boundary, dim)`` (pressure and viscous stress: what the momentum flux leaves when convection is taken off).
+class BoundaryFlux(NamedTuple):
+    """At each boundary face: momentum and mass out of the domain ``(boundary, dim+1)``; the force on the boundary,
+    pressure and viscous stress ``(boundary, dim)``; velocity ``(boundary, dim)`` and pressure ``(boundary,)``."""
+
+    flux: Array
+    force: Array
+    velocity: Array
+    pressure: Array
+
+
+def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions, nu: Array, convection: bool) -> BoundaryFlux:
+    """What happens at boundary faces. Pointwise.
 
     Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is taken off, by a term that
     is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
@@ -286,7 +296,7 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
         entering = jnp.minimum(F, 0.0)
         entering = -entering * entering / (nu * compact - entering)  # C^1 at F = 0, where the direction of flow turns
         momentum = momentum + u * (F - 0.5 * c.backflow * (1 - c.fix_n) * entering)[:, None]
-    return jnp.concatenate([momentum, F[:, None]], -1), force
+    return BoundaryFlux(jnp.concatenate([momentum, F[:, None]], -1), force, u, p)
 
 
 def _dot(a: Array, b: Array) -> Array:

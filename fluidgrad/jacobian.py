@@ -124,7 +124,7 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
     edge = boundary_data(d)
 
     def out(x: Array) -> Array:
-        return boundary_flux(*unpack(x), edge, d.conditions, d.viscosity, d.convection)[0]
+        return boundary_flux(*unpack(x), edge, d.conditions, d.viscosity, d.convection).flux
 
     J_out = _forward(out, flat[inside])  # (boundary, m, k)
     values_q = _forward(lambda x: _boundary_values(x, d.geometry.S[n:], d.conditions, d.mirror), q[inside])

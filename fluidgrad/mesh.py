@@ -30,6 +30,8 @@ from jaxtyping import Array, Float, Int
 
 from fluidgrad.errors import InputError
 
+jax.config.update("jax_enable_x64", True)  # float64: an adjoint in float32 is noise below 1e-3
+
 Points = Float[Array, "points dim"]
 CellScalar = Float[Array, " cells"]
 CellVector = Float[Array, "cells dim"]

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from fluidgrad.boundary import periodic_shift
 from fluidgrad.flow import Flow
-from fluidgrad.fluxes import Discrete, boundary_data, boundary_flux, discretize, gradient, interior_data, interior_flux
+from fluidgrad.fluxes import BoundaryFlux, Discrete, boundary_data, boundary_flux, discretize, gradient, interior_data, interior_flux
 from fluidgrad.mesh import to_cells, to_faces
 
 
@@ -35,20 +35,33 @@ def residual(flow: Flow, state: Array) -> Array:
 
 def balance(flow: Flow, d: Discrete, state: Array) -> Array:
     """:func:`residual` of a flow already discretized."""
+    return imbalance(flow, d, state)[0]
+
+
+def imbalance(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
+    """The residual, and what passes through the cells: root mean squares over them of the fluxes of momentum (pressure
+    taken from its mean where nothing sets its level) and of mass, ``(2,)``.
+
+    The second measures the first: net over gross flux needs no units and means the same on every mesh.
+    """
     q, extra = split(flow, state)
-    interior, boundary = fluxes(d, q)
-    R = to_cells(d.topology, jnp.concatenate([interior, boundary])) + sources(flow, d, q, extra)
-    return jnp.concatenate([R.ravel(), extra_equations(flow, d, q, interior)])
-
-
-def fluxes(d: Discrete, q: Array) -> tuple[Array, Array]:
-    """Momentum and mass through interior faces, out of the owner, and out of boundary faces."""
     t, g = d.topology, gradient(d, q)
     (q_P, q_N), (g_P, g_N) = to_faces(t, q), to_faces(t, g)
     interior = interior_flux(q_P, q_N, g_P, g_N, interior_data(d), d.viscosity, d.convection, d.scheme)
-    inside = t.owner[t.n_interior :]
-    boundary, _ = boundary_flux(q[inside], g[inside], boundary_data(d), d.conditions, d.viscosity, d.convection)
-    return interior, boundary
+    flux = jnp.concatenate([interior, at_boundary(d, q, g).flux])
+    source = sources(flow, d, q, extra)
+    R = to_cells(t, flux) + source
+    level = jnp.mean(q[:, -1]) * float(flow.closed)
+    gross = jnp.concatenate([flux[:, :-1] - level * d.geometry.S, flux[:, -1:]], 1) ** 2
+    per_cell = jnp.mean(source**2, 0) + (jnp.sum(gross, 0) + jnp.sum(gross[: t.n_interior], 0)) / t.n_cells
+    size = jnp.sqrt(jnp.stack([jnp.sum(per_cell[:-1]), per_cell[-1]]))
+    return jnp.concatenate([R.ravel(), extra_equations(flow, d, q, interior)]), size
+
+
+def at_boundary(d: Discrete, q: Array, g: Array) -> BoundaryFlux:
+    """What happens at the boundary faces, from cell values and gradients."""
+    inside = d.topology.owner[d.topology.n_interior :]
+    return boundary_flux(q[inside], g[inside], boundary_data(d), d.conditions, d.viscosity, d.convection)
 
 
 def sources(flow: Flow, d: Discrete, q: Array, extra: Array) -> Array:
@@ -78,31 +91,3 @@ def extra_equations(flow: Flow, d: Discrete, q: Array, interior: Array) -> Array
     for name in flow.driven:
         rows.append(-jnp.sum(interior[faces[name], -1]) - flow.boundary[name].flow_rate)  # pyright: ignore
     return jnp.stack(rows) if rows else jnp.zeros(0, q.dtype)
-
-
-def throughput(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
-    """Root mean squares of what passes through a cell: momentum (pressure taken from its mean) and mass.
-
-    They measure a residual: net over gross flux needs no units and means the same on every mesh.
-    """
-    q, _ = split(flow, state)
-    q = q.at[:, -1].add(-jnp.mean(q[:, -1]) * float(flow.closed))
-    interior, boundary = fluxes(d, q)
-    gross = jnp.concatenate([interior, boundary]) ** 2
-    t = d.topology
-    total = jnp.zeros((t.n_cells, gross.shape[1]), q.dtype).at[t.owner].add(gross).at[t.neighbour].add(gross[: t.n_interior])
-    V = d.geometry.V[:, None]
-    body = (V * d.alpha[:, None] * q[:, :-1]) ** 2 + (V * d.force) ** 2
-    return jnp.sqrt(jnp.mean(total[:, :-1]) + jnp.mean(body)), jnp.sqrt(jnp.mean(total[:, -1]))
-
-
-
-def boundary_forces(flow: Flow, state: Array) -> tuple[Array, Array, Array]:
-    """Force of the flow on each boundary face ``(boundary, dim)`` [L^(dim-1) L^2/T^2], the mass flux out through it
-    ``(boundary,)`` and the faces' centres. These are the residual's own fluxes: they balance to round-off."""
-    d = discretize(flow)
-    q, _ = split(flow, state)
-    t, g = d.topology, gradient(d, q)
-    inside = t.owner[t.n_interior :]
-    flux, force = boundary_flux(q[inside], g[inside], boundary_data(d), d.conditions, d.viscosity, d.convection)
-    return force, flux[:, -1], d.geometry.x_face[t.n_interior :]

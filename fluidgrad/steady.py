@@ -2,15 +2,17 @@
 
 Steps are damped until the residual falls; a Newton iteration that will not converge starts again from a more viscous
 flow, and from there the viscosity comes down to the one asked for in steps that grow on success and shrink on failure
-(continuation in the Reynolds number). Residuals are net over gross fluxes (``residual.throughput``), so a tolerance
+(continuation in the Reynolds number). Residuals are net over gross fluxes (``residual.imbalance``), so a tolerance
 means the same on every mesh and in every system of units.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +25,14 @@ from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow import Flow, Solution, SolveReport
 from fluidgrad.fluxes import Discrete, discretize
 from fluidgrad.jacobian import assemble, pattern
-from fluidgrad.residual import balance, residual, split, throughput
+from fluidgrad.residual import imbalance, residual, split
 
 STEPS = 20  # Newton steps a stage
 HALVINGS = 7  # of a step, before the stage is given up
+STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
 STAGES = 30  # of the continuation
 FIRST_RATIO = 8.0  # by which viscosity goes up when a stage fails
+SMALLEST_STRIDE = 1.05
 LARGEST_RATIO = 1e7
 
 
@@ -48,89 +52,96 @@ class Steady:
     def solve(self, flow: Flow, start: Array) -> tuple[Array, Array, Any]:
         """Newton's method, by way of more viscous flows where needed."""
         d = discretize(flow)
+        one = jnp.ones((), start.dtype)
 
-        def stage(ratio: Array, q: Array) -> Any:
-            return self._newton(flow, replace(d, viscosity=d.viscosity * ratio), q)
+        def unfinished(s: _Search) -> Array:
+            return (s.found > 1.0) & (s.stages < STAGES) & (s.ratio <= LARGEST_RATIO) & (s.stride > SMALLEST_STRIDE)
 
-        q, factor, r, steps, ok, place = stage(jnp.ones(()), start)
-        best = jnp.where(ok, 1.0, jnp.inf)
+        def stage(s: _Search) -> _Search:
+            n = self._newton(flow, replace(d, viscosity=d.viscosity * s.ratio), s.best)
+            ok = (n.residual <= self.tolerance) | (~n.fell & (n.residual <= STAGNATED))
+            found = jnp.where(ok, s.ratio, s.found)
+            some = jnp.isfinite(found)
+            stride = jnp.where(ok, s.stride**1.5, jnp.where(some, s.stride**0.5, s.stride))
+            # Start from rest again, not from where a first try got lost, until some flow has been found.
+            best = jnp.where(ok, n.q, jnp.where(some, s.best, 0.0))
+            ratio = jnp.where(some, jnp.maximum(1.0, found / stride), s.ratio * FIRST_RATIO)
+            return _Search(n, best, found, ratio, stride, s.stages + 1, s.steps + n.steps)
 
-        # carry: best state and its ratio, the ratio being tried and the factor between tries
-        def unfinished(carry: Any) -> Array:
-            _, _, _, _, _, best, ratio, stride, stages, _ = carry
-            return (best > 1.0) & (stages < STAGES) & (ratio <= LARGEST_RATIO) & (stride > 1.05)
+        first = _Newton(start, jnp.zeros_like(start), self._no_factor(flow, d), one * jnp.inf, one * 0, jnp.asarray(True))
+        search = _Search(first, start, one * jnp.inf, one, one * FIRST_RATIO, one * 0, one * 0)
+        s = jax.lax.while_loop(unfinished, stage, search)
+        q = jnp.where(jnp.isfinite(s.found), s.best, s.newton.q)
+        cells, _ = split(flow, s.newton.R)
+        place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
+        ok = (s.found == 1.0).astype(q.dtype)
+        return q, jnp.stack([s.newton.residual, ok, s.steps, s.stages, s.found, place]), s.newton.factor
 
-        def advance(carry: Any) -> Any:
-            q, factor, r, steps, place, best, ratio, stride, stages, q_best = carry
-            q, factor, r, more, ok, place = stage(ratio, q_best)
-            found = jnp.where(ok, ratio, best)
-            stride = jnp.where(ok, stride**1.5, jnp.where(jnp.isfinite(best), stride**0.5, stride))
-            q_best = jnp.where(ok, q, q_best)
-            ratio = jnp.where(jnp.isfinite(found), jnp.maximum(1.0, found / stride), ratio * FIRST_RATIO)
-            return q, factor, r, steps + more, place, found, ratio, stride, stages + 1, q_best
+    def _no_factor(self, flow: Flow, d: Discrete) -> Any:
+        """Zeros in the shape of a factor: a loop must carry one from the start."""
+        q = jnp.zeros(flow.n_unknowns, d.geometry.V.dtype)
+        shape = jax.eval_shape(lambda: backends.factor(self.backend, pattern(d), assemble(flow, d, q)))
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
 
-        rest = jnp.zeros_like(start)
-        carry = (q, factor, r, steps, place, best, jnp.asarray(FIRST_RATIO), jnp.asarray(FIRST_RATIO), jnp.ones(()), jnp.where(ok, q, rest))
-        q, factor, r, steps, place, best, _, _, stages, q_best = jax.lax.while_loop(unfinished, advance, carry)
-        q = jnp.where(jnp.isfinite(best), q_best, q)
-        ok = (best == 1.0).astype(q.dtype)
-        return q, jnp.stack([r, ok, steps, stages, best, place]), factor
-
-    def _newton(self, flow: Flow, d: Discrete, q: Array) -> Any:
-        """Damped Newton: q, the last factor, residual, steps, whether it converged, the cell that was worst."""
+    def _newton(self, flow: Flow, d: Discrete, q: Array) -> _Newton:
+        """Damped Newton from q, at least one step of it (its factor is wanted)."""
         p = pattern(d)
 
-        def measure(q: Array, R: Array) -> tuple[Array, Array, Array, Array]:
+        def sizes(R: Array) -> Array:
             cells, _ = split(flow, R)
-            N_m, N_c = throughput(flow, d, q)
-            R_m, R_c = jnp.sqrt(jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1))), jnp.sqrt(jnp.mean(cells[:, -1] ** 2))
-            return R_m, R_c, N_m, N_c
+            return jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
 
-        def ratio(R_m: Array, R_c: Array, N_m: Array, N_c: Array) -> Array:
-            return jnp.maximum(_over(R_m, N_m), _over(R_c, N_c))
+        def unfinished(n: _Newton) -> Array:
+            return n.fell & (n.steps < STEPS) & ((n.residual > self.tolerance) | (n.steps < 1))
 
-        def unfinished(carry: Any) -> Array:
-            _, _, _, r, steps, alive = carry
-            return alive & (steps < STEPS) & ((r > self.tolerance) | (steps < 1))
-
-        def advance(carry: Any) -> Any:
-            q, R, _, _, steps, _ = carry
-            factor = backends.factor(self.backend, p, assemble(flow, d, q))
+        def step(n: _Newton) -> _Newton:
+            R, gross = imbalance(flow, d, n.q)
+            factor = backends.factor(self.backend, p, assemble(flow, d, n.q))
             dq = -backends.solve(self.backend, p, factor, R)
-            R_m, R_c, N_m, N_c = measure(q, R)
 
-            def trial(s: Array) -> Any:
-                q_s = q + s * dq
-                R_s = balance(flow, d, q_s)
-                S_m, S_c, M_m, M_c = measure(q_s, R_s)
-                scale_m, scale_c = jnp.maximum(N_m, M_m), jnp.maximum(N_c, M_c)
-                before = _over(R_m, scale_m) ** 2 + _over(R_c, scale_c) ** 2
-                after = _over(S_m, scale_m) ** 2 + _over(S_c, scale_c) ** 2
-                r = ratio(S_m, S_c, M_m, M_c)
-                return q_s, R_s, r, (after < (1 - 0.1 * s) * before) | (r <= self.tolerance)
-
-            def halve(carry: Any) -> Any:
-                s, *_ = carry
-                return (0.5 * s, *trial(0.5 * s))
+            def trial(carry: Any) -> Any:
+                s = 0.5 * carry[0]
+                q_s = n.q + s * dq
+                R_s, gross_s = imbalance(flow, d, q_s)
+                scale = jnp.maximum(gross, gross_s)
+                before, after = (jnp.sum(_over(sizes(r), scale) ** 2) for r in (R, R_s))
+                residual = jnp.max(_over(sizes(R_s), gross_s))
+                return s, q_s, R_s, residual, (after < (1 - 0.1 * s) * before) | (residual <= self.tolerance)
 
             def too_long(carry: Any) -> Array:
-                s, _, _, _, fell = carry
+                s, *_, fell = carry
                 return ~fell & (s > 0.5**HALVINGS) & jnp.isfinite(jnp.sum(dq))
 
-            one = jnp.ones((), q.dtype)
-            _, q_s, R_s, r, fell = jax.lax.while_loop(too_long, halve, (one, *trial(one)))
-            return q_s, R_s, factor, r, steps + 1, fell
+            again = (jnp.full((), 2.0, q.dtype), n.q, R, jnp.full((), jnp.inf, q.dtype), jnp.asarray(False))
+            _, q_s, R_s, residual, fell = jax.lax.while_loop(too_long, trial, again)
+            return _Newton(q_s, R_s, factor, residual, n.steps + 1, fell)
 
-        R = balance(flow, d, q)
-        # a carry of the right shape: the factor of the first step replaces it before it is used
-        empty = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: backends.factor(self.backend, p, assemble(flow, d, q)))
-        )
-        init = (q, R, empty, ratio(*measure(q, R)), jnp.zeros((), q.dtype), jnp.asarray(True))
-        q, R, factor, r, steps, _ = jax.lax.while_loop(unfinished, advance, init)
-        cells, _ = split(flow, R)
-        place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
-        return q, factor, r, steps, r <= self.tolerance, place
+        zero = jnp.zeros((), q.dtype)
+        return jax.lax.while_loop(unfinished, step, _Newton(q, jnp.zeros_like(q), self._no_factor(flow, d), zero + jnp.inf, zero, zero == 0))
+
+
+class _Newton(NamedTuple):
+    """State, its residual, the factor that led to it, net over gross flux, steps so far, whether the last one helped."""
+
+    q: Array
+    R: Array
+    factor: Any
+    residual: Array
+    steps: Array
+    fell: Array
+
+
+class _Search(NamedTuple):
+    """The continuation: the last Newton iteration, the best state and the viscosity ratio it belongs to (inf: none),
+    the ratio to try next, the stride between ratios, stages and Newton steps so far."""
+
+    newton: _Newton
+    best: Array
+    found: Array
+    ratio: Array
+    stride: Array
+    stages: Array
+    steps: Array
 
 
 def _over(a: Array, b: Array) -> Array:
@@ -149,8 +160,7 @@ def solve_steady(
     *,
     tolerance: float = 1e-10,
     linear: str = "auto",
-    derivative: str = "reverse",
-    probe: Array | None = None,
+    derivative: str | None = None,
 ) -> Solution:
     """The steady flow: velocities and pressures with R(q; flow) = 0.
 
@@ -160,9 +170,8 @@ def solve_steady(
             steps and never changes the answer beyond the tolerance; nothing is differentiable in it.
         tolerance: of net over gross fluxes.
         linear: "superlu", "block_tridiagonal" or "auto" (by device).
-        derivative: "reverse" for ``grad`` and everything made of it; "forward" for ``jvp`` and ``jacfwd`` (use
-            ``linearize``, which chooses).
-        probe: zeros ``(PROBE,)``; its cotangent is the adjoint's report (``value_and_grad`` uses it).
+        derivative: "reverse" for ``grad`` and everything made of it, the default; "forward" for ``jvp`` and ``jacfwd``
+            (``linearize`` chooses by itself).
 
     Returns:
         The solution; every derivative of it is that of the converged flow, whatever path led there.
@@ -175,7 +184,9 @@ def solve_steady(
 
     Differentiable in: every leaf of ``flow``, by the implicit function theorem (``adjoint.py``).
     """
-    problem = Steady(tolerance, backends.choose(linear))
+    mode = _mode.get()
+    derivative = derivative or mode.derivative
+    problem = Steady(min(tolerance, mode.tolerance), backends.choose(linear))
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")
     q0 = jnp.zeros(flow.n_unknowns, flow.mesh.points.dtype) if start is None else getattr(start, "state", start)
@@ -183,7 +194,7 @@ def solve_steady(
         raise InputError(f"the start has {q0.shape[0]} unknowns, the flow {flow.n_unknowns}", accepted="a solution on the same cells")
     q0 = jax.lax.stop_gradient(q0)
     if derivative == "reverse":
-        state, went = root(problem, flow, q0, jnp.zeros(PROBE, q0.dtype) if probe is None else probe)
+        state, went = root(problem, flow, q0, mode.next_probe())
     else:
         state, went, _ = root_forward(problem, flow, q0)
     r, ok, steps, stages, reached, place = went
@@ -191,6 +202,35 @@ def solve_steady(
     if known_false(report.converged):
         raise NotConverged(advice(flow, report), report, Solution(flow, state, report))
     return Solution(flow, jnp.where(ok > 0, state, jnp.nan), report)
+
+
+@dataclass
+class Differentiating:
+    """How the solves that the code being traced calls are to be differentiated, and how many it has called."""
+
+    derivative: str = "reverse"
+    probes: Array | None = None
+    tolerance: float = np.inf
+    count: int = 0
+
+    def next_probe(self) -> Array:
+        """Where the next solve's adjoint leaves its report: the cotangent of this."""
+        self.count += 1
+        return jnp.zeros(PROBE) if self.probes is None or self.count > len(self.probes) else self.probes[self.count - 1]
+
+
+_mode: ContextVar[Differentiating] = ContextVar("differentiating", default=Differentiating())
+
+
+@contextmanager
+def differentiating(derivative: str, probes: Array | None = None, tolerance: float = np.inf) -> Iterator[Differentiating]:
+    """Within this, calls of ``solve_steady`` that leave the mode open are differentiated so, to at least ``tolerance``."""
+    mode = Differentiating(derivative, probes, min(tolerance, _mode.get().tolerance))
+    token = _mode.set(mode)
+    try:
+        yield mode
+    finally:
+        _mode.reset(token)
 
 
 def known_false(x: Array) -> bool:

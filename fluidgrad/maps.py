@@ -1,0 +1,192 @@
+"""Sensitivity maps: where a change matters, everywhere at once, from one adjoint.
+
+    inflow      dJ/d(normal speed), per unit length of the patch
+    wall        dJ/dn per unit length, n into the fluid: the total derivative for a wall that moves and takes the mesh
+                along (``motion.py``), divided by the length each point owns
+    porosity    dJ/d(alpha), per unit volume
+    force       dJ/d(force), per unit volume: the adjoint velocity
+
+(per unit area in 3D). Weak statements are exact: the sum of a wall map times a displacement times the lengths is the
+derivative along that displacement. Point values converge where the wall is smooth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fluidgrad.boundary import Inflow, Wall
+from fluidgrad.derivative import GradientReport, vjp
+from fluidgrad.flow import Flow, Solution
+from fluidgrad.mesh import CellScalar, CellVector, Topology, measure
+from fluidgrad.motion import Spread
+from fluidgrad.steady import solve_steady
+
+
+@dataclass(frozen=True)
+class Line:
+    """A map along a patch, in order; rows of NaN separate its pieces.
+
+    Attributes:
+        s: arc length, from the start of each piece on ``(k,)`` [L].
+        x: places, ``(k, dim)``.
+        n: unit normals into the fluid, ``(k, dim)``.
+        value: the map, ``(k,)``.
+        weight: length (area in 3D) that each place owns, ``(k,)``.
+    """
+
+    s: np.ndarray
+    x: np.ndarray
+    n: np.ndarray
+    value: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The derivative of one functional with respect to everything; see the module.
+
+    Attributes:
+        value: of the functional.
+        solution: the flow it belongs to.
+        flow: dJ/d(every leaf of the flow), a flow of derivatives.
+        inflow, wall: maps by patch.
+        porosity, force: maps by cell, ``(cells,)`` and ``(cells, dim)``.
+        report: of the adjoint solve.
+    """
+
+    value: float
+    solution: Solution
+    flow: Flow
+    inflow: dict[str, Line]
+    wall: dict[str, Line]
+    porosity: CellScalar
+    force: CellVector
+    report: GradientReport
+
+    @property
+    def adjoint(self) -> CellVector:
+        """The adjoint velocity: the map of the force."""
+        return self.force
+
+    def plot(self, path: str) -> None:
+        """Draw the maps into a picture."""
+        from fluidgrad.app.plots import plot_sensitivity
+
+        plot_sensitivity(self, path)
+
+
+def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: Solution | None = None) -> Sensitivity:
+    """The maps of a functional, by one adjoint solve.
+
+    Args:
+        functional: Solution -> scalar.
+        flow: where; scalars given for speeds, porosity and force count as fields here.
+        solution: a solution of it, if there is one already (it is the start).
+
+    Raises:
+        NotConverged: if the primal or adjoint solve fails.
+    """
+    t = flow.mesh.topology
+    spread_out = {k: _speeds(kind, t, k, flow) for k, kind in flow.boundary.items()}
+    field = jnp.zeros((t.n_cells, t.dim), flow.mesh.points.dtype)
+    full = Flow(
+        flow.mesh, viscosity=flow.viscosity, porosity=flow.porosity + field[:, 0], force=flow.force + field,
+        convection=flow.convection, scheme=flow.scheme, reference=flow.reference, **spread_out,
+    )  # fmt: skip
+    start = solve_steady(full, start=None if solution is None else solution.state)
+    value, pull = vjp(lambda flow: functional(solve_steady(flow, start=start.state)), full)
+    derivative, report = pull(jnp.ones_like(value))
+    g = measure(flow.joined[0])
+    S = np.asarray(measure(flow.mesh).S)
+    moved = Spread(flow.mesh).transpose(np.asarray(derivative.mesh.points))
+    inflow = {k: _along_faces(t, k, S, np.asarray(flow.mesh.points), np.asarray(derivative.boundary[k].speed))
+              for k, kind in full.boundary.items() if isinstance(kind, Inflow)}  # fmt: skip
+    wall = {k: _along_points(t, k, S, np.asarray(flow.mesh.points), moved) for k, kind in flow.boundary.items() if isinstance(kind, Wall)}
+    return Sensitivity(
+        float(value), start, derivative, inflow, wall,
+        np.asarray(derivative.porosity / g.V), np.asarray(derivative.force / g.V[:, None]), report,
+    )  # fmt: skip
+
+
+def _speeds(kind: Any, t: Topology, patch: str, flow: Flow) -> Any:
+    """An inflow given by one speed, as one given by a speed a face."""
+    lo, hi = t.patches[patch]
+    if isinstance(kind, Inflow) and jnp.ndim(kind.speed) < 2:
+        return replace(kind, speed=jnp.broadcast_to(jnp.asarray(kind.speed), (hi - lo,)))
+    return kind
+
+
+def chains(t: Topology, patch: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A 2D patch as polylines: for each connected piece its points in order (a closed one repeats its first) and the
+    faces between them, numbered from the patch's first."""
+    ends = t.face_points[t.faces_of(patch)][:, :2]
+    after = {}
+    for i, (a, b) in enumerate(ends.tolist()):
+        after[a] = (b, i)
+    starts = sorted(set(ends[:, 0].tolist()) - set(ends[:, 1].tolist()), key=lambda a: after[a][1])
+    pieces, left = [], set(range(len(ends)))
+    while left:
+        a = starts.pop(0) if starts else int(ends[min(left), 0])
+        points, faces = [a], []
+        while a in after and after[a][1] in left:
+            a, i = after[a]
+            left.discard(i)
+            points.append(a)
+            faces.append(i)
+        pieces.append((np.array(points), np.array(faces)))
+    return pieces
+
+
+def _along_faces(t: Topology, patch: str, S: np.ndarray, points: np.ndarray, derivative: np.ndarray) -> Line:
+    """A map with one value a face."""
+    faces = t.faces_of(patch)
+    area = np.linalg.norm(S[faces], axis=1)
+    n = -S[faces] / area[:, None]
+    value = derivative / area if derivative.ndim == 1 else np.sum(derivative * n, 1) / area
+    x = points[t.face_points[faces]].mean(1)
+    if t.dim == 3:
+        return Line(np.arange(len(x), dtype=float), x, n, value, area)
+    pieces = []
+    for _, f in chains(t, patch):
+        s = np.cumsum(area[f]) - 0.5 * area[f]
+        pieces.append((s, x[f], n[f], value[f], area[f]))
+    return _joined(pieces)
+
+
+def _along_points(t: Topology, patch: str, S: np.ndarray, points: np.ndarray, derivative: np.ndarray) -> Line:
+    """A map with one value a boundary point, from a derivative with respect to the points."""
+    faces = t.faces_of(patch)
+    corner = t.face_points[faces]
+    distinct = np.ones(corner.shape, bool)
+    distinct[:, 1:] = corner[:, 1:] != corner[:, :-1]
+    share = distinct / distinct.sum(1, keepdims=True)
+    owned, normal = np.zeros(len(points)), np.zeros_like(points)
+    np.add.at(owned, corner, share * np.linalg.norm(S[faces], axis=1)[:, None])
+    np.add.at(normal, corner, -share[..., None] * S[faces][:, None])
+    own = np.unique(corner)
+    normal[own] /= np.linalg.norm(normal[own], axis=1, keepdims=True)
+    value = np.zeros(len(points))
+    value[own] = np.sum(derivative[own] * normal[own], 1) / owned[own]
+    if t.dim == 3:
+        return Line(np.arange(len(own), dtype=float), points[own], normal[own], value[own], owned[own])
+    pieces = []
+    for p, _ in chains(t, patch):
+        s = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(points[p], axis=0), axis=1)))
+        pieces.append((s, points[p], normal[p], value[p], owned[p]))
+    return _joined(pieces)
+
+
+def _joined(pieces: list[tuple[Float[np.ndarray, "..."], ...]]) -> Line:
+    """Pieces one after another with a row of NaN between."""
+    columns = []
+    for column in zip(*pieces, strict=True):
+        gap = np.full((1, *column[0].shape[1:]), np.nan)
+        parts = [part for c in column for part in (c, gap)][:-1]
+        columns.append(np.concatenate(parts))
+    return Line(*columns)
