@@ -23,6 +23,8 @@ from jaxtyping import Array, ArrayLike, Float
 
 from fluidgrad.errors import InputError
 
+jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
+
 MAX_POINTS = 2000  # the slopes of a spline are a dense matrix times its points
 
 
