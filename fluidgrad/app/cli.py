@@ -1,0 +1,121 @@
+"""The command line: each command is a few lines that call :mod:`fluidgrad.app.runs`.
+
+Exit codes: 0 done, 1 not converged or a check that failed, 2 bad input. Nothing heavy is imported before a command
+runs, so that ``--help`` is at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="fluidgrad",
+    help="Differentiable steady flow: simulate, differentiate, check, design.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or the name of a shipped config.")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's, as in --set mesh.refine=2.")]
+Imports = Annotated[list[str], typer.Option("--import", metavar="FILE.py", help="Load a file that defines functionals.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder only.")]
+Root = Annotated[str, typer.Option("--runs", metavar="FOLDER", help="Where run folders are made.")]
+
+
+@app.command()
+def run(config: ConfigFile, settings: Settings = [], imports: Imports = [], quiet: Quiet = False, runs: Root = "runs") -> None:  # noqa: B006
+    """Simulate, or optimise where the config has a [[design]]."""
+    from fluidgrad.app import runs as commands
+
+    commands.run(config, settings, imports, quiet=quiet, root=runs)
+
+
+@app.command()
+def check(
+    config: ConfigFile,
+    settings: Settings = [],  # noqa: B006
+    imports: Imports = [],  # noqa: B006
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the worst figures as one line of JSON, and nothing else.")] = False,
+    runs: Root = "runs",
+) -> None:
+    """Check every derivative that an optimisation would use: Taylor rates, dot products, differences."""
+    from fluidgrad.app import runs as commands
+
+    if not commands.check(config, settings, imports, quiet=quiet, as_json=as_json, root=runs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sensitivity(config: ConfigFile, settings: Settings = [], imports: Imports = [], quiet: Quiet = False, runs: Root = "runs") -> None:  # noqa: B006
+    """The objective's derivative with respect to every number of the file, and as fields."""
+    from fluidgrad.app import runs as commands
+
+    commands.sensitivity(config, settings, imports, quiet=quiet, root=runs)
+
+
+@app.command()
+def report(folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")]) -> None:
+    """Draw the figures of runs again, from their saved data."""
+    from fluidgrad.app import runs as commands
+
+    commands.report(folders)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="simulation, inflow or shape.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write.")] = "",
+) -> None:
+    """Write a commented config to start from."""
+    from fluidgrad.app import runs as commands
+
+    commands.new(kind, file)
+
+
+@app.command("config")
+def config_(
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="validate, explain or schema.")],
+    subject: Annotated[str, typer.Argument(metavar="[CONFIG | SECTION.KEY]", help="The file to validate, or the key to explain.")] = "",
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Validate a config, explain a key, or print the JSON schema."""
+    from fluidgrad.app import runs as commands
+
+    commands.config(action, subject, settings)
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """The exit code of a command: what went wrong in one line, never a traceback for what a user can mend."""
+    from fluidgrad.errors import InputError, NotConverged
+
+    try:
+        command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NotConverged as error:
+        print(f"not converged: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # typer's own: usage errors are 2
+        return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return guarded(lambda: app(arguments, prog_name="fluidgrad"))
+
+
+def entry() -> None:
+    """What the installed command calls."""
+    sys.exit(main())

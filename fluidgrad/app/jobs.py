@@ -1,0 +1,125 @@
+"""A command at work: its folder, what it says while it goes, and what is kept when it fails."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluidgrad.app import output
+from fluidgrad.app.config import Config
+from fluidgrad.app.reading import find, load
+from fluidgrad.errors import InputError, NotConverged
+
+if TYPE_CHECKING:
+    from fluidgrad.app.plots import Labels
+
+CACHE_FROM = 0.3  # seconds of compilation that are worth a file in the cache
+
+
+@dataclass
+class Job:
+    """A command at work: its config, its folder, and where it writes what it is doing."""
+
+    config: Config
+    name: str
+    folder: Path
+    quiet: bool
+    imports: list[Path] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def say(self, text: str = "") -> None:
+        if not self.quiet:
+            print(text, flush=True)
+
+    @property
+    def labels(self) -> Labels:
+        from fluidgrad.app.plots import Labels
+
+        return Labels(self.config.units.length, self.config.units.time)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+
+@contextmanager
+def job(config: str, settings: Sequence[str], imports: Sequence[str], quiet: bool, root: str | Path) -> Iterator[Job]:
+    """Work on a config in a new folder. Bad input leaves no folder; a solve that fails leaves its last state in it."""
+    loaded = load(config, settings)
+    name = find(config).stem
+    folder = output.new_folder(name, root)
+    print(folder, flush=True)
+    work = Job(loaded, find(config).name, folder, quiet)
+    try:
+        start_jax()
+        work.imports = [import_functionals(file) for file in imports]
+        yield work
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except NotConverged as error:
+        raise _kept(error, folder) from None
+    print(folder, flush=True)
+
+
+def _kept(error: NotConverged, folder: Path) -> NotConverged:
+    """The same error after its last state was saved, and saying where."""
+    last = error.solution
+    if last is None:
+        return error
+    output.write_arrays(folder / "last_good.npz", state=last.state, velocity=last.velocity, pressure=last.pressure)
+    output.write_json(folder / "results.json", {"converged": False, "message": str(error), "residual": last.report.residual})
+    return NotConverged(f"{error} Last state: {folder / 'last_good.npz'}.", error.report, last)
+
+
+def start_jax() -> None:
+    """Import JAX, with compiled programs kept between runs where the user's cache folder can be written."""
+    import jax
+
+    folder = cache_folder() / "fluidgrad" / "jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            return
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHE_FROM)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def cache_folder() -> Path:
+    """Where this platform keeps a user's caches."""
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"])
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path.home() / ".cache"
+
+
+def import_functionals(file: str) -> Path:
+    """Run a user's file, whose functionals register themselves.
+
+    Raises:
+        InputError: it cannot be read, or it raises.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"there is no file {file!r} to import", accepted="--import FILE.py")
+    try:
+        runpy.run_path(str(path))
+    except Exception as error:
+        raise InputError(
+            f"{file} cannot be imported: {type(error).__name__}: {error}", accepted="a Python file that runs by itself"
+        ) from error
+    return path

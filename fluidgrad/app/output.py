@@ -1,0 +1,203 @@
+"""What a run leaves behind: its folder, and the files in it.
+
+    runs/<config>-<n>/
+      config.toml      as resolved: every default filled in, tables read
+      manifest.json    version, commit, devices, precision, threads, packages
+      results.json     every final figure, with units and residuals
+      history.csv      one row for each iteration of an optimisation
+      figures/*.png
+
+A file is written beside its place and moved there, so it is whole or absent. Folders are never overwritten.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fluidgrad.app.config import Config, MeshFile
+from fluidgrad.errors import InputError
+
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "nlopt", "pydantic", "meshio", "matplotlib")
+
+
+def new_folder(name: str, root: str | Path = "runs") -> Path:
+    """Make the next free ``root/name-n``; two processes never get the same.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    root = Path(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        taken = [int(f.name.rpartition("-")[2]) for f in root.glob(f"{name}-*") if f.name.rpartition("-")[2].isdigit()]
+        for n in range(max(taken, default=0) + 1, 10**6):
+            try:
+                (root / f"{name}-{n}").mkdir()
+                return root / f"{name}-{n}"
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise InputError(
+            f"cannot make a run folder in {str(root)!r}: {error.strerror}", accepted="a folder that can be written to"
+        ) from None
+    raise AssertionError(name)
+
+
+def write(path: Path, data: str | bytes) -> None:
+    """Write a file that is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    write(path, json.dumps(plain(data), indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([_cell(v) for v in row] for row in rows)
+    write(path, text.getvalue())
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """A compressed file of named arrays; nothing in it can execute."""
+    data = io.BytesIO()
+    np.savez_compressed(data, **{k: np.asarray(v) for k, v in arrays.items()}, allow_pickle=False)
+    write(path, data.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {str(path)!r}: {error}", accepted="the folder of a finished run") from None
+
+
+def plain(value: Any) -> Any:
+    """The same in JSON's types; a number that is not finite is null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, str | bool | type(None)):
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    value = plain(value)
+    return repr(value) if isinstance(value, float) else value
+
+
+def save_inputs(folder: Path, config: Config, imports: Sequence[Path] = ()) -> None:
+    """The config as resolved, the mesh file and the user's functionals it needs, and the manifest."""
+    data = config.model_dump(exclude_none=True, mode="json")
+    hashes = {}
+    if isinstance(config.mesh, MeshFile):
+        shutil.copyfile(config.mesh.path, folder / Path(config.mesh.path).name)
+        data["mesh"]["path"] = Path(config.mesh.path).name
+    for file in imports:
+        shutil.copyfile(file, folder / file.name)
+        hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    write(folder / "config.toml", toml(data))
+    write_json(folder / "manifest.json", manifest() | ({"imports": hashes} if hashes else {}))
+
+
+def manifest() -> dict[str, Any]:
+    """Where and with what a run was made."""
+    import jax
+
+    return {
+        "fluidgrad": metadata.version("fluidgrad"),
+        "commit": _commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+        "dtype": "float64" if jax.config.jax_enable_x64 else "float32",
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {p: metadata.version(p) for p in PACKAGES if _installed(p)},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _commit() -> str | None:
+    """Of the checkout that the package is run from, if it is one."""
+    here = Path(__file__).parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5)
+        return found.stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def toml(data: Mapping[str, Any]) -> str:
+    """A config as TOML: sections, and inline tables below them."""
+    text = []
+    for section, value in data.items():
+        if isinstance(value, list):
+            text += [f"[[{section}]]\n" + _entries(item) for item in value]
+        elif value:
+            text.append(f"[{section}]\n" + _entries(value))
+    return "\n".join(text)
+
+
+def _entries(table: Mapping[str, Any]) -> str:
+    first = {k: table[k] for k in ("kind",) if k in table}
+    return "".join(f"{_key(k)} = {_value(v)}\n" for k, v in (first | dict(table)).items() if v not in ({}, []))
+
+
+def _key(key: str) -> str:
+    return key if key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key) else json.dumps(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return repr(value).lower() if isinstance(value, bool) else repr(value)

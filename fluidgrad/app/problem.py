@@ -1,0 +1,191 @@
+"""A config made ready to compute: its case, and its functionals as functions of a solution.
+
+Whatever can be refused before a solve is refused here, with the place in the file.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidgrad.app.config import Call, Config, place, suggestion
+from fluidgrad.errors import InputError
+
+if TYPE_CHECKING:
+    from fluidgrad.case import Case
+    from fluidgrad.flow import Flow, Solution
+
+PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance")  # one power of L more in 3D
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A functional with its arguments filled in."""
+
+    name: str
+    units: str
+    of: Callable[[Solution], Any]
+
+    def __call__(self, solution: Solution) -> Any:
+        return self.of(solution)
+
+
+def quantity(call: Call, patches: Sequence[str]) -> Quantity:
+    """The functional that a table of the file names, with its arguments.
+
+    Raises:
+        InputError: no such functional; arguments it does not have or lacks; a patch that the mesh does not have.
+    """
+    from fluidgrad.functionals import REGISTRY
+
+    if call.functional not in REGISTRY:
+        known = sorted(REGISTRY)
+        raise InputError(
+            f"there is no functional {call.functional!r}",
+            suggestion(call.functional, known, f"one of {', '.join(known)}, or your own by --import"),
+        )
+    functional, given = REGISTRY[call.functional], call.arguments
+    parameters = list(inspect.signature(functional.function).parameters.values())[1:]
+    names = [p.name for p in parameters]
+    for key in given:
+        if key not in names and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            takes = f"it takes {', '.join(names)}" if names else "it takes nothing else"
+            raise InputError(f"{call.functional} has no argument {key!r}", suggestion(key, names, takes))
+    positional: list[Any] = []
+    for p in parameters:
+        several = p.kind is p.VAR_POSITIONAL
+        if p.name not in given and (several or p.default is p.empty) and p.kind is not p.VAR_KEYWORD:
+            raise InputError(f"{call.functional} needs {p.name}", f'as in {{ functional = "{call.functional}", {p.name} = ... }}')
+        if several:
+            value = given.pop(p.name)
+            positional += value if isinstance(value, list) else [value]
+    for key, value in [(p.name, v) for p in parameters if p.kind is p.VAR_POSITIONAL for v in positional] + list(given.items()):
+        if key in ("patch", "inlet", "outlet") and value not in patches:
+            raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), patches, f"its patches are {', '.join(patches)}"))
+    arguments = {k: np.asarray(v, float) if isinstance(v, int | float | list) and not isinstance(v, bool) else v for k, v in given.items()}
+    units = functional.units
+    if call.functional == "probe":
+        units = "L^2 T^-2" if given.get("what", "pressure") == "pressure" else "L T^-1"
+    return Quantity(str(call), units, lambda solution: functional(solution, *positional, **arguments))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A config made ready: its case, and the objective and constraints as functions of a solution."""
+
+    config: Config
+    case: Case
+    objective: Quantity | None
+    constraints: tuple[Quantity, ...]
+
+    @classmethod
+    def of(cls, config: Config, file: str) -> Problem:
+        """Everything that can be refused before a solve is refused here."""
+        case = config.case(file)
+        patches = case.flow(case.numbers).mesh.patches
+        objective, constraints = None, []
+        if config.objective is not None:
+            key = "minimize" if config.objective.minimize is not None else "maximize"
+            with place(f"[objective] {key} in {file}"):
+                objective = quantity(config.objective.call, patches)
+                cls._try(case, objective)
+            for i, c in enumerate(config.objective.subject_to):
+                with place(f"[objective] subject_to[{i}] in {file}"):
+                    constraints.append(quantity(c, patches))
+                    cls._try(case, constraints[-1])
+        problem = cls(config, case, objective, tuple(constraints))
+        for i, d in enumerate(config.design):
+            with place(f"[[design]] {i + 1} vary in {file}"):
+                case.design(d.vary)
+        return problem
+
+    @staticmethod
+    def _try(case: Case, quantity: Quantity) -> None:
+        """Trace a functional without computing it, for what it refuses."""
+        import jax
+        import jax.numpy as jnp
+
+        from fluidgrad.flow import Solution
+
+        def shape(numbers: Any) -> Any:
+            flow = case.build(numbers)
+            return quantity(Solution(flow, jnp.zeros(flow.n_unknowns), None))  # pyright: ignore[reportArgumentType]
+
+        try:
+            found = jax.eval_shape(shape, case.numbers)
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{quantity.name} cannot be evaluated: {str(error).splitlines()[0]}", "arguments of the right shapes"
+            ) from error
+        if getattr(found, "shape", None) != ():
+            raise InputError(
+                f"{quantity.name} is not one number, but has shape {getattr(found, 'shape', None)}", "a functional returns a scalar"
+            )
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        return (() if self.objective is None else (self.objective,)) + self.constraints
+
+    @property
+    def start(self) -> dict[str, Any]:
+        return self.case.design(*(d.vary for d in self.config.design))
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        return {d.vary: tuple(np.asarray(b, float) for b in d.bounds) for d in self.config.design}
+
+    def solve(self, flow: Flow, start: Any = None) -> Solution:
+        from fluidgrad.steady import solve_steady
+
+        return solve_steady(flow, start, tolerance=self.config.solver.tolerance, linear=self.config.solver.linear)
+
+
+def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
+    """The numbers of a solution: objective, constraints, and what is always of interest, by name, with units."""
+    import jax
+
+    from fluidgrad import functionals as f
+
+    flow = solution.flow
+    found = {q.name: q for q in problem.quantities}
+    kinds = {name: type(kind).__name__ for name, kind in flow.boundary.items()}
+    walls = [name for name, kind in kinds.items() if kind == "Wall"]
+    extra: list[tuple[str, str, Callable[[Solution], Any]]] = []
+    for patch in walls:
+        for force in (f.drag, f.lift) + ((f.drag_coefficient, f.lift_coefficient) if flow.reference and patch != "walls" else ()):
+            extra.append((f"{force.name}({patch})", force.units, lambda s, force=force, patch=patch: force.function(s, patch)))
+        if np.any(np.asarray(flow.boundary[patch].rotation) != 0):  # pyright: ignore
+            extra.append((f"moment({patch})", f.moment.units, lambda s, p=patch: f.moment.function(s, p, center=s.flow.boundary[p].center)))
+    inlets = [n for n, k in kinds.items() if k in ("Inflow", "PressureInlet")]
+    outlets = [n for n, k in kinds.items() if k == "Outflow"]
+    for patch in inlets + outlets:
+        extra.append((f"flow_rate({patch})", f.flow_rate.units, lambda s, patch=patch: f.flow_rate.function(s, patch)))
+    if len(inlets) == len(outlets) == 1:
+        name = f"pressure_drop({inlets[0]}, {outlets[0]})"
+        extra.append((name, f.pressure_drop.units, lambda s: f.pressure_drop.function(s, inlets[0], outlets[0])))
+    extra.append(("dissipation()", f.dissipation.units, f.dissipation.function))
+    extra = [e for e in extra if e[0] not in found]
+    values = {name: float(q(solution)) for name, q in found.items()}
+    # one program for all of them: each alone would be compiled by itself
+    computed = jax.jit(lambda s: [of(s) for _, _, of in extra])(solution)
+    values |= {name: float(value) for (name, _, _), value in zip(extra, computed, strict=True)}
+    units = {name: q.units for name, q in found.items()} | {name: unit for name, unit, _ in extra}
+    return {
+        name: {"value": value, "units": named_units(units[name], name, problem.config, flow.mesh.dim)} for name, value in values.items()
+    }
+
+
+def named_units(units: str, name: str, config: Config, dim: int) -> str:
+    """Units of a functional by the file's names; registered for 2D, where forces and flow rates are per depth."""
+    if dim == 3 and name.partition("(")[0] in PER_DEPTH:
+        base, _, power = units.split()[0].partition("^")
+        units = " ".join([f"{base}^{int(power) + 1}", *units.split()[1:]])
+    letters = {"L": config.units.length, "T": config.units.time}
+    parts = (part.partition("^") for part in units.split())
+    return " ".join(letters.get(base, base) + caret + power for base, caret, power in parts)
