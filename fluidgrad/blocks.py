@@ -209,11 +209,12 @@ def _box_layout(recipe: BoxRecipe) -> tuple[Topology, Float[np.ndarray, "points 
         m = n * recipe.refine
         x = spread(np.arange(m + 1) / m)
         x[[0, -1]] = 0, 1
+        graded = x.copy()
         for i in range(len(cuts) - 1):
             part = slice(steps[i] * recipe.refine, steps[i + 1] * recipe.refine + 1)
             a, b = spread(steps[i] / n), spread(steps[i + 1] / n)
             if abs(a - cuts[i]) + abs(b - cuts[i + 1]) > 1e-12:
-                x[part] = cuts[i] + (x[part] - a) * (cuts[i + 1] - cuts[i]) / (b - a)
+                x[part] = cuts[i] + (graded[part] - a) * (cuts[i + 1] - cuts[i]) / (b - a)
         nodes.append(x)
         ends.append(dict(zip(cuts, steps * recipe.refine, strict=True)))
     nx, ny = (len(x) - 1 for x in nodes)
@@ -259,7 +260,7 @@ def _ring_points(recipe: RingRecipe, body: Curve, outer: Curve) -> Float[Array, 
     around, across = (c * recipe.refine for c in recipe.counts)
     t, s = np.arange(around) / around, np.arange(across + 1) / across
     eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
-    return ring(body.at(t), outer.at(t), eta, recipe.bend).reshape(-1, 2)
+    return ring(body.at(t), outer.at(t), eta, recipe.bend, recipe.refine).reshape(-1, 2)
 
 
 @lru_cache(maxsize=16)

@@ -27,7 +27,7 @@ SWEEPS = 12
 
 
 def ring(
-    inner: Float[Array, "around 2"], outer: Float[Array, "around 2"], eta: Float[np.ndarray, " layers"], bend: bool
+    inner: Float[Array, "around 2"], outer: Float[Array, "around 2"], eta: Float[np.ndarray, " layers"], bend: bool, refine: int
 ) -> Float[Array, "layers around 2"]:
     """Points between two closed curves.
 
@@ -36,13 +36,15 @@ def ring(
         outer: the point of the outer curve that each is joined to.
         eta: from 0 on the body to 1 on the outer curve.
         bend: whether rays are bent; straight ones are as good between round curves, and exact there.
+        refine: every so many points are those of the unrefined ring, which alone decide on lengths and bends.
     """
-    rays = _straight(inner, outer, eta)
+    mean = jnp.mean(_length(outer[::refine] - inner[::refine]))
+    rays = _straight(inner, outer, eta, mean)
     if not bend:
         return rays
     coarse = np.linspace(0, 1, NET[1] + 1)
-    round_net = jnp.asarray(_periodic_linear(len(inner)))
-    net = _straight(round_net @ inner, round_net @ outer, coarse)
+    round_net = jnp.asarray(_periodic_linear(len(inner) // refine))
+    net = _straight(round_net @ inner[::refine], round_net @ outer[::refine], coarse, mean)
     moved = _winslow(net) - net
     across = CubicSpline(coarse, np.eye(NET[1] + 1), bc_type="natural")(eta)
     # Straight rays rule near the outer curve, where layers should follow the neighbouring blocks.
@@ -50,12 +52,15 @@ def ring(
     return rays + jnp.einsum("le,efi,nf->lni", across, moved, jnp.asarray(_periodic_spline(len(inner))))
 
 
-def _straight(inner: Array, outer: Array, eta: Float[np.ndarray, " layers"]) -> Float[Array, "layers around 2"]:
+def _length(ray: Array) -> Array:
+    return jnp.sqrt(jnp.sum(ray**2, -1))
+
+
+def _straight(inner: Array, outer: Array, eta: Float[np.ndarray, " layers"], mean: Array) -> Float[Array, "layers around 2"]:
     ray = outer - inner
-    length = jnp.sqrt(jnp.sum(ray**2, -1))
     # Rays shorter or longer than the mean start with slope mean / length, so that first layers are equally thick, and
     # end with slope 1. Beyond 4 they would turn back.
-    first = jnp.minimum(jnp.mean(length) / length, 3.0)[:, None]
+    first = jnp.minimum(mean / _length(ray), 3.0)[:, None]
     eta = jnp.asarray(eta)[:, None, None]
     return inner + ray * eta * (1 + (first - 1) * (1 - eta) ** 2)
 
@@ -67,7 +72,7 @@ def _winslow(net: Float[Array, "across around 2"]) -> Float[Array, "across aroun
         x_eta = (x[2:] - x[:-2]) / 2
         x_xi = (jnp.roll(x, -1, 1) - jnp.roll(x, 1, 1))[1:-1] / 2
         g11, g12, g22 = (jnp.sum(a * b, -1) for a, b in ((x_xi, x_xi), (x_xi, x_eta), (x_eta, x_eta)))
-        twist = jnp.roll(x_eta_all := (x[2:] - x[:-2]) / 2, -1, 1) - jnp.roll(x_eta_all, 1, 1)
+        twist = jnp.roll(x_eta, -1, 1) - jnp.roll(x_eta, 1, 1)
         solved = _solve_rows(g11, g22, g12[..., None] * twist, x[0], x[-1])
         return jnp.concatenate([x[:1], solved, x[-1:]]), None
 

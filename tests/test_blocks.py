@@ -1,0 +1,246 @@
+"""Generated meshes: closed cells, exact areas, nested refinement, derivatives, stable topology; and what is refused."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fluidgrad.blocks import box, extrude, o_grid
+from fluidgrad.channels import channel
+from fluidgrad.curves import circle, closed_curve, ellipse, fourier_curve
+from fluidgrad.errors import InputError
+from fluidgrad.mesh import measure as measured
+from fluidgrad.mesh import to_cells
+from fluidgrad.quality import Quality
+
+measure = jax.jit(measured)
+DISK = circle((0.2, 0.2), 0.05)
+
+
+def kidney(n=80):
+    angle = 2 * np.pi * np.arange(n) / n
+    return 0.2 + 0.05 * np.stack([np.cos(angle), 0.7 * np.sin(angle) + 0.75 * np.cos(angle) ** 2 - 0.4], 1)
+
+
+def star(n=150):
+    angle = 2 * np.pi * np.arange(n) / n
+    return 0.2 + 0.05 * (1 + 0.3 * np.cos(5 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def tube(body, cells=1500, **more):
+    return channel(2.2, 0.41, body, cells=cells, **more)
+
+
+MESHES = {
+    "box": lambda: box((0, 0), (2, 1), cells=(6, 5), grading=(0.0, 1.5)),
+    "split box": lambda: box(cells=200, grading=1.2, patches={"top": [("lid", 0, 0.4), ("slot", 0.4, 1)], "left": "inlet"}),
+    "empty channel": lambda: channel(4.0, 1.0, cells=300),
+    "circle": lambda: tube(DISK),
+    "fourier": lambda: tube(fourier_curve((0.2, 0.2), 0.05, [(0, 0), (0.2, 0), (0.2, 0.1)])),
+    "ellipse": lambda: tube(ellipse((0.2, 0.2), (0.08, 0.02), 0.3)),
+    "square": lambda: tube(closed_curve([(0.15, 0.15), (0.25, 0.15), (0.25, 0.25), (0.15, 0.25)], corners=True)),
+    "kidney": lambda: tube(closed_curve(kidney())),
+    "star": lambda: tube(closed_curve(star())),
+    "tandem": lambda: tube([DISK, circle((0.5, 0.2), 0.05)], cells=2500),
+    "side by side": lambda: channel(2.2, 0.8, [circle((0.3, 0.25), 0.05), circle((0.3, 0.5), 0.06)], cells=2500),
+    "staggered": lambda: channel(2.2, 0.8, {"first": circle((0.3, 0.3), 0.05), "second": circle((0.5, 0.45), 0.05)}, cells=2500),
+    "o-grid": lambda: o_grid(circle((1, 2), 1), 3, cells=(24, 8)),
+    "o-grid of an ellipse": lambda: o_grid(ellipse((0, 0), (1, 0.3)), 10, cells=1500),
+    "3D": lambda: extrude(tube(DISK, cells=400), 0.3, 2),
+}
+ROUND = {"circle": 2.2 * 0.41, "tandem": 2.2 * 0.41}
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_cells_are_closed_and_positive_and_their_corners_open(name):
+    mesh = MESHES[name]()
+    g = measure(mesh)
+    assert np.abs(to_cells(mesh.topology, g.S)).max() < 1e-14
+    assert np.min(g.V) > 0
+    assert Quality(mesh).corner.min() > 0.3, str(mesh)
+    # The volume inside the boundary, by the boundary alone: no cell is missing and none is twice.
+    n = mesh.topology.n_interior
+    outside = np.sum(np.asarray(g.x_face)[n:] * np.asarray(g.S)[n:]) / mesh.dim
+    assert abs(outside / np.sum(g.V) - 1) < 1e-12
+
+
+def test_areas_are_exact_up_to_the_polygon_that_the_body_is():
+    assert abs(np.sum(measure(box((0, 1), (2, 4), cells=(7, 5), grading=2)).V) - 6) < 1e-13
+    square = closed_curve([(0.15, 0.15), (0.25, 0.15), (0.25, 0.25), (0.15, 0.25)], corners=True)
+    assert abs(np.sum(measure(tube(square)).V) - (2.2 * 0.41 - 0.01)) < 1e-14
+    gap = [np.sum(measure(tube(DISK, cells=600, refine=k)).V) - (2.2 * 0.41 - np.pi * 0.05**2) for k in (1, 2)]
+    assert 0 < gap[1] < gap[0] and 1.95 < np.log2(gap[0] / gap[1]) < 2.05
+
+
+@pytest.mark.parametrize("name", ["box", "split box", "circle", "tandem", "kidney", "square", "o-grid"])
+def test_refined_meshes_hold_every_point_of_the_coarse_one(name):
+    makes = {
+        "box": lambda k: box((0, 0), (2, 1), cells=(6, 5), grading=(0.0, 1.5), refine=k),
+        "split box": lambda k: box(cells=(7, 4), grading=1.2, patches={"top": [("lid", 0, 0.4), ("slot", 0.4, 1)]}, refine=k),
+        "circle": lambda k: tube(DISK, cells=500, refine=k),
+        "tandem": lambda k: tube([DISK, circle((0.5, 0.2), 0.05)], cells=900, refine=k),
+        "square": lambda k: tube(closed_curve([(0.15, 0.15), (0.25, 0.15), (0.25, 0.25), (0.15, 0.25)], True), cells=500, refine=k),
+        "kidney": lambda k: tube(closed_curve(kidney()), cells=600, refine=k),
+        "o-grid": lambda k: o_grid(circle((1, 2), 1), 3, cells=(12, 5), refine=k),
+    }
+    coarse, fine = (makes[name](k) for k in (1, 2))
+    assert fine.n_cells == 4 * coarse.n_cells
+    distance = np.abs(np.asarray(fine.points)[:, None] - np.asarray(coarse.points)).max(2).min(0)
+    assert distance.max() < 1e-13, distance.max()
+
+
+def test_about_as_many_cells_as_asked_for():
+    for cells in (1000, 5000, 20000):
+        assert abs(tube(DISK, cells=cells).n_cells / cells - 1) < 0.04
+        assert abs(box((0, 0), (3, 1), cells=cells).n_cells / cells - 1) < 0.04
+        assert abs(o_grid(DISK, 1.0, cells=cells).n_cells / cells - 1) < 0.04
+
+
+@pytest.mark.parametrize("kind", ["circle", "two", "fourier", "kidney", "o-grid", "3D"])
+def test_points_are_differentiable_in_every_number(kind):
+    def make(x, like=None):
+        more = {"cells": 400} if like is None else {"like": like}
+        if kind == "two":
+            return channel(2 + x, 0.8 + x, [circle((0.3 + x, 0.3), 0.05 + x), circle((0.6, 0.45 - x), 0.05)], **more)
+        if kind == "fourier":
+            return channel(2.2, 0.41, fourier_curve((0.2, 0.2), 0.05 + x, [(0.1 * x, 0), (0.1 + x, x)]), **more)
+        if kind == "kidney":
+            return channel(2.2, 0.41, closed_curve(kidney() * jnp.stack([1 + x, 1 - x])), **more)
+        if kind == "o-grid":
+            return o_grid(ellipse((x, 0), (1 + x, 0.5), x), 5 + x, **more)
+        if kind == "3D":
+            return extrude(channel(2.2, 0.41, circle((0.2, 0.2 + x), 0.05 + x), **more), 0.3 + x, 2)
+        return channel(2.2, 0.41, circle((0.2 + x, 0.2), 0.05 + x), **more)
+
+    like = channel(2.2, 0.41, DISK, cells=400) if kind == "3D" else make(0.0)
+    _, tangent = jax.jvp(lambda x: make(x, like).points, (0.0,), (1.0,))
+    h = 1e-4
+    by_difference = (make(h, like).points - make(-h, like).points) / (2 * h)
+    closer = (make(h / 2, like).points - make(-h / 2, like).points) / h
+    error = np.abs(np.asarray(tangent) - (4 * closer - by_difference) / 3).max()
+    assert error < 1e-8 * np.abs(tangent).max(), error
+    assert float(jnp.abs(tangent).max()) > 0.3
+
+
+def test_the_derivative_of_the_area_is_the_circumference():
+    like = tube(DISK, cells=600)
+    slope = jax.grad(lambda r: jnp.sum(measure(channel(2.2, 0.41, circle((0.2, 0.2), r), like=like)).V))(0.05)
+    n = len(range(*like.topology.patches["body"]))
+    # Of a regular polygon with n corners on the circle: d/dr (n r^2 sin(2 pi / n) / 2).
+    assert abs(slope + n * 0.05 * np.sin(2 * np.pi / n)) < 1e-13
+    across = jax.grad(lambda x: jnp.sum(measure(channel(2.2, 0.41, circle(jnp.stack([x, 0.2]), 0.05), like=like)).V))(0.2)
+    assert abs(across) < 1e-14
+
+
+def test_modes_may_be_traced_without_like_and_never_change_the_topology():
+    def make(modes):
+        return channel(2.2, 0.41, fourier_curve((0.2, 0.2), 0.05, modes), cells=400)
+
+    modes = jnp.array([[0.0, 0.0], [0.1, 0.05]])
+    plain = make(0 * modes)
+    assert make(modes).topology == plain.topology and make(modes).recipe == plain.recipe
+    volume = lambda m: jnp.sum(measure(make(m)).V)  # noqa: E731
+    for gradient in (jax.grad(volume)(modes), jax.jit(jax.grad(volume))(modes)):
+        # -d/da of pi r^2 (1 + a^2 / 2), up to the polygon.
+        assert np.allclose(gradient[1], -np.pi * 0.05**2 * modes[1], rtol=0.1)
+
+
+def test_changed_numbers_keep_the_topology_and_compile_nothing_anew():
+    like, count = tube(DISK, cells=400), []
+
+    @jax.jit
+    def volume(mesh):
+        count.append(1)
+        return measure(mesh).V.sum()
+
+    for x in (0.2, 0.21, 0.22):
+        mesh = channel(2.2, 0.41, circle((x, 0.2), 0.05), like=like)
+        assert mesh.topology == like.topology and hash(mesh.topology) == hash(like.topology)
+        volume(mesh)
+    assert len(count) == 1
+    assert channel(2.2, 0.41, DISK, like=like, refine=2).n_cells == 4 * like.n_cells
+
+
+def test_patches_of_a_box_are_cut_where_they_are_asked_to_be():
+    mesh = box(
+        (1, 0), (3, 1), cells=(9, 8), patches={"top": [("lid", 1, 1.7), ("slot", 1.7, 3)], "left": "walls", "bottom": "walls"}
+    )
+    assert mesh.patches == ("walls", "right", "lid", "slot")
+    length = np.linalg.norm(measure(mesh).S, axis=1)
+    for name, wanted in {"walls": 3, "right": 1, "lid": 0.7, "slot": 1.3}.items():
+        assert abs(length[mesh.topology.faces_of(name)].sum() - wanted) < 1e-14
+    uniform = box(cells=(4, 4), patches={"top": [("a", 0, 0.5), ("b", 0.5, 1)]})
+    assert np.allclose(uniform.points, box(cells=(4, 4)).points, atol=1e-15)
+
+
+def test_patches_run_the_way_profiles_do():
+    mesh = tube(DISK, cells=400)
+    x = np.asarray(measure(mesh).x_face)
+    assert (np.diff(x[mesh.topology.faces_of("inlet"), 1]) > 0).all()
+    body = x[mesh.topology.faces_of("body")] - 0.2
+    turn = np.diff(np.unwrap(np.arctan2(body[:, 1], body[:, 0])))
+    assert (turn > 0).all()
+
+
+def test_several_bodies_have_patches_of_their_own():
+    assert MESHES["tandem"]().patches == ("inlet", "outlet", "walls", "body_1", "body_2")
+    mesh = MESHES["staggered"]()
+    assert mesh.patches == ("inlet", "outlet", "walls", "first", "second")
+    x = np.asarray(measure(mesh).x_face)
+    assert np.allclose(x[mesh.topology.faces_of("second")].mean(0), (0.5, 0.45), atol=5e-3)
+
+
+def test_an_o_grid_grows_as_asked():
+    mesh = o_grid(circle((0, 0), 1.0), circle((0, 0), 2.0), cells=(16, 4), grading=1)
+    assert np.allclose(np.unique(np.round(np.linalg.norm(mesh.points, axis=1), 12)), [1, 1.25, 1.5, 1.75, 2])
+    graded = o_grid(circle((0, 0), 1.0), 2.0, cells=(16, 64), grading=10)
+    r = np.unique(np.round(np.linalg.norm(graded.points, axis=1), 12))
+    assert abs((r[-1] - r[-2]) / (r[1] - r[0]) - 10 ** (63 / 64)) < 1e-6
+
+
+def test_an_extruded_mesh_keeps_its_sides():
+    flat = tube(DISK, cells=400)
+    mesh = extrude(flat, 0.3, 2, patches=("front", "back"))
+    assert mesh.patches == (*flat.patches, "front", "back")
+    assert np.allclose(np.sum(measure(mesh).V), 0.3 * np.sum(measure(flat).V), rtol=1e-13)
+    assert mesh.n_cells == 2 * flat.n_cells
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tube(circle((0.2, 0.05), 0.05)), r"body touches or crosses the bottom wall near \(0.2, 0\)"),
+        (lambda: tube(circle((2.18, 0.2), 0.05)), "body touches or crosses the outlet"),
+        (lambda: tube([DISK, circle((0.27, 0.21), 0.05)]), "body_1 and body_2 are too close: the rectangles round them overlap"),
+        (lambda: tube({"walls": DISK}), "a body cannot be called 'walls'"),
+        (lambda: tube(fourier_curve((0.2, 0.2), 0.05, [(0, 0), (3.5, 0), (-3.5, 0)])), "passes through its center"),
+        (lambda: tube(fourier_curve((0.2, 0.2), 0.1, [(0, 0), (0.95, 0)])), "tangled|touches"),
+        (lambda: channel(-1.0, 1.0), "a channel -1 long and 1 high; positive numbers"),
+        (lambda: tube(DISK, cells=0), "cells = 0; the number of cells"),
+        (lambda: tube(DISK, refine=0), "refine = 0; 1, 2, 3"),
+        (lambda: tube(DISK, like=box()), "like is a mesh of another generator"),
+        (lambda: tube([DISK], like=tube(DISK, cells=400)), "like is a channel with other bodies"),
+        (lambda: jax.grad(lambda r: tube(circle((0.2, 0.2), r)).points.sum())(0.05), "traced numbers; make one mesh .*like=mesh"),
+        (lambda: box((0, 0), (0, 1)), "upper above lower"),
+        (lambda: box(cells=(3, 3, 3)), "cells = .*a number, or two"),
+        (lambda: box(grading=-1), "grading must not be negative"),
+        (lambda: box(patches={"front": "a"}), "a box has no side 'front'; it has left, right, bottom, top"),
+        (lambda: box(patches={"top": [("a", 0, 0.4), ("b", 0.5, 1)]}), "the intervals of the top side do not cover it"),
+        (lambda: box(cells=(4, 4), patches={"top": [("a", 0, 0.01), ("b", 0.01, 1)]}), "no cell fits into the interval 0 to 0.01"),
+        (lambda: o_grid(circle((0, 0), 1), 0.5), "the outer curve of an O-grid is not larger than the body"),
+        (lambda: o_grid(circle((0, 0), 1), circle((2, 0), 2), cells=(16, 4)), "the mesh is tangled: .* near"),
+        (lambda: extrude(box(), -1.0, 3), "height must be positive"),
+        (lambda: extrude(extrude(box(cells=(2, 2)), 1.0, 1), 1.0, 1), "only a 2D mesh can be extruded"),
+    ],
+)
+def test_what_cannot_be_meshed_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_a_mesh_whose_points_are_moved_is_a_mesh():
+    mesh = box(cells=(8, 8))
+    curved = replace(mesh, points=mesh.points + 0.05 * jnp.sin(2 * jnp.pi * mesh.points[:, ::-1]))
+    assert abs(np.sum(measure(curved).V) - 1) < 1e-14
