@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from fluidgrad.curves import Curve, arc_length, area, circle, concrete, number
+from fluidgrad.curves import Curve, Numbers, arc_length, area, circle, concrete, number
 from fluidgrad.errors import InputError
 from fluidgrad.grading import tanh_nodes
 from fluidgrad.mesh import Mesh, Topology, build_topology
@@ -51,8 +51,8 @@ class RingRecipe:
 
 
 def box(
-    lower: ArrayLike = (0.0, 0.0),
-    upper: ArrayLike = (1.0, 1.0),
+    lower: Numbers = (0.0, 0.0),
+    upper: Numbers = (1.0, 1.0),
     cells: int | tuple[int, int] = 1024,
     grading: float | tuple[float, float] = 0.0,
     patches: Mapping[str, str | Split] | None = None,
@@ -88,7 +88,7 @@ def box(
         ends = (np.asarray(lower), np.asarray(upper)) if known else None
         recipe = BoxRecipe(_box_counts(cells, ends), _pair(grading), _box_patches(patches or {}, ends), whole(refine))
     topology, s = _box_layout(recipe)
-    mesh = Mesh(lower + (upper - lower) * jnp.asarray(s), topology, recipe)
+    mesh = Mesh(jnp.asarray(lower + (upper - lower) * s), topology, recipe)
     return checked(mesh)
 
 
@@ -123,8 +123,7 @@ def o_grid(
     else:
         recipe = _ring_recipe(body, outer, cells, grading, refine)
     points, topology = _ring_points(recipe, body, outer), _ring_topology(recipe)
-    mesh = Mesh(points, topology, recipe)
-    return checked(mesh)
+    return checked(Mesh(points, topology, recipe))
 
 
 def extrude(mesh: Mesh, height: ArrayLike, layers: int, patches: tuple[str, str] = ("bottom", "top")) -> Mesh:
@@ -157,9 +156,11 @@ def _box_counts(cells: int | tuple[int, int], ends: tuple[np.ndarray, np.ndarray
     if np.ndim(cells):
         counts = tuple(int(c) for c in np.asarray(cells))
     else:
+        assert ends is not None
         width, height = ends[1] - ends[0]
-        nx = max(1, round(np.sqrt(cells * width / height)))
-        counts = (nx, max(1, round(cells / nx)))
+        total = float(np.asarray(cells))
+        nx = max(1, round(np.sqrt(max(total, 1) * width / height)))
+        counts = (nx, round(total / nx))
     if len(counts) != 2 or min(counts) < 1:
         raise InputError(f"cells = {cells}", accepted="a number, or two: along x and y")
     return counts
@@ -175,6 +176,7 @@ def _box_patches(patches: Mapping[str, str | Split], ends: tuple[np.ndarray, np.
             sides.append((side, ((split, 0.0, 1.0),)))
             continue
         axis = 0 if side in ("bottom", "top") else 1
+        assert ends is not None
         low, high = float(ends[0][axis]), float(ends[1][axis])
         cuts = [((a - low) / (high - low), (b - low) / (high - low)) for _, a, b in split]
         joined = [0.0, *[b for _, b in cuts[:-1]], 1.0]
@@ -236,18 +238,20 @@ def _box_layout(recipe: BoxRecipe) -> tuple[Topology, Float[np.ndarray, "points 
 def _ring_recipe(
     body: Curve, outer: Curve, cells: int | tuple[int, int], grading: float | None, refine: int | None
 ) -> RingRecipe:
+    ratio = 0.0
     if grading is None or np.ndim(cells) == 0:
         inside, outside = (np.sqrt(area(arc_length(c)[1][:-1])) for c in (body, outer))
-        ratio = outside / inside
+        ratio = float(outside / inside)
         if ratio <= 1:
             raise InputError("the outer curve of an O-grid is not larger than the body", accepted="a curve round the body")
-        grading = float(ratio) if grading is None else grading
+        grading = ratio if grading is None else grading
     if np.ndim(cells):
         counts = tuple(int(c) for c in np.asarray(cells))
     else:
         # Cells about as long as wide in the mean: log(ratio) / 2 pi layers for each cell round.
-        around = np.sqrt(cells * 2 * np.pi / np.log(ratio))
-        counts = (max(8, round(around)), max(2, round(cells / around)))
+        total = float(np.asarray(cells))
+        around = np.sqrt(max(total, 1) * 2 * np.pi / np.log(ratio))
+        counts = (max(8, round(around)), round(total / around))
     if len(counts) != 2 or counts[0] < 3 or counts[1] < 1:
         raise InputError(f"cells = {cells}", accepted="a number, or two: round (3 or more) and across")
     if not grading > 0:
@@ -314,7 +318,8 @@ def edges(line: Int[np.ndarray, " n"]) -> Int[np.ndarray, "edges 2"]:
 
 
 def _pair(grading: float | tuple[float, float]) -> tuple[float, float]:
-    pair = tuple(float(g) for g in np.broadcast_to(grading, 2))
+    along_x, along_y = np.broadcast_to(grading, 2)
+    pair = float(along_x), float(along_y)
     if min(pair) < 0:
         raise InputError(f"grading must not be negative, got {grading}", accepted="0 (uniform) or more, e.g. 1.5")
     return pair

@@ -29,7 +29,7 @@ from fluidgrad.ring import ring
 MARGIN = 0.9  # from the body to its box, where there is room
 SIDE, CORNER = 0.09, 0.115  # cells along the middle of a box's side and at its corners
 FIRST = 1 / 80  # first layer on the body
-GROWTH, WAKE_GROWTH, RING_GROWTH = 0.07, 0.08, 0.04  # of the size per length away from where it is smallest
+GROWTH, WAKE_GROWTH, RING_GROWTH = 0.07, 0.1, 0.04  # of the size per length away from where it is smallest
 LARGEST = 0.5  # of the height of the channel: no cell longer
 WALL = 0.3  # cells at the walls, of those at a box's corners
 ROOM = 0.62  # part of the gap to a wall that a box may take
@@ -93,7 +93,8 @@ def channel(
         cells: about how many cells, before refinement.
         refine: multiplies all counts; the points of a mesh are among those of its refinements.
         like: use the counts and distributions of this mesh. Needed where ``length``, ``height`` or a body's size or
-            place are traced. A Fourier curve's modes may be traced without it.
+            place are traced, and wherever they vary in a design: without it their change may change the counts. A Fourier
+            curve's modes may be traced, and never change the counts.
 
     Raises:
         InputError: a body that touches or leaves the channel, or another body; a tangled mesh.
@@ -109,7 +110,7 @@ def channel(
             raise InputError("like is a channel with other bodies", accepted="a mesh with as many bodies, of the same names")
     else:
         nominal = {name: _nominal(curve) for name, curve in bodies.items()}
-        if not concrete(length, height) or any(n is None for n in nominal.values()):
+        if not concrete(length, height) or not all(n.is_concrete for n in nominal.values()):
             raise needs_like("channel")
         with jax.ensure_compile_time_eval():
             recipe = _recipe(float(length), float(height), nominal, cells, refine)
@@ -132,11 +133,11 @@ def _named(body: Curve | Sequence[Curve] | Mapping[str, Curve] | None) -> dict[s
     return dict(body)
 
 
-def _nominal(curve: Curve) -> Curve | None:
+def _nominal(curve: Curve) -> Curve:
     """The curve that counts follow from: of a Fourier curve its circle alone, so that modes never change them."""
     if curve.kind == "fourier":
         curve = Curve({k: curve.numbers[k] for k in ("center", "radius")} | {"modes": np.zeros((1, 2))}, "fourier")
-    return curve if curve.is_concrete else None
+    return curve
 
 
 # What is static: lines, sizes, counts
@@ -161,7 +162,7 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
     boxes_at = [
         tuple(int(np.argmin(np.abs(np.array(where[a]) - b[side, a]))) for a in (0, 1) for side in (0, 1)) for b in boxes
     ]
-    axes = tuple(_axis(a, where, boxes_at, width, height) for a in (0, 1))
+    axes = _axis(0, where, boxes_at, width, height), _axis(1, where, boxes_at, width, height)
     holes = [
         _hole(name, curve, box, where, axes, w)
         for (name, curve), box, w in zip(bodies.items(), boxes_at, width, strict=True)
@@ -298,9 +299,9 @@ def _match(curve: Curve, hole: Hole, sides: Sequence[int], where: list[tuple]) -
 def _points(recipe: ChannelRecipe, length: Array, height: Array, bodies: tuple[Curve, ...]) -> Float[Array, "points 2"]:
     nodes = []
     for axis, end in ((0, length), (1, height)):
-        lines = [jnp.zeros(())]
+        lines: list[Array] = [jnp.zeros(())]
         for line in recipe.lines[axis][1:-1]:
-            lines.append(sum(bodies[b].center[axis] + r * bodies[b].size[axis] for b, r in line.parts) / len(line.parts))
+            lines.append(jnp.mean(jnp.stack([bodies[b].center[axis] + r * bodies[b].size[axis] for b, r in line.parts])))
         lines.append(jnp.asarray(end))
         nodes.append(place(lines, recipe.axes[axis].nodes([c * recipe.refine for c in recipe.counts[axis]])))
     grid = jnp.stack(jnp.meshgrid(*nodes, indexing="ij"), -1).reshape(-1, 2)
@@ -320,7 +321,7 @@ def _joined(recipe: ChannelRecipe, hole: Hole) -> Float[np.ndarray, " around"]:
     place, t = np.array(hole.match).T
     s = np.arange(around) / around
     if len(place) < MATCHED:
-        return np.interp(s, *(np.concatenate([v - 1, v, v + 1]) for v in (place, t)))
+        return np.interp(s, np.concatenate([place - 1, place, place + 1]), np.concatenate([t - 1, t, t + 1]))
     return s + CubicSpline(np.append(place, 1), np.append(t - place, t[0]), bc_type="periodic")(s)
 
 

@@ -12,19 +12,23 @@ The spline's slopes are a constant matrix times the points, so the curve is line
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from fluidgrad.errors import InputError
 
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
+Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
 MAX_POINTS = 2000  # the slopes of a spline are a dense matrix times its points
 
 
@@ -38,7 +42,7 @@ class Curve:
         kind: ``circle``, ``ellipse``, ``fourier``, ``spline`` or ``polygon``; static.
     """
 
-    numbers: dict[str, Array]
+    numbers: dict[str, Any]
     kind: str
 
     def at(self, t: ArrayLike) -> Float[Array, "... 2"]:
@@ -83,28 +87,28 @@ class Curve:
         return concrete(*self.numbers.values())
 
 
-def concrete(*numbers: ArrayLike) -> bool:
+def concrete(*numbers: Any) -> bool:
     """Whether no number is traced."""
-    return not any(isinstance(x, jax.core.Tracer) for x in numbers)
+    return not any(isinstance(x, Tracer) for x in numbers)
 
 
-def number(x: ArrayLike) -> Array | np.ndarray:
+def number(x: Numbers) -> Array | np.ndarray:
     """``x`` as an array. It stays a NumPy array unless something in it is traced: under ``jax.jit`` a JAX array made of
     constants counts as traced, and counts of cells could no longer follow from it."""
-    return jnp.asarray(x, float) if any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(x)) else np.asarray(x, float)
+    return jnp.asarray(x, float) if any(isinstance(v, Tracer) for v in jax.tree.leaves(x)) else np.asarray(x, float)
 
 
-def circle(center: ArrayLike, radius: ArrayLike) -> Curve:
+def circle(center: Numbers, radius: ArrayLike) -> Curve:
     """A circle. Differentiable in ``center`` and ``radius`` [L]."""
     return _curve("circle", center=(center, (2,)), radius=(radius, ()))
 
 
-def ellipse(center: ArrayLike, radii: ArrayLike, angle: ArrayLike = 0.0) -> Curve:
+def ellipse(center: Numbers, radii: Numbers, angle: ArrayLike = 0.0) -> Curve:
     """An ellipse with two ``radii`` [L], the first turned by ``angle`` [rad] from the x axis."""
     return _curve("ellipse", center=(center, (2,)), radii=(radii, (2,)), angle=(angle, ()))
 
 
-def fourier_curve(center: ArrayLike, radius: ArrayLike, modes: ArrayLike) -> Curve:
+def fourier_curve(center: Numbers, radius: ArrayLike, modes: Numbers) -> Curve:
     """A circle whose radius is ``radius (1 + sum_k a_k cos k angle + b_k sin k angle)``.
 
     Args:
@@ -127,15 +131,16 @@ def fourier_curve(center: ArrayLike, radius: ArrayLike, modes: ArrayLike) -> Cur
     return curve
 
 
-def closed_curve(points: ArrayLike, corners: bool = False) -> Curve:
+def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
     """A curve through points: a periodic cubic spline, or a polygon.
 
     Args:
-        points: ``(points, 2)`` [L], in order; at least 4 (3 for a polygon), roughly equally spaced for a spline. A last
-            point that repeats the first is dropped, and a clockwise order is reversed, when the points are concrete.
+        points: ``(points, 2)`` [L], in order, or a file of them (:func:`read_points`); at least 4 (3 for a polygon),
+            roughly equally spaced for a spline. A last point that repeats the first is dropped, and a clockwise order is
+            reversed, when the points are concrete.
         corners: straight lines between the points. The curve's normal jumps at them.
     """
-    points = number(points)
+    points = read_points(points) if isinstance(points, (str, Path)) else number(points)
     if points.ndim != 2 or points.shape[1] != 2:
         raise InputError(f"points of shape {points.shape}", accepted="one row x, y for each point")
     if concrete(points):
@@ -179,7 +184,7 @@ def read_points(path: str | Path) -> Float[np.ndarray, "points 2"]:
     return np.array(rows)
 
 
-def _curve(kind: str, **numbers: tuple[ArrayLike, tuple[int, ...]]) -> Curve:
+def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
     """A curve of the given kind after a look at its numbers' shapes and signs."""
     taken = {}
     for name, (value, shape) in numbers.items():

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +70,7 @@ class Axis:
         return [_fractions(self, i, int(n)) for i, n in enumerate(counts)]
 
 
-def place(lines: Sequence[Array], fractions: Sequence[Float[np.ndarray, " nodes"]], xp: ModuleType = jnp) -> Float[Array, " nodes"]:
+def place(lines: Sequence[Any], fractions: Sequence[Float[np.ndarray, " nodes"]], xp: ModuleType = jnp) -> Float[Array, " nodes"]:
     """Nodes along an axis whose lines may be traced; ``xp=numpy`` where they are not."""
     pieces = [lines[i] + (lines[i + 1] - lines[i]) * f[:-1] for i, f in enumerate(fractions)]
     return xp.concatenate([*pieces, xp.asarray(lines[len(fractions)])[None]])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -68,7 +69,7 @@ def read_mesh(path: str | Path) -> Mesh:
     points, cells, faces = _compact(points, cells, {n: np.concatenate(f) for n, f in patches.items()})
     cells = [(kind, _outside_out(points, kind, corners, path)) for kind, corners in cells]
     try:
-        mesh = Mesh(np.asarray(points, float), build_topology(points, cells, faces))
+        mesh = Mesh(jnp.asarray(points, float), build_topology(points, cells, faces))
         check_valid(mesh)
     except InputError as error:
         raise error.at(str(path)) from None

@@ -175,7 +175,8 @@ def _loop(points: np.ndarray, loops: np.ndarray) -> tuple[np.ndarray, np.ndarray
     count = (loops >= 0).sum(1)[:, None]
     k = np.arange(loops.shape[1])
     rows = np.arange(len(loops))[:, None]
-    return tuple(points[loops[rows, np.where(k < count, (k + step) % count, 0)]] for step in (0, -1, 1))
+    here, before, after = (points[loops[rows, np.where(k < count, (k + step) % count, 0)]] for step in (0, -1, 1))
+    return here, before, after
 
 
 def _triples(kind: str) -> list[tuple[int, list[int]]]:

@@ -61,8 +61,8 @@ def _straight(inner: Array, outer: Array, eta: Float[np.ndarray, " layers"], mea
     # Rays shorter or longer than the mean start with slope mean / length, so that first layers are equally thick, and
     # end with slope 1. Beyond 4 they would turn back.
     first = jnp.minimum(mean / _length(ray), 3.0)[:, None]
-    eta = jnp.asarray(eta)[:, None, None]
-    return inner + ray * eta * (1 + (first - 1) * (1 - eta) ** 2)
+    e = jnp.asarray(eta)[:, None, None]
+    return inner + ray * e * (1 + (first - 1) * (1 - e) ** 2)
 
 
 def _winslow(net: Float[Array, "across around 2"]) -> Float[Array, "across around 2"]:

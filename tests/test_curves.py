@@ -73,6 +73,7 @@ def test_points_are_read_from_commas_tabs_and_spaces(tmp_path):
     for text in ("x,y\n0,0\n1,0\n1,1\n", "NACA of nobody\n0 0\n1   0\n1 1", "# made by hand\n0\t0\n\n1\t0 # tip\n1;1\n"):
         (tmp_path / "points.csv").write_text(text)
         assert np.array_equal(read_points(tmp_path / "points.csv"), [(0, 0), (1, 0), (1, 1)])
+        assert len(closed_curve(tmp_path / "points.csv", corners=True).numbers["points"]) == 3
 
 
 @pytest.mark.parametrize(
