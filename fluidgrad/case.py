@@ -27,7 +27,7 @@ from fluidgrad.flow import Flow
 Numbers = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A flow as a function of named numbers.
 

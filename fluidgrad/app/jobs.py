@@ -51,13 +51,15 @@ class Job:
 
 
 @contextmanager
-def job(config: str, settings: Sequence[str], imports: Sequence[str], quiet: bool, root: str | Path) -> Iterator[Job]:
-    """Work on a config in a new folder. Bad input leaves no folder; a solve that fails leaves its last state in it."""
+def job(config: str, settings: Sequence[str], imports: Sequence[str], quiet: bool, root: str | Path, silent: bool = False) -> Iterator[Job]:
+    """Work on a config in a new folder, whose path is printed first and last (unless ``silent``). Bad input leaves no
+    folder; a solve that fails leaves its last state in it."""
     loaded = load(config, settings)
     name = find(config).stem
     folder = output.new_folder(name, root)
-    print(folder, flush=True)
-    work = Job(loaded, find(config).name, folder, quiet)
+    if not silent:
+        print(folder, flush=True)
+    work = Job(loaded, find(config).name, folder, quiet or silent)
     try:
         start_jax()
         work.imports = [import_functionals(file) for file in imports]
@@ -67,7 +69,8 @@ def job(config: str, settings: Sequence[str], imports: Sequence[str], quiet: boo
         raise
     except NotConverged as error:
         raise _kept(error, folder) from None
-    print(folder, flush=True)
+    if not silent:
+        print(folder, flush=True)
 
 
 def _kept(error: NotConverged, folder: Path) -> NotConverged:

@@ -50,6 +50,7 @@ STYLE = {
 FIELD, SIGNED = "viridis", "RdBu_r"
 BODY = "0.82"  # gray of what is not fluid
 WIDTH = 8.0  # inches
+FLAT = 0.45  # height over width below which a color bar lies below its axes
 ROBUST = 99.0  # per cent of the area whose values set the limits of signed maps
 
 
@@ -64,6 +65,14 @@ class Labels:
         """A label: quantity [units], the units in powers of L and T."""
         return quantity if units in ("1", "") else f"{quantity} [{self.of(units)}]"
 
+    def over(self, quantity: str, units: str, by: str) -> str:
+        """A label of a quantity in ``units`` divided by ``by``."""
+        powers = _powers(units)
+        for base, power in _powers(by).items():
+            powers[base] = powers.get(base, 0) - power
+        left = [f"{base}^{power}" if power != 1 else base for base, power in powers.items() if power]
+        return self(quantity, " ".join(left) or "1")
+
     def of(self, units: str) -> str:
         """The units with the file's names and proper exponents."""
         parts = []
@@ -72,6 +81,11 @@ class Labels:
             base = {"L": self.length, "T": self.time}.get(base, base)
             parts.append(f"{base}$^{{{power.replace('-', '−')}}}$" if power else base)
         return " ".join(parts)
+
+
+def _powers(units: str) -> dict[str, int]:
+    parts = (part.partition("^") for part in units.split() if part != "1")
+    return {base: int(power or 1) for base, _, power in parts}
 
 
 def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
@@ -136,41 +150,55 @@ class Window:
     y: tuple[float, float]
 
     @property
-    def size(self) -> tuple[float, float]:
-        """Of a figure with these proportions [inches]."""
-        aspect = (self.y[1] - self.y[0]) / (self.x[1] - self.x[0])
-        width = WIDTH if aspect < 1.2 else WIDTH * 0.7
-        if 0.6 < aspect:
-            width = min(width, 5.2)
-        return width, min(max(width * aspect + 0.5, 1.6), 9.0)
+    def aspect(self) -> float:
+        return (self.y[1] - self.y[0]) / (self.x[1] - self.x[0])
 
     def has(self, x: Float[np.ndarray, "n dim"]) -> np.ndarray:
         return (x[:, 0] >= self.x[0]) & (x[:, 0] <= self.x[1]) & (x[:, 1] >= self.y[0]) & (x[:, 1] <= self.y[1])
 
-    def prepare(self, axes: Axes, labels: Labels) -> None:
+
+def windows(mesh: Mesh, walls: Sequence[str] = ()) -> dict[str, Window]:
+    """What to show: everything, and the surroundings of bodies that are a small part of it (those alone, if tiny)."""
+    points = np.asarray(mesh.points)[:, :2]
+    low, high = points.min(0), points.max(0)
+    shown = {"": Window(mesh, (float(low[0]), float(high[0])), (float(low[1]), float(high[1])))}
+    t = mesh.topology
+    boxes = []
+    for name in walls:
+        on_wall = points[np.unique(t.face_points[t.faces_of(name)])]
+        box = np.stack([on_wall.min(0), on_wall.max(0)])
+        if (np.ptp(box, axis=0) < 0.4 * (high - low).max()).all() and (box[0] > low).all() and (box[1] < high).all():
+            boxes.append(box)
+    if boxes:
+        lower, upper = np.min([b[0] for b in boxes], 0), np.max([b[1] for b in boxes], 0)
+        size = float((upper - lower).max())
+        left, right = np.maximum(low, lower - np.array([1.5, 1.6]) * size), np.minimum(high, upper + np.array([3.5, 1.6]) * size)
+        near = Window(mesh, (float(left[0]), float(right[0])), (float(left[1]), float(right[1])))
+        if (right - left)[0] < 0.6 * (high - low)[0]:
+            shown["near"] = near
+        if size < 0.08 * (high - low).min():
+            del shown[""]
+    return shown
+
+
+def _panels(shown: Mapping[str, Window], draw: Callable[[Figure, Axes, Window], None], labels: Labels, title: str) -> Figure:
+    """One panel for each window, below each other, as wide as the page or as a column."""
+    width = 5.8 if max(w.aspect for w in shown.values()) > 0.6 else WIDTH
+    heights = [min((width - 1.4) * w.aspect, 7.0) + (1.2 if w.aspect < FLAT else 0.6) for w in shown.values()]
+    fig, all_axes = _new(width, sum(heights), len(shown), 1, squeeze=False, height_ratios=heights)
+    for axes, here in zip(all_axes[:, 0], shown.values(), strict=True):
         axes.set_aspect("equal")
-        axes.set_xlim(*self.x)
-        axes.set_ylim(*self.y)
+        axes.set_xlim(*here.x)
+        axes.set_ylim(*here.y)
         axes.set_xlabel(labels("x", "L"))
         axes.set_ylabel(labels("y", "L"))
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(True)
-
-
-def window(mesh: Mesh, walls: Sequence[str] = ()) -> Window:
-    """The whole mesh, or the surroundings of its walls where those are a small part of it."""
-    points = np.asarray(mesh.points)
-    low, high = points.min(0)[:2], points.max(0)[:2]
-    t = mesh.topology
-    on_wall = [points[np.unique(t.face_points[t.faces_of(w)])][:, :2] for w in walls]
-    if on_wall:
-        lower, upper = np.min([w.min(0) for w in on_wall], 0), np.max([w.max(0) for w in on_wall], 0)
-        size = (upper - lower).max()
-        if size < 0.08 * (high - low).min():
-            low = np.maximum(low, lower - np.array([2.0, 2.2]) * size)
-            high = np.minimum(high, upper + np.array([5.0, 2.2]) * size)
-    pad = 0.0
-    return Window(mesh, (float(low[0] - pad), float(high[0] + pad)), (float(low[1] - pad), float(high[1] + pad)))
+        axes.spines[["top", "right"]].set_visible(True)
+        axes.set_facecolor(BODY)
+        draw(fig, axes, here)
+        axes.set_xlim(*here.x)  # streamlines and meshes may have moved them
+        axes.set_ylim(*here.y)
+    all_axes[0, 0].set_title(title)
+    return fig
 
 
 def _polygons(mesh: Mesh) -> list[Float[np.ndarray, "corners 2"]]:
@@ -199,7 +227,6 @@ def _fill(
     else:
         x, y, grid = _on_grid(shown, cell[:, None], 400)
         drawn = axes.pcolormesh(x, y, grid[..., 0], cmap=cmap, vmin=limits[0], vmax=limits[1], shading="nearest", rasterized=True)
-    axes.set_facecolor(BODY)
     _outline(axes, shown.mesh)
     return drawn
 
@@ -281,15 +308,19 @@ def _inside(mesh: Mesh, x: Float[np.ndarray, "n 2"]) -> np.ndarray:
 
 
 def _bar(fig: Figure, axes: Axes, drawn: Any, label: str, extend: str = "neither") -> None:
-    """A color bar as high as its axes and never wide."""
-    from mpl_toolkits.axes_grid1 import make_axes_locatable
+    """A color bar as long as its axes and never wide: beside tall ones, below flat ones."""
+    width, height = (abs(hi - lo) for lo, hi in (axes.get_xlim(), axes.get_ylim()))
+    from matplotlib.transforms import ScaledTranslation
 
-    tall = axes.get_ylim()[1] - axes.get_ylim()[0] > 0.45 * (axes.get_xlim()[1] - axes.get_xlim()[0])
-    if tall:
-        place = make_axes_locatable(axes).append_axes("right", size=0.11, pad=0.09)
+    def beside(x: float, y: float) -> Any:
+        return axes.transAxes + ScaledTranslation(x, y, fig.dpi_scale_trans)
+
+    if height > FLAT * width:
+        place = axes.inset_axes((1, 0, 0.022, 1), transform=beside(0.1, 0))
         bar = fig.colorbar(drawn, cax=place, extend=extend)
     else:
-        place = make_axes_locatable(axes).append_axes("bottom", size=0.09, pad=0.42)
+        thick = 0.02 * width / height
+        place = axes.inset_axes((0, -thick, 1, thick), transform=beside(0, -0.5))
         bar = fig.colorbar(drawn, cax=place, orientation="horizontal", extend=extend)
     bar.set_label(label)
     bar.outline.set_linewidth(0.5)  # pyright: ignore
@@ -318,65 +349,80 @@ def _range(value: np.ndarray) -> tuple[float, float]:
 
 @figure
 def mesh(mesh: Mesh, walls: Sequence[str] = (), labels: Labels = Labels(), title: str = "") -> Figure:  # noqa: B008
-    """The cells; beside the whole, the surroundings of a small body."""
-    from matplotlib.collections import PolyCollection
+    """The cells."""
 
-    shown = window(mesh, walls)
-    fig, axes = _new(*shown.size)
-    if mesh.dim == 2:
-        axes.add_collection(PolyCollection(_polygons(mesh), facecolors="white", edgecolors="#0072B2", linewidths=0.25), autolim=False)
-    else:
-        x = geometry(mesh).x_cell
-        axes.plot(x[:, 0], x[:, 1], ".", ms=1, color="#0072B2")
-    axes.set_facecolor(BODY)
-    _outline(axes, mesh)
-    shown.prepare(axes, labels)
-    axes.set_title(title or f"{mesh.n_cells:,} cells")
-    return fig
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        from matplotlib.collections import PolyCollection
+
+        if mesh.dim == 2:
+            style = {"facecolors": "white", "edgecolors": "#0072B2", "linewidths": 0.25}
+            axes.add_collection(PolyCollection(_polygons(mesh), **style), autolim=False)  # pyright: ignore
+        else:
+            axes.plot(*geometry(mesh).x_cell.T[:2], ".", ms=1, color="#0072B2")
+        _outline(axes, mesh)
+
+    return _panels(windows(mesh, walls), draw, labels, title or f"{mesh.n_cells:,} cells")
 
 
 @figure
 def speed(solution: Solution, labels: Labels = Labels(), title: str = "") -> Figure:  # noqa: B008
     """Speed with streamlines."""
-    flow = solution.flow
-    shown = window(flow.mesh, walls_of(flow))
-    u = np.asarray(solution.velocity)
-    edge = _edge_velocity(flow, u) if flow.mesh.dim == 2 else None
-    value = np.linalg.norm(u, axis=1)
-    fig, axes = _new(*shown.size)
-    drawn = _fill(axes, shown, value, FIELD, (0.0, max(float(value.max()), 1e-300)), None if edge is None else np.linalg.norm(edge, axis=1))
-    shown.prepare(axes, labels)
-    x, y, grid = _on_grid(shown, u[:, :2], 260, edge)
-    aspect = (shown.y[1] - shown.y[0]) / (shown.x[1] - shown.x[0])
-    density = (0.9, max(0.9 * aspect, 0.5)) if aspect < 1 else (max(0.9 / aspect, 0.5), 0.9)
-    # no streamline where nothing moves: it would trace round-off
-    grid[np.linalg.norm(grid, axis=-1) < 1e-4 * value.max()] = np.nan
-    axes.streamplot(x, y, np.ma.masked_invalid(grid[..., 0]), np.ma.masked_invalid(grid[..., 1]), color=(1, 1, 1, 0.8), linewidth=0.55,
-                    arrowsize=0.6, density=density, broken_streamlines=False, maxlength=20)  # fmt: skip
-    _bar(fig, axes, drawn, labels("speed", "L T^-1"))
-    axes.set_title(title)
-    return fig
+    flow, u = solution.flow, np.asarray(solution.velocity)
+    draw = _vectors(u, _edge_velocity(flow, u), labels("speed", "L T^-1"))
+    return _panels(windows(flow.mesh, walls_of(flow)), draw, labels, title)
 
 
 @figure
 def pressure(solution: Solution, labels: Labels = Labels(), title: str = "") -> Figure:  # noqa: B008
     """Kinematic pressure."""
-    shown = window(solution.flow.mesh, walls_of(solution.flow))
     value = np.asarray(solution.pressure)
-    fig, axes = _new(*shown.size)
-    drawn = _fill(axes, shown, value, "cividis", _range(value))
-    shown.prepare(axes, labels)
-    _bar(fig, axes, drawn, labels("kinematic pressure", "L^2 T^-2"))
-    axes.set_title(title)
-    return fig
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        drawn = _fill(axes, here, value, "cividis", _range(value[here.has(geometry(here.mesh).x_cell)]))
+        _bar(fig, axes, drawn, labels("kinematic pressure", "L^2 T^-2"))
+
+    return _panels(windows(solution.flow.mesh, walls_of(solution.flow)), draw, labels, title)
+
+
+def _vectors(u: np.ndarray, edge: np.ndarray | None, label: str) -> Callable[[Figure, Axes, Window], None]:
+    """The size of a vector field in colors, and its lines."""
+    size = np.linalg.norm(u, axis=1)
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        top = max(float(size[here.has(geometry(here.mesh).x_cell)].max(initial=0.0)), 1e-300)
+        drawn = _fill(axes, here, size, FIELD, (0.0, top), None if edge is None else np.linalg.norm(edge, axis=1))
+        x, y, grid = _on_grid(here, u[:, :2], 260, edge)
+        grid[np.linalg.norm(grid, axis=-1) < 1e-4 * top] = np.nan  # no line where nothing moves: it would trace round-off
+        lines = np.ma.masked_invalid(grid)
+        across = 0.9 if here.aspect < FLAT else 0.75
+        density = (across, max(across * here.aspect, 0.5)) if here.aspect < 1 else (max(across / here.aspect, 0.5), across)
+        axes.streamplot(x, y, lines[..., 0], lines[..., 1], color=(1, 1, 1, 0.8), linewidth=0.55, arrowsize=0.6, density=density,
+                        broken_streamlines=False, maxlength=20)  # fmt: skip
+        _bar(fig, axes, drawn, label)
+
+    return draw
+
+
+def _signed(value: np.ndarray, label: str) -> Callable[[Figure, Axes, Window], None]:
+    """A field with a sign, zero in the middle of the colors."""
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        g = geometry(here.mesh)
+        seen = here.has(g.x_cell)
+        limit, extend = _symmetric(value[seen], g.V[seen])
+        _bar(fig, axes, _fill(axes, here, value, SIGNED, (-limit, limit)), label, extend)
+
+    return draw
 
 
 def walls_of(flow: Any) -> list[str]:
     return [name for name, kind in flow.boundary.items() if type(kind).__name__ == "Wall"]
 
 
-def _edge_velocity(flow: Any, u: np.ndarray) -> np.ndarray:
-    """The velocity on the boundary faces: as given, or as in the cell inside."""
+def _edge_velocity(flow: Any, u: np.ndarray) -> np.ndarray | None:
+    """The velocity on the boundary faces of a 2D flow: as given, or as in the cell inside."""
+    if flow.mesh.dim == 3:
+        return None
     t = flow.mesh.topology
     edge = u[t.owner[t.n_interior :]].copy()
     if len(flow.joined[1]) == 0:
@@ -389,114 +435,163 @@ def _edge_velocity(flow: Any, u: np.ndarray) -> np.ndarray:
 # ---- sensitivities
 
 
-@figure
-def signed_field(
-    mesh: Mesh,
-    value: Float[np.ndarray, " cells"],
-    label: str,
-    walls: Sequence[str] = (),
-    labels: Labels = Labels(),  # noqa: B008
-    title: str = "",
-    arrows: Float[np.ndarray, "cells dim"] | None = None,
-) -> Figure:
-    """A field with a sign, zero in the middle of the colors, and arrows where a direction belongs to it."""
+@dataclass(frozen=True)
+class Maps:
+    """What is drawn of a sensitivity: the maps of ``fluidgrad.sensitivity`` and the name and units of J."""
 
-    shown = window(mesh, walls)
-    g = geometry(mesh)
-    here = shown.has(np.asarray(g.x_cell))
-    limit, extend = _symmetric(value[here], np.asarray(g.V)[here])
-    fig, axes = _new(*shown.size)
-    drawn = _fill(axes, shown, value, SIGNED, (-limit, limit))
-    shown.prepare(axes, labels)
-    if arrows is not None:
-        x, y, grid = _on_grid(shown, arrows[:, :2], 34)
-        size = np.linalg.norm(grid, axis=-1)
-        top = np.nanpercentile(size, 90) or 1.0
-        shorter = grid * (np.minimum(size, top) / np.maximum(size, 1e-300))[..., None]
-        axes.quiver(x, y, shorter[..., 0], shorter[..., 1], color="0.1", scale=top * 34, scale_units="width", width=0.0018, pivot="mid")
-    _bar(fig, axes, drawn, label, extend)
-    axes.set_title(title)
+    maps: Any
+    flow: Any
+    name: str
+    units: str
+    labels: Labels
+
+    def label(self, quantity: str, by: str) -> str:
+        """dJ/d(quantity) per unit of its patch or volume; ``by``: units of the quantity times that measure, in 2D."""
+        deeper = f" L^{_powers(by).get('L', 0) + 1}" if self.flow.mesh.dim == 3 else f" L^{_powers(by).get('L', 0)}"
+        rest = " ".join(part for part in by.split() if part.partition("^")[0] != "L")
+        return self.labels.over(f"dJ/d{quantity}", self.units, rest + deeper)
+
+
+def sensitivity_figures(found: Maps) -> dict[str, Callable[[Path], Path]]:
+    """What there is to draw: the name of each picture, and the function that draws it."""
+    m, mesh_, walls = found.maps, found.flow.mesh, walls_of(found.flow)
+    title = f"J = {found.name}"
+    drawn: dict[str, Callable[[Path], Path]] = {
+        "porosity": lambda file: signed_field(file, mesh_, m.porosity, found.label("α", "T^-1 L^2"), walls, found.labels, title),
+        "adjoint_velocity": lambda file: adjoint(
+            file, mesh_, np.asarray(m.force), found.label("f", "L^3 T^-2"), walls, found.labels, title
+        ),
+    }
+    if m.inflow:
+        drawn["inflow"] = lambda file: along(file, m.inflow, found.label("u", "L^2 T^-1"), found.labels, title)
+    for name, line in m.wall.items():
+        if mesh_.dim == 2:
+            drawn[f"wall_{name}"] = lambda file, n=name, line=line: wall(file, {n: line}, found.label("n", "L^2"), found.labels, title)
+    return drawn
+
+
+def plot_sensitivity(sensitivity: Any, file: str | Path) -> Path:
+    """All maps of a ``fluidgrad.Sensitivity`` in one picture."""
+    return overview(file, sensitivity)
+
+
+@figure
+def overview(sensitivity: Any, labels: Labels = Labels()) -> Figure:  # noqa: B008
+    """Porosity, adjoint velocity, walls and inflow, one below the other."""
+    flow = sensitivity.solution.flow
+    here = list(windows(flow.mesh, walls_of(flow)).values())[-1]
+    fields = [
+        _signed(np.asarray(sensitivity.porosity), "dJ/dα per unit volume"),
+        _vectors(np.asarray(sensitivity.force), None, "dJ/df per unit volume"),
+    ]
+    graphs = [(label, lines) for label, lines in (("dJ/dn of walls", sensitivity.wall), ("dJ/du of inflows", sensitivity.inflow)) if lines]
+    queue = iter(fields)
+    fig = _panels({str(i): here for i in range(len(fields))}, lambda fig, axes, w: next(queue)(fig, axes, w), labels, "")
+    if flow.mesh.dim == 3 or not graphs:
+        return fig
+    width, height = fig.get_size_inches()
+    fig.set_size_inches(width, height + 2.6 * len(graphs))
+    grid = fig.add_gridspec(len(fields) + len(graphs), 1, height_ratios=[height / len(fields)] * len(fields) + [2.6] * len(graphs))
+    for axes, place in zip(fig.axes, grid, strict=False):
+        axes.set_subplotspec(place)
+    for i, (label, lines) in enumerate(graphs):
+        _against_arc(fig.add_subplot(grid[len(fields) + i]), lines, label, labels)
     return fig
 
 
 @figure
-def wall(lines: Mapping[str, Any], mesh: Mesh, label: str, labels: Labels = Labels(), title: str = "") -> Figure:  # noqa: B008
-    """dJ/dn along walls: coloured curves with arrows that show where moving the wall outward raises J, and against arc
-    length."""
+def signed_field(
+    mesh: Mesh, value: np.ndarray, label: str, walls: Sequence[str] = (), labels: Labels = Labels(), title: str = ""  # noqa: B008
+) -> Figure:  # fmt: skip
+    """A field with a sign, zero in the middle of the colors."""
+    return _panels(windows(mesh, walls), _signed(np.asarray(value), label), labels, title)
+
+
+@figure
+def adjoint(
+    mesh: Mesh, force: np.ndarray, label: str, walls: Sequence[str] = (), labels: Labels = Labels(), title: str = ""  # noqa: B008
+) -> Figure:  # fmt: skip
+    """The adjoint velocity: where and along which direction a push on the fluid raises J most."""
+    return _panels(windows(mesh, walls), _vectors(force, None, label), labels, title)
+
+
+@figure
+def wall(lines: Mapping[str, Any], label: str, labels: Labels = Labels(), title: str = "") -> Figure:  # noqa: B008
+    """dJ/dn along walls: colored curves, arrows along which moving the wall raises J, and graphs against arc length."""
     from matplotlib.collections import LineCollection
 
-    t, g = mesh.topology, geometry(mesh)
-    x = np.concatenate([np.asarray(line.x) for line in lines.values()])
-    value = np.concatenate([np.asarray(line.value) for line in lines.values()])
-    low, high = x.min(0)[:2], x.max(0)[:2]
+    x, value = (np.concatenate([getattr(line, k) for line in lines.values()]) for k in ("x", "value"))
+    low, high = np.nanmin(x, 0), np.nanmax(x, 0)
     size = float((high - low).max())
-    aspect = max(float((high - low).min()), 0.0) / size
+    flat = bool((high - low).min() < 0.4 * size)
     limit, extend = _symmetric(value)
-    stacked = aspect < 0.4
-    fig, (axes, graph) = _new(WIDTH, 4.6, 2, 1) if stacked else _new(WIDTH, 3.6, 1, 2, width_ratios=[1, 1.1])
-    centre = np.asarray(g.x_cell).mean(0)
-    drawn = None
-    for name, line in lines.items():
-        where, v = np.asarray(line.x)[:, :2], np.asarray(line.value)
-        S = np.asarray(g.S)[t.faces_of(name)]
-        loop = bool(np.linalg.norm(where[0] - where[-1]) < 3 * np.median(np.linalg.norm(np.diff(where, axis=0), axis=1)))
-        ends = np.stack([where, np.roll(where, -1, 0)], 1) if loop else np.stack([where[:-1], where[1:]], 1)
-        jump = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-        ends = ends[jump < 6 * np.median(jump)]
-        middle = (v + np.roll(v, -1))[: len(jump)][jump < 6 * np.median(jump)] / 2
-        drawn = axes.add_collection(
-            LineCollection(list(ends), array=middle, cmap=SIGNED, clim=(-limit, limit), linewidths=4, capstyle="butt")
-        )
-        if len(S) == len(where):
-            n = (S / np.linalg.norm(S, axis=1)[:, None])[:, :2]
-        else:
-            n = _normals(where, np.asarray(g.x_face)[t.faces_of(name)][:, :2], S[:, :2])
-        pick = slice(None, None, max(1, len(where) // 48))
-        height = 0.28 * size * np.clip(v / limit, -1.3, 1.3)
-        arrows = n[pick] * height[pick, None] * (1.0 if not stacked else 0.25)
-        axes.quiver(
-            where[pick, 0], where[pick, 1], arrows[:, 0], arrows[:, 1], angles="xy", scale_units="xy", scale=1, width=0.003, color="0.25"
-        )
-        graph.plot(np.asarray(line.s), v, label=name)
+    fig, (axes, graph) = _new(WIDTH, 4.6, 2, 1) if flat else _new(WIDTH, 3.6, 1, 2, width_ratios=[1, 1.15])
+    reach = (0.06 if flat else 0.28) * size
+    for line in lines.values():
+        for piece in _pieces(line):
+            where, v = line.x[piece], line.value[piece]
+            segments = np.stack([where[:-1], where[1:]], 1)
+            axes.add_collection(LineCollection(list(segments), array=(v[:-1] + v[1:]) / 2, cmap=SIGNED, clim=(-limit, limit), linewidths=4.5,
+                                               capstyle="butt", zorder=3))  # fmt: skip
+            height = reach * np.clip(v / limit, -1.2, 1.2)
+            pick = np.arange(0, len(where), max(1, len(where) // 40))
+            pick = pick[np.abs(height[pick]) > 0.05 * reach]
+            height = height[pick]
+            # from the wall into the fluid where pushing the wall out raises J, else to the wall from the fluid
+            tip = where[pick] + line.n[piece][pick] * np.abs(height)[:, None]
+            start, end = np.where((height > 0)[:, None], where[pick], tip), np.where((height > 0)[:, None], tip, where[pick])
+            axes.quiver(
+                *start.T,
+                *(end - start).T,
+                angles="xy",
+                scale_units="xy",
+                scale=1,
+                units="inches",
+                width=0.012,
+                headwidth=4,
+                color="0.35",
+                zorder=2,
+            )
     axes.set_aspect("equal")
-    margin = 0.36 * size if not stacked else 0.1 * size
+    margin = reach * 1.35
     axes.set_xlim(low[0] - margin, high[0] + margin)
     axes.set_ylim(low[1] - margin, high[1] + margin)
     axes.set_xlabel(labels("x", "L"))
     axes.set_ylabel(labels("y", "L"))
-    _bar(fig, axes, drawn, label, extend)
-    graph.axhline(0, color="0.6", lw=0.6, zorder=0)
-    graph.set_xlabel(labels("arc length", "L"))
-    graph.set_ylabel(label)
-    if len(lines) > 1:
-        graph.legend()
+    _bar(fig, axes, axes.collections[0], label, extend)
+    _against_arc(graph, lines, label, labels)
     fig.suptitle(title, fontsize=STYLE["axes.titlesize"])
-    del centre
     return fig
 
 
-def _normals(where: np.ndarray, face: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """Unit normals at points of a wall, from its nearest faces."""
-    from scipy.spatial import cKDTree
-
-    _, near = cKDTree(face).query(where, k=min(2, len(face)))
-    n = S[near].reshape(len(where), -1, 2).sum(1)
-    return n / np.linalg.norm(n, axis=1)[:, None]
+def _pieces(line: Any) -> list[slice]:
+    """The stretches of a line between its rows of NaN."""
+    gaps = np.flatnonzero(np.isnan(line.value))
+    ends = np.concatenate([[-1], gaps, [len(line.value)]])
+    return [slice(a + 1, b) for a, b in zip(ends[:-1], ends[1:], strict=True) if b - a > 2]
 
 
 @figure
 def along(lines: Mapping[str, Any], label: str, labels: Labels = Labels(), title: str = "") -> Figure:  # noqa: B008
     """A quantity along patches, against arc length."""
     fig, axes = _new(5.2, 3.2)
+    _against_arc(axes, lines, label, labels)
+    axes.set_title(title)
+    return fig
+
+
+def _against_arc(axes: Axes, lines: Mapping[str, Any], label: str, labels: Labels) -> None:
+    count = 0
     for name, line in lines.items():
-        axes.plot(np.asarray(line.s), np.asarray(line.value), label=name)
+        pieces = _pieces(line)
+        for i, piece in enumerate(pieces):
+            axes.plot(line.s[piece], line.value[piece], label=f"{name} ({i + 1})" if len(pieces) > 1 else name)
+            count += 1
     axes.axhline(0, color="0.6", lw=0.6, zorder=0)
     axes.set_xlabel(labels("arc length", "L"))
     axes.set_ylabel(label)
-    if len(lines) > 1:
+    if count > 1:
         axes.legend()
-    axes.set_title(title)
-    return fig
 
 
 @figure
@@ -516,6 +611,45 @@ def table(rows: Sequence[tuple[str, float]], label: str, title: str = "") -> Fig
 
 
 # ---- designs and runs
+
+
+def profile(flow: Any, patch: str) -> tuple[np.ndarray, np.ndarray]:
+    """Arc length and speed along an inflow of a 2D flow, as steps: the ends of its faces and the speed between them."""
+    from fluidgrad.design import spans
+
+    a, b = (np.asarray(s) for s in spans(flow.mesh, patch))
+    S = geometry(flow.mesh).S[flow.mesh.topology.faces_of(patch)]
+    speed = np.asarray(flow.boundary[patch].speed)
+    u = (
+        speed
+        if speed.ndim == 1
+        else np.broadcast_to(speed, a.shape)
+        if speed.ndim == 0
+        else -np.sum(speed * S, 1) / np.linalg.norm(S, axis=1)
+    )
+    order = np.argsort(a)
+    return (0.5 * (a + b))[order] * np.linalg.norm(S, axis=1).sum(), u[order]
+
+
+@figure
+def outlines(before: Mesh, after: Mesh, walls: Sequence[str], labels: Labels = Labels(), title: str = "") -> Figure:  # noqa: B008
+    """The walls before and after."""
+    here = list(windows(before, walls).values())[-1]
+    pad = 0.05 * (here.x[1] - here.x[0])
+    fig, axes = _new(5.4, 5.4 * here.aspect + 0.8)
+    for mesh, name, style in ((before, "start", {"color": "0.5", "ls": "--"}), (after, "optimum", {"color": "C0"})):
+        for i, wall in enumerate(walls):
+            lines = np.asarray(mesh.points)[mesh.topology.face_points[mesh.topology.faces_of(wall)][:, :2]]
+            gaps = np.concatenate([lines, np.full((len(lines), 1, 2), np.nan)], 1).reshape(-1, 2)
+            axes.plot(*gaps.T, lw=1.2, label=name if i == 0 else None, **style)
+    axes.set_aspect("equal")
+    axes.set_xlim(here.x[0] - pad, here.x[1] + pad)
+    axes.set_ylim(here.y[0] - pad, here.y[1] + pad)
+    axes.set_xlabel(labels("x", "L"))
+    axes.set_ylabel(labels("y", "L"))
+    axes.legend()
+    axes.set_title(title)
+    return fig
 
 
 @figure
@@ -577,22 +711,29 @@ def history(
 
 
 @figure
-def v_curve(checks: Mapping[str, Any], title: str = "") -> Figure:
-    """Relative error of differences against the derivative over the step: down with the step's power, then up with
-    round-off; between lies the floor."""
-    fig, axes = _new(5.6, 4.2)
+def check(curves: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
+    """Taylor remainders, which must fall with the square of the step, and differences against the derivative: the V-curve,
+    down with the fourth power of the step, then up with round-off, the floor between them named.
+
+    Each curve: name, remainders over taylor_steps (divided by the value), errors over steps.
+    """
+    fig, (left, right) = _new(WIDTH, 3.9, 1, 2)
     floors = []
-    for i, (name, c) in enumerate(checks.items()):
-        steps, errors = np.asarray(c.steps), np.atleast_2d(np.asarray(c.errors))
-        worst = np.nanmax(errors, axis=0) if errors.shape[-1] == len(steps) else np.nanmax(errors, axis=1)
-        axes.loglog(steps, np.maximum(worst, 1e-17), ".-", ms=4, label=name, color=f"C{i % 7}", ls="-" if i < 7 else "--")
-        floors.append(float(np.nanmin(worst)))
-    if floors:
-        axes.axhline(max(floors), color="0.5", lw=0.7, ls=":")
-        axes.annotate(f"worst floor {max(floors):.1e}", (0.98, max(floors)), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                      xytext=(0, 2), textcoords="offset points", fontsize=8, color="0.3")  # fmt: skip
-    axes.set_xlabel("step of the difference, relative")
-    axes.set_ylabel("relative error of the difference")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
-    axes.set_title(title)
+    for i, c in enumerate(curves):
+        style = {"ms": 4, "color": f"C{i % 7}", "marker": "os^v"[i // 7 % 4], "lw": 1.0}
+        left.loglog(c["taylor_steps"], np.maximum(c["remainders"], 1e-17), label=c["name"], **style)
+        right.loglog(c["steps"], np.maximum(c["errors"], 1e-17), **style)
+        floors.append(float(np.min(c["errors"])))
+    first = np.asarray(curves[0]["taylor_steps"], float)
+    top = max(float(np.max(c["remainders"])) for c in curves)
+    left.loglog(first, top * 2 * (first / first.max()) ** 2, color="0.5", lw=0.8, ls=":", label="slope 2")
+    left.set_xlabel("step, relative to the design")
+    left.set_ylabel("Taylor remainder, relative")
+    right.set_xlabel("step, relative to the design")
+    right.set_ylabel("error of differences, relative")
+    right.axhline(max(floors), color="0.5", lw=0.8, ls=":")
+    right.annotate(f"floor {max(floors):.1e}", (0.98, max(floors)), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                   xytext=(0, 2), textcoords="offset points", fontsize=8, color="0.3")  # fmt: skip
+    fig.legend(loc="outside lower center", ncols=min(len(curves) + 1, 3))
+    fig.suptitle(title, fontsize=STYLE["axes.titlesize"])
     return fig

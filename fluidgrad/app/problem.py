@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def quantity(call: Call, patches: Sequence[str]) -> Quantity:
     return Quantity(str(call), units, lambda solution: functional(solution, *positional, **arguments))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A config made ready: its case, and the objective and constraints as functions of a solution."""
 
@@ -140,6 +141,23 @@ class Problem:
     def bounds(self) -> dict[str, Any]:
         return {d.vary: tuple(np.asarray(b, float) for b in d.bounds) for d in self.config.design}
 
+    @cached_property
+    def flow_of(self) -> Callable[[dict[str, Any]], Flow]:
+        """Design -> flow, compiled."""
+        import jax
+
+        return jax.jit(self.case.flow_of)
+
+    def values_of(self) -> Callable[[dict[str, Any]], Any]:
+        """Design -> objective and constraints, by one solve."""
+        import jax.numpy as jnp
+
+        def values(design: dict[str, Any]) -> Any:
+            solution = self.solve(self.flow_of(design))
+            return jnp.stack([q(solution) for q in self.quantities])
+
+        return values
+
     def solve(self, flow: Flow, start: Any = None) -> Solution:
         from fluidgrad.steady import solve_steady
 
@@ -182,10 +200,15 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
 
 
 def named_units(units: str, name: str, config: Config, dim: int) -> str:
-    """Units of a functional by the file's names; registered for 2D, where forces and flow rates are per depth."""
+    """Units of a functional by the file's names."""
+    letters = {"L": config.units.length, "T": config.units.time}
+    parts = (part.partition("^") for part in in_space(units, name, dim).split())
+    return " ".join(letters.get(base, base) + caret + power for base, caret, power in parts)
+
+
+def in_space(units: str, name: str, dim: int) -> str:
+    """Units of a functional: they are registered for 2D, where forces and flow rates are per depth."""
     if dim == 3 and name.partition("(")[0] in PER_DEPTH:
         base, _, power = units.split()[0].partition("^")
-        units = " ".join([f"{base}^{int(power) + 1}", *units.split()[1:]])
-    letters = {"L": config.units.length, "T": config.units.time}
-    parts = (part.partition("^") for part in units.split())
-    return " ".join(letters.get(base, base) + caret + power for base, caret, power in parts)
+        return " ".join([f"{base}^{int(power) + 1}", *units.split()[1:]])
+    return units

@@ -7,14 +7,20 @@ their own (``output.py``), whose path is the first and the last line printed.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fluidgrad.app import output
 from fluidgrad.app.jobs import Job, job
-from fluidgrad.app.problem import Problem, figures
+from fluidgrad.app.problem import Problem, figures, in_space, named_units
+from fluidgrad.errors import InputError
+
+SEED = 0  # of the random design and directions of checks
 
 if TYPE_CHECKING:
     from fluidgrad.app.plots import Labels
@@ -30,7 +36,7 @@ def run(config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), 
         flow = problem.case.flow(problem.case.numbers)
         work.say(str(flow.mesh))
         if work.config.design:
-            from fluidgrad.app.designing import optimise
+            from fluidgrad.app.designs import optimise
 
             optimise(work, problem)
         else:
@@ -66,6 +72,179 @@ def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
     plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, plots.walls_of(solution.flow), labels)
     plots.speed(folder / "figures" / "speed.png", solution, labels)
     plots.pressure(folder / "figures" / "pressure.png", solution, labels)
+
+
+# ---- sensitivity
+
+
+def sensitivity(
+    config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), quiet: bool = False, root: str | Path = "runs"
+) -> Path:
+    """The objective's derivative with respect to fields and to every number of the file, from one adjoint solve."""
+    import jax
+
+    from fluidgrad import sensitivity as maps_of
+
+    with job(config, settings, imports, quiet, root) as work:
+        work.say(f"fluidgrad sensitivity {work.name}: building the case")
+        problem = Problem.of(work.config, work.name)
+        objective = _needed(problem, work.name)
+        output.save_inputs(work.folder, work.config, work.imports)
+        numbers = problem.case.numbers
+        flow = problem.case.flow(numbers)
+        work.say("compiling and solving")
+        began = time.perf_counter()
+        solution = problem.solve(flow)
+        solved = time.perf_counter() - began
+        maps = maps_of(objective, flow, solution)
+        # the maps spread single numbers over faces and cells: sum them up again, and carry them back to the file's numbers
+        derivative = jax.tree.map(_summed, flow, maps.flow)
+        (by_number,) = jax.vjp(problem.case.flow, numbers)[1](derivative)
+        rows = _rows(numbers, by_number)
+        units = named_units(objective.units, objective.name, work.config, flow.mesh.dim)
+        work.say(f"J = {objective.name} = {maps.value:.8g} {units}; adjoint residual {maps.report.adjoint_residual:.1e}")
+        _print_rows(work, rows)
+        table = [
+            (r["number"], i, v, d, 0.01 * v * d) for r in rows for i, v, d in zip(r["index"], r["value"], r["derivative"], strict=True)
+        ]
+        output.write_csv(work.folder / "derivatives.csv", ("number", "index", "value", "per_unit", "per_per_cent"), table)
+        save_solution(work.folder / "solution.npz", solution)
+        lines = {f"{kind}/{patch}/{key}": getattr(line, key) for kind in ("wall", "inflow") for patch, line in getattr(maps, kind).items()
+                 for key in ("s", "x", "n", "value", "weight")}  # fmt: skip
+        output.write_arrays(work.folder / "sensitivity.npz", porosity=maps.porosity, force=maps.force, **lines)
+        result = {
+            "kind": "sensitivity",
+            "converged": True,
+            "objective": {"name": objective.name, "value": maps.value, "units": units},
+            "per_per_cent": {r["number"]: r["per_cent"] for r in rows},
+            "solve": _solve_report(solution, solved),
+            "adjoint": {"residual": maps.report.adjoint_residual, "products": maps.report.adjoint_products},
+        }
+        output.write_json(work.folder / "results.json", result)
+        work.say("drawing")
+        draw_simulation(work.folder, work.labels, solution)
+        draw_sensitivity(work.folder, work.labels, flow, maps, objective, rows)
+        work.say(f"done in {work.seconds:.0f} s")
+    return work.folder
+
+
+def _needed(problem: Problem, file: str) -> Any:
+    if problem.objective is None:
+        raise InputError(
+            f"{file} has no [objective] to differentiate", accepted='[objective] with minimize = { functional = "drag", patch = "body" }'
+        )
+    return problem.objective
+
+
+def _summed(leaf: Any, derivative: Any) -> Any:
+    """The derivative by a number that was spread over an array: the sum over the array."""
+    import jax.numpy as jnp
+
+    shape = jnp.shape(leaf)
+    derivative = (
+        jnp.sum(derivative, axis=tuple(range(jnp.ndim(derivative) - len(shape)))) if jnp.ndim(derivative) > len(shape) else derivative
+    )
+    spread = tuple(i for i, (a, b) in enumerate(zip(shape, jnp.shape(derivative), strict=True)) if a == 1 < b)
+    return jnp.sum(derivative, axis=spread, keepdims=True) if spread else derivative
+
+
+def _rows(numbers: Any, by_number: Any) -> list[dict[str, Any]]:
+    from fluidgrad.case import get, walk
+
+    rows = []
+    for path, value in walk(numbers):
+        v, d = np.ravel(value), np.ravel(get(by_number, path))
+        index = [",".join(map(str, i)) for i in np.ndindex(np.shape(value))]
+        rows.append(
+            {"number": path, "index": index, "value": v, "derivative": d, "per_cent": float(0.01 * v @ d), "per_unit": float(d.sum())}
+        )
+    return rows
+
+
+def _print_rows(work: Job, rows: Sequence[Mapping[str, Any]]) -> None:
+    width = max(len(r["number"]) for r in rows)
+    work.say(f"  {'number':<{width}}  {'value':>12}  {'dJ per unit':>12}  {'dJ per 1 %':>12}")
+    for r in rows:
+        n = len(r["value"])
+        value = f"{r['value'][0]:.6g}" if n == 1 else f"({n} numbers)"
+        work.say(f"  {r['number']:<{width}}  {value:>12}  {r['per_unit']:>+12.5g}  {r['per_cent']:>+12.5g}")
+    work.say("  (of several numbers: all moved together; each by itself is in derivatives.csv)")
+
+
+def draw_sensitivity(folder: Path, labels: Labels, flow: Flow, maps: Any, objective: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    from fluidgrad.app import plots
+
+    units = in_space(objective.units, objective.name, flow.mesh.dim)
+    found = plots.Maps(maps, flow, objective.name, units, labels)
+    for name, draw in plots.sensitivity_figures(found).items():
+        draw(folder / "figures" / f"{name}.png")
+    bars = [(r["number"], r["per_cent"]) for r in rows]
+    plots.table(folder / "figures" / "numbers.png", bars, labels("change of J per 1 %", units), f"J = {objective.name}")
+
+
+# ---- check
+
+
+def check(
+    config: str,
+    settings: Sequence[str] = (),
+    imports: Sequence[str] = (),
+    quiet: bool = False,
+    as_json: bool = False,
+    root: str | Path = "runs",
+) -> bool:
+    """Check the derivative of the objective and of each constraint, at the start and at a random admissible design."""
+    from fluidgrad import check as check_derivative
+    from fluidgrad.design import Variables
+    from fluidgrad.verify import DIFFERENCE_ERROR, DOT_PRODUCT_GAP, TAYLOR_RATE
+
+    with job(config, settings, imports, quiet, root, silent=as_json) as work:
+        work.say(f"fluidgrad check {work.name}: building the case")
+        problem = Problem.of(work.config, work.name)
+        _needed(problem, work.name)
+        output.save_inputs(work.folder, work.config, work.imports)
+        design = problem.start or {"flow.viscosity": problem.case.numbers["flow"]["viscosity"]}
+        variables = Variables.of(design, problem.bounds or None)
+        names = tuple(q.name for q in problem.quantities)
+        values = problem.values_of()
+        points = {"start": variables.start, "random design": variables.random(SEED)}
+        found, curves = {}, []
+        for place_, x in points.items():
+            work.say(f"{place_}: compiling and solving to round-off, once for each step of the differences")
+            found[place_] = c = check_derivative(values, variables.tree(x), seed=SEED, names=names)
+            work.say(f"  {c}")
+            for i, name in enumerate(names):
+                work.say(f"    {name}: Taylor rate {c.taylor_rates[i]:.3f}, dot product {c.gaps[i]:.1e}, best difference {c.floor[i]:.1e}"
+                         f" at step {c.at_step[i]:.0e}")  # fmt: skip
+            f0 = np.abs(np.asarray(values(variables.tree(x)))) + 1e-300
+            curves += [{"name": f"{name}, {place_}", "taylor_steps": c.taylor_steps, "remainders": c.remainders[i] / f0[i], "steps": c.steps,
+                        "errors": c.errors[i]} for i, name in enumerate(names)]  # fmt: skip
+        passed = all(c.passed for c in found.values())
+        worst = {
+            "verdict": "passed" if passed else "failed",
+            "taylor_rate": min(c.taylor_rate for c in found.values()),
+            "dot_product_gap": max(c.dot_product_gap for c in found.values()),
+            "best_difference_error": max(c.best_difference_error for c in found.values()),
+        }
+        output.write_json(
+            work.folder / "results.json", {"kind": "check", **worst, "points": {k: c.as_dict() for k, c in found.items()}, "curves": curves}
+        )
+        draw_check(work.folder, curves, work.name)
+        limits = f"(asked: {TAYLOR_RATE}, {DOT_PRODUCT_GAP:.0e}, {DIFFERENCE_ERROR:.0e})"
+        work.say(f"{worst['verdict']}: worst Taylor rate {worst['taylor_rate']:.3f}, dot product {worst['dot_product_gap']:.1e}, "
+                 f"best difference {worst['best_difference_error']:.1e} {limits}")  # fmt: skip
+        if as_json:
+            print(json.dumps(output.plain(worst)))
+    return passed
+
+
+def draw_check(folder: Path, curves: Sequence[Mapping[str, Any]], name: str) -> None:
+    from fluidgrad.app import plots
+
+    plots.check(folder / "figures" / "check.png", curves, f"derivatives of {name}")
+
+
+# ---- shared
 
 
 def _solve_report(solution: Solution, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,324 @@
+"""An optimisation from a config: the search with its progress, what it found, and whether a finer mesh agrees."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidgrad.app import output
+from fluidgrad.app.config import place
+from fluidgrad.app.jobs import Job
+from fluidgrad.app.problem import Problem, Quantity, figures, in_space, named_units
+from fluidgrad.errors import InputError, NotConverged
+
+if TYPE_CHECKING:
+    from fluidgrad.app.plots import Labels
+    from fluidgrad.flow import Flow, Solution
+    from fluidgrad.minimize import Step
+    from fluidgrad.optimization import Result, Study
+
+VANISHED = 0.5  # of a gain must remain on the finer mesh
+MISSED = 1e-6  # relative violation of constraints that no design can mend
+
+
+@dataclass(frozen=True)
+class Negative:
+    """What is maximized, as something to minimize."""
+
+    quantity: Quantity
+
+    @property
+    def name(self) -> str:
+        return self.quantity.name
+
+    def __call__(self, solution: Solution) -> Any:
+        return -self.quantity(solution)
+
+
+def study_of(problem: Problem, file: str) -> Study:
+    """The config as a study.
+
+    Raises:
+        InputError: bounds that do not fit; constraints that no design within the bounds can meet.
+    """
+    from fluidgrad.optimization import Constraint, Study
+
+    config, objective = problem.config, problem.objective
+    assert config.objective is not None and objective is not None
+    constraints = []
+    for i, (given, q) in enumerate(zip(config.objective.subject_to, problem.constraints, strict=True)):
+        band = config.optimizer.band if given.equals is not None else None
+        with place(f"[objective] subject_to[{i}] in {file}"):
+            constraints.append(Constraint(q, given.equals, given.at_most, given.at_least, band, q.name))
+    with place(f"[[design]] in {file}"):
+        study = Study(
+            problem.flow_of,
+            problem.start,
+            problem.bounds,
+            objective if config.objective.minimize is not None else Negative(objective),
+            constraints,
+            objective.name,
+            {"tolerance": config.solver.tolerance, "linear": config.solver.linear},
+        )
+    with place(f"[objective] subject_to in {file}"):
+        check_feasible(study)
+    return study
+
+
+def check_feasible(study: Study) -> None:
+    """Refuse constraints that no admissible design meets, among those that need no flow to be known (such as the flow
+    rate of an inflow): the least sum of squared violations within the bounds is sought.
+
+    Raises:
+        InputError: naming the constraint that is missed by most, and its nearest value.
+    """
+    import jax
+    import jax.numpy as jnp
+    import scipy.optimize
+
+    from fluidgrad.flow import Solution
+
+    variables = study.variables
+    flow = study.flow(variables.tree(variables.start))
+    state = jnp.zeros(flow.n_unknowns)
+
+    def values(flow: Flow, state: Any) -> Any:
+        return jnp.stack([c.functional(Solution(flow, state, None)) for c in study.constraints])  # pyright: ignore[reportArgumentType]
+
+    if not study.constraints:
+        return
+    depends = np.asarray(jax.jit(jax.jacrev(lambda s: values(flow, s)))(state + 1e-3))  # at no special state
+    known = [i for i in range(len(study.constraints)) if not depends[i].any()]
+    if not known:
+        return
+    low, high = np.array([study.constraints[i].interval for i in known]).T
+    scale = np.maximum(np.abs(np.where(np.isfinite(low), low, high)), 1e-12)
+
+    def missed(x: Any) -> Any:
+        v = values(study.flow(variables.tree(x)), state)[jnp.array(known)]
+        return (jnp.maximum(v - high, 0) + jnp.maximum(low - v, 0)) / scale, v
+
+    distance = jax.jit(jax.value_and_grad(lambda x: jnp.sum(missed(x)[0] ** 2)))
+    bounds = [(a if np.isfinite(a) else None, b if np.isfinite(b) else None) for a, b in zip(variables.lower, variables.upper, strict=True)]
+    best = min(
+        (scipy.optimize.minimize(lambda x: tuple(np.asarray(a, float) for a in distance(x)), x, jac=True, method="L-BFGS-B", bounds=bounds,
+                                 options={"ftol": 0, "gtol": 1e-14, "maxiter": 500}) for x in (variables.start, variables.random(0))),
+        key=lambda found: float(found.fun),
+    )  # fmt: skip
+    gap, nearest = (np.asarray(a) for a in missed(best.x))
+    if gap.max() > MISSED:
+        i = int(gap.argmax())
+        c = study.constraints[known[i]]
+        limit = next(f"{k.replace('_', ' ')} {v:g}" for k in ("equals", "at_most", "at_least") if (v := getattr(c, k)) is not None)
+        others = " with the other constraints" if len(known) > 1 else ""
+        raise InputError(
+            f"the constraints are infeasible: {c.name} {limit} cannot be met{others}, the nearest within the bounds is {nearest[i]:.6g}",
+            accepted="wider bounds, or another limit",
+        )
+
+
+def optimise(work: Job, problem: Problem) -> None:
+    """Search, report, check on a finer mesh, draw."""
+    from fluidgrad.optimization import optimize
+
+    study = study_of(problem, work.name)
+    options = work.config.optimizer
+    sign = 1.0 if work.config.objective and work.config.objective.minimize else -1.0
+    labels, dim = work.labels, problem.case.flow(problem.case.numbers).mesh.dim
+    units = named_units(problem.quantities[0].units, study.names[0], work.config, dim)
+    work.say(f"{'minimizing' if sign > 0 else 'maximizing'} {study.names[0]} over {int(study.variables.free.sum())} numbers")
+    work.say("compiling (compiled programs are kept for the next run)")
+    with place(f"[optimizer] in {work.name}"):
+        found = optimize(study, work.folder, method=options.method, max_iterations=options.max_iterations, tolerance=options.tolerance,
+                         progress=_progress(work, sign))  # fmt: skip
+    work.say(f"{found.method_reason}; {found.evaluations} evaluations, stopped: {found.reason}")
+    rows = history_rows(found, sign)
+    output.write_csv(work.folder / "history.csv", rows[0], rows[1:])
+    output.write_arrays(work.folder / "design.npz", **{f"start/{k}": v for k, v in study.start.items()},
+                        **{f"optimum/{k}": v for k, v in found.design.items()})  # fmt: skip
+
+    before = _again(problem, study, study.start, found.start_state)
+    after = _again(problem, study, found.design, found.state)
+    here = {"start": figures(problem, before), "optimum": figures(problem, after)}
+    from fluidgrad.app.runs import save_solution
+
+    save_solution(work.folder / "solution_start.npz", before)
+    save_solution(work.folder / "solution.npz", after)
+    gain = (
+        sign
+        * (here["start"][study.names[0]]["value"] - here["optimum"][study.names[0]]["value"])
+        / abs(here["start"][study.names[0]]["value"])
+    )
+    result = {
+        "kind": "design",
+        "converged": found.converged,
+        "objective": study.names[0],
+        "sense": "minimize" if sign > 0 else "maximize",
+        "improvement": gain,
+        "start": here["start"],
+        "optimum": here["optimum"],
+        "kkt_residual": found.kkt_residual,
+        "violation": found.violation,
+        "multipliers": found.multipliers,
+        "method": found.method,
+        "method_reason": found.method_reason,
+        "reason": found.reason,
+        "evaluations": found.evaluations,
+        "iterations": found.iterations,
+        "residuals": {"primal": before.report.residual, "primal_optimum": after.report.residual,
+                      "adjoint": max((r for s in found.history for r in s.report.get("adjoint_residuals", [])), default=None)},
+        "cells": before.flow.mesh.n_cells,
+    }  # fmt: skip
+    work.say(f"on {before.flow.mesh.n_cells} cells: {study.names[0]} {here['start'][study.names[0]]['value']:.6g} -> "
+             f"{here['optimum'][study.names[0]]['value']:.6g} {units}, better by {100 * gain:.2f} %")  # fmt: skip
+    output.write_json(work.folder / "results.json", result)
+    work.say("drawing")
+    draw_design(work.folder, labels, problem, found.design, (before, after), read_history(work.folder), study.names[0])
+    result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), gain, sign)
+    result["seconds"] = round(work.seconds, 1)
+    output.write_json(work.folder / "results.json", result)
+
+
+def _again(problem: Problem, study: Study, design: Mapping[str, Any], state: Any) -> Solution:
+    """The solution of a design from a state that the search kept: no more than a step."""
+    import jax
+    import jax.numpy as jnp
+
+    return problem.solve(study.flow(jax.tree.map(jnp.asarray, design)), jnp.asarray(state))
+
+
+def _progress(work: Job, sign: float) -> Callable[[Step], None]:
+    """A line for each evaluation."""
+    began = time.perf_counter()
+    work.say(
+        f"  {'iteration':>9} {'objective':>14} {'violation':>10} {'gradient':>10} {'KKT':>9} {'primal':>9} {'adjoint':>9} {'seconds':>8}"
+    )
+
+    def show(step: Step) -> None:
+        seconds = time.perf_counter() - began
+        if step.values is None:
+            work.say(f"  {step.iteration:>9} failed: {step.failed}")
+            return
+        r = step.report
+        adjoint = max(r.get("adjoint_residuals") or [0.0])
+        work.say(f"  {step.iteration:>9} {sign * step.values[0]:>14.8g} {step.violation:>10.2e} {step.gradient_norm:>10.3e} {step.kkt_residual:>9.2e}"
+                 f" {r.get('primal_residual', 0.0):>9.1e} {adjoint:>9.1e} {seconds:>8.1f}")  # fmt: skip
+
+    return show
+
+
+def history_rows(found: Result, sign: float) -> list[list[Any]]:
+    """The search as a table, its head first."""
+    names = list(found.optimum)
+    rows: list[list[Any]] = [["evaluation", "iteration", *names, "violation", "gradient_norm", "kkt_residual", "primal_residual", "adjoint_residual",
+                              "adjoint_products", "seconds", "failed"]]  # fmt: skip
+    for s in found.history:
+        values = [None] * len(names) if s.values is None else [sign * s.values[0], *s.values[1:]]
+        r = s.report
+        rows.append([s.evaluation, s.iteration, *values, s.violation, s.gradient_norm, s.kkt_residual, r.get("primal_residual"),
+                     max(r.get("adjoint_residuals") or [0.0]), sum(r.get("adjoint_products") or [0]), r.get("seconds"), s.failed or ""])  # fmt: skip
+    return rows
+
+
+def read_history(folder: Path) -> dict[str, list[Any]]:
+    """The columns of ``history.csv``."""
+    import csv
+
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {k: [r[k] for r in rows] for k in rows[0]} if rows else {}
+
+
+def finer(
+    work: Job, problem: Problem, study: Study, design: Mapping[str, Any], coarse: tuple[Solution, Solution], gain: float, sign: float
+) -> dict[str, Any]:
+    """The start and the optimum again on a mesh of twice the cells along every line: does the gain remain?"""
+    refined = work.config.mesh.model_copy(update={"refine": 2 * work.config.mesh.refine})
+    config = work.config.model_copy(update={"mesh": refined})
+    try:
+        if refined.kind == "file":
+            raise InputError("a mesh file cannot be refined")
+        fine = Problem.of(config, work.name)
+        sizes = {path: np.shape(value) for path, value in fine.case.design(*study.start).items()}
+        if any(np.shape(value) != sizes[path] for path, value in study.start.items()):
+            raise InputError("the design has one number for each cell or face")
+        work.say(f"again on {fine.case.flow(fine.case.numbers).mesh.n_cells} cells (refine = {refined.refine})")
+        names, values = study.names, []
+        for x, known in zip((study.start, design), coarse, strict=True):
+            flow = fine.flow_of(dict(x))
+            values.append(figures(fine, fine.solve(flow, interpolated(known, flow))))
+    except (InputError, NotConverged) as error:
+        work.say(f"warning: not compared on a finer mesh: {error}")
+        return {"compared": False, "reason": str(error)}
+    a, b = (v[names[0]]["value"] for v in values)
+    remains = sign * (a - b) / abs(a)
+    vanished = bool(remains < VANISHED * gain)
+    work.say(f"  {names[0]} {a:.6g} -> {b:.6g}, better by {100 * remains:.2f} % (on the mesh of the search: {100 * gain:.2f} %)")
+    if vanished:
+        work.say("warning: the gain vanishes on the finer mesh: it belongs to the mesh, not to the flow. Search again with more cells.")
+    return {"compared": True, "refine": refined.refine, "cells": flow.mesh.n_cells, "improvement": remains, "vanished": vanished,
+            "start": values[0], "optimum": values[1]}  # fmt: skip
+
+
+def interpolated(known: Solution, flow: Flow) -> Any:
+    """A state for a flow on another mesh, from a solution nearby: where its solve starts."""
+    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+
+    from fluidgrad.app.plots import geometry
+
+    x, to = geometry(known.flow.mesh).x_cell, geometry(flow.mesh).x_cell
+    q = np.column_stack([known.velocity, known.pressure])
+    found = NearestNDInterpolator(x, q)(to)
+    if x.shape[1] == 2:
+        linear = LinearNDInterpolator(x, q)(to)
+        found = np.where(np.isfinite(linear), linear, found)
+    import jax.numpy as jnp
+
+    return jnp.concatenate([jnp.asarray(found).ravel(), jnp.zeros(flow.n_extra)])
+
+
+def draw_design(
+    folder: Path,
+    labels: Labels,
+    problem: Problem,
+    design: Mapping[str, Any],
+    flows: tuple[Solution, Solution],
+    history: Mapping[str, list],
+    name: str,
+) -> None:
+    """Mesh, flows, history, and the design before and after."""
+    from fluidgrad.app import plots
+
+    out = folder / "figures"
+    before, after = flows
+    walls = plots.walls_of(before.flow)
+    plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
+    plots.speed(out / "speed_start.png", before, labels, "start")
+    plots.speed(out / "speed.png", after, labels, "optimum")
+    plots.pressure(out / "pressure.png", after, labels, "optimum")
+    label = labels(name, in_space(problem.quantities[0].units, name, before.flow.mesh.dim))
+    done = [i for i, failed in enumerate(history["failed"]) if not failed]
+    plots.history(out / "history.png", [int(history["evaluation"][i]) for i in done], [float(history[name][i]) for i in done],
+                  [float(history["violation"][i]) for i in done], label)  # fmt: skip
+    changed = [
+        path.split(".")[1]
+        for path in design
+        if path.startswith("boundary.") and type(before.flow.boundary[path.split(".")[1]]).__name__ == "Inflow"
+    ]
+    profiles = {p: (plots.profile(before.flow, p), plots.profile(after.flow, p)) for p in changed if before.flow.mesh.dim == 2}
+    if profiles:
+        bounds = {d.vary: d.bounds for d in problem.config.design}
+        limits = next(
+            (tuple(b) for v, b in bounds.items() if v.split(".")[1] in profiles and not any(isinstance(x, list) for x in b)), None
+        )
+        plots.profiles(out / "design.png", {k: v[0] for k, v in profiles.items()}, {k: v[1] for k, v in profiles.items()}, limits, labels)
+    else:
+        plots.values(out / "design.png", problem.start, design)
+    if any(path.startswith("mesh.") for path in design):
+        plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
+        plots.outlines(out / "shape.png", before.flow.mesh, after.flow.mesh, walls, labels)
