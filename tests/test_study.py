@@ -110,7 +110,7 @@ def test_a_functional_that_is_no_number_is_refused():
 
 
 def test_a_functional_that_is_not_finite_is_no_evaluation():
-    study = Study(flow, START, BOUNDS, lambda s: jnp.log(-s.flow.viscosity), name="cost")
+    study = Study(flow, START, BOUNDS, lambda s: jnp.log(-jnp.asarray(s.flow.viscosity)), name="cost")
     with pytest.raises(NotConverged, match="cost is nan"):
         evaluate(study, START)
 
