@@ -168,11 +168,11 @@ def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluatio
 
     (state, steps), pull_back = derivative.vjp(solve, flow)
     gradients, values, adjoints = [], [], []
-    for name, (value, (flow_bar, state_bar)) in zip(study.names, _functionals(study.functionals, flow, state), strict=True):
+    for name, (value, (direct, state_bar)) in zip(study.names, _functionals(study.flow, study.functionals, design, state), strict=True):
         if not np.isfinite(value):
             raise NotConverged(f"{name} is {float(value)}")
-        through, report = pull_back((state_bar, jnp.zeros_like(steps)))
-        gradients.append(_pull_back(study.flow, design, jax.tree.map(jnp.add, flow_bar, through)))
+        flow_bar, report = pull_back((state_bar, jnp.zeros_like(steps)))
+        gradients.append(jax.tree.map(np.add, direct, _pull_back(study.flow, design, flow_bar)))
         values.append(float(value))
         adjoints.append(report)
         if not all(np.isfinite(g).all() for g in jax.tree.leaves(gradients[-1])):
@@ -200,14 +200,14 @@ def _pull_back(flow: Callable[[Any], Flow], design: Any, cotangent: Flow) -> Any
     return jax.vjp(flow, design)[1](cotangent)[0]
 
 
-@partial(jax.jit, static_argnums=0)
-def _functionals(functionals: tuple[Functional, ...], flow: Flow, state: Array) -> list[Any]:
-    """Value and gradient in (flow, state) of each."""
+@partial(jax.jit, static_argnums=(0, 1))
+def _functionals(flow: Callable[[Any], Flow], functionals: tuple[Functional, ...], design: Any, state: Array) -> list[Any]:
+    """Value and gradient in (design, state) of each: in the design, not in the flow, since most of that seldom depends on it."""
 
-    def scalar(f: Functional, flow: Flow, state: Array) -> Array:
-        value = f(Solution(flow, state, None))  # pyright: ignore[reportArgumentType]  (how it was solved is no part of it)
+    def scalar(f: Functional, design: Any, state: Array) -> Array:
+        value = f(Solution(flow(design), state, None))  # pyright: ignore[reportArgumentType]  (how it was solved is no part of it)
         if jnp.shape(value) != ():
             raise InputError(f"{_name(f) or 'a functional'} has shape {jnp.shape(value)}", accepted="one number")
         return jnp.asarray(value, state.dtype)
 
-    return [jax.value_and_grad(partial(scalar, f), argnums=(0, 1))(flow, state) for f in functionals]
+    return [jax.value_and_grad(partial(scalar, f), argnums=(0, 1))(design, state) for f in functionals]
