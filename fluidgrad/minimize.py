@@ -67,7 +67,7 @@ class Step:
     Attributes:
         evaluation, iteration: their numbers; the start is evaluation 0 of iteration 0.
         design: in the user's numbers, ``(n,)``.
-        values: the objective and the constrained functionals in the user's numbers; nan if the trial failed.
+        values: the objective and the constrained functionals in the user's numbers; None if the trial failed.
         violation: the largest of the scaled constraints'.
         gradient_norm: Euclidean, of the objective, both scaled.
         kkt_residual: scaled, see the module.
@@ -79,7 +79,7 @@ class Step:
     evaluation: int
     iteration: int
     design: Vector
-    values: Float[np.ndarray, " functionals"]
+    values: Float[np.ndarray, " functionals"] | None
     violation: float
     gradient_norm: float
     kkt_residual: float
@@ -202,6 +202,7 @@ class _Search:
     def best(self) -> int:
         def rank(step: Step) -> tuple[bool, float, float]:
             feasible = step.violation <= self.tolerance
+            assert step.values is not None
             return not self.solves(step), 0.0 if feasible else step.violation, step.values[0]
 
         return min((s for s in self.history if not s.failed), key=rank).evaluation
@@ -235,12 +236,11 @@ class _Search:
             for k, y_k in zip(order, y, strict=True):
                 i, sign, _, _ = self.rows[k]
                 multipliers[i] -= sign * y_k * self.size[0] / self.size[1 + i]
-        values = np.full(1 + len(self.intervals), np.nan) if trial.failed else trial.values
         step = Step(
             evaluation=len(self.history),
             iteration=self.iteration,
             design=x,
-            values=values,
+            values=None if trial.failed else trial.values,
             violation=violation,
             gradient_norm=float(np.linalg.norm(point.g)),
             kkt_residual=kkt_residual,

@@ -114,11 +114,12 @@ def optimize(
         return Trial(np.array(record["values"], float), gradients, record["failed"], record["report"])
 
     found = minimize(answer, variables, intervals, names[1:], method, max_iterations, tolerance, progress)
-    best = found.history[found.best]
+    first, best = found.history[0], found.history[found.best]
+    assert first.values is not None and best.values is not None
     return Result(
         design=variables.tree(best.design),
         converged=found.converged,
-        start=dict(zip(names, found.history[0].values.tolist(), strict=True)),
+        start=dict(zip(names, first.values.tolist(), strict=True)),
         optimum=dict(zip(names, best.values.tolist(), strict=True)),
         kkt_residual=best.kkt_residual,
         violation=best.violation,

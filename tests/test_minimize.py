@@ -159,7 +159,7 @@ def test_failed_trials_are_gone_back_from(method):
     step = found.history[found.best]
     assert step.values[0] == pytest.approx(1.0, abs=1e-4 if method == "adam" else 1e-6), found.reason
     failed = [s for s in found.history if s.failed]
-    assert all(s.failed == "no convergence" and np.isnan(s.values).all() for s in failed)
+    assert all(s.failed == "no convergence" and s.values is None for s in failed)
     assert failed or method in ("adam", "trust-constr", "MMA"), "the test must meet failures"
     assert found.converged or method == "adam", found.reason
 

@@ -82,7 +82,7 @@ def test_progress_and_journal_tell_every_evaluation(undisturbed):
     assert len(steps) == result.evaluations == len(records(folder)) - 1 and steps == list(result.history)
     assert {"primal_residual", "adjoint_residuals", "adjoint_products", "newton_steps", "seconds"} == steps[1].report.keys()
     for step, record in zip(steps, records(folder)[1:], strict=True):
-        assert record["design"] == step.design.tolist() and record["values"] == step.values.tolist()
+        assert record["design"] == step.design.tolist() and record["values"] == step.values.tolist()  # pyright: ignore
 
 
 def test_each_evaluation_can_be_repeated_from_the_folder(undisturbed):
