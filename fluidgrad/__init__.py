@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "curves": ("circle", "ellipse", "fourier_curve", "closed_curve"),
-    "blocks": ("box", "channel", "o_grid", "extrude"),
+    "blocks": ("box", "o_grid", "extrude"),
+    "channels": ("channel",),
     "meshfile": ("read_mesh",),
     "mesh": ("Mesh",),
     "boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),

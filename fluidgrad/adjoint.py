@@ -43,7 +43,7 @@ class ImplicitProblem(Protocol):
 
     def residual(self, theta: Any, q: Array) -> Array: ...
 
-    def solve(self, theta: Any, start: Array) -> tuple[Array, Array, Any]:
+    def solve(self, theta: Any, start: Any) -> tuple[Array, Array, Any]:
         """q, numbers that say how it went (residual and 1 if converged first), and a factor for ``precondition``."""
         ...
 
@@ -51,32 +51,32 @@ class ImplicitProblem(Protocol):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def root(problem: ImplicitProblem, theta: Any, start: Array, probe: Array) -> tuple[Array, Array]:
+def root(problem: ImplicitProblem, theta: Any, start: Any, probe: Array) -> tuple[Array, Array]:
     """q with R(q, theta) = 0, and how the solve went. Differentiable in ``theta`` (reverse mode)."""
     q, report, _ = _solve(problem, theta, start)
     return q, report
 
 
-def _root_forward_pass(problem: ImplicitProblem, theta: Any, start: Array, probe: Array) -> Any:
+def _root_forward_pass(problem: ImplicitProblem, theta: Any, start: Any, probe: Array) -> Any:
     q, report, factor = root_forward(problem, theta, start)
-    return (q, report), (theta, q, report, factor)
+    return (q, report), (theta, start, q, report, factor)
 
 
 def _root_reverse_pass(problem: ImplicitProblem, saved: Any, cotangent: Any) -> Any:
-    theta, q, report, factor = saved
+    theta, start, q, report, factor = saved
     q_bar, _ = cotangent
     adjoint, went = _solve_adjoint(problem, theta, q, factor, q_bar)  #    R_q^T lambda = q_bar
     theta_bar = _pull_back(problem, theta, q, -adjoint)  #                 theta_bar = -R_theta^T lambda
     ok = (report[1] > 0) & (went[0] <= ACCEPTED)
     theta_bar = jax.tree.map(lambda g: jnp.where(ok, g, jnp.nan), theta_bar)
-    return theta_bar, jnp.zeros_like(q), jnp.concatenate([report[:2], went])
+    return theta_bar, jax.tree.map(jnp.zeros_like, start), jnp.concatenate([report[:2], went])
 
 
 root.defvjp(_root_forward_pass, _root_reverse_pass)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def root_forward(problem: ImplicitProblem, theta: Any, start: Array) -> tuple[Array, Array, Any]:
+def root_forward(problem: ImplicitProblem, theta: Any, start: Any) -> tuple[Array, Array, Any]:
     """The twin of :func:`root` for forward mode; also returns the factor. Differentiable in ``theta``, to any order."""
     return _solve(problem, theta, start)
 
@@ -96,7 +96,7 @@ def _no_tangent(x: Array) -> Any:
 
 
 @partial(jax.jit, static_argnums=0)
-def _solve(problem: ImplicitProblem, theta: Any, start: Array) -> Any:
+def _solve(problem: ImplicitProblem, theta: Any, start: Any) -> Any:
     return jax.lax.stop_gradient(problem.solve(theta, start))
 
 

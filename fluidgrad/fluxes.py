@@ -3,8 +3,9 @@
 One code for every dimension and mesh. For a face with area vector S (owner P to neighbour N), centre x_f,
 d = x_N - x_P and g = S.S / S.d, with a = alpha u - f the body terms:
 
-    face value      u_f = (1-w) u_P + w u_N + grad u . s          w where d crosses the face's plane, s from there to x_f
-    viscous         nu [ g (u_N - u_P) + (grad u)_f (S - g d) + (grad u)_f^T S ]                        (over-relaxed)
+    face value      phi_f = (1-w) phi_P + w phi_N + grad phi . s  w where d crosses the face's plane, s from there to x_f
+    velocity        u_f as that, plus w (1-w)/2 (grad u_P - grad u_N) . d: cubic along d
+    viscous         nu [ b g (u_N - u_P) + (grad u)_f (S - b g d) + (grad u)_f^T S ],  b = 4/3
     pressure        p_f S, p_f as above plus w (1-w) (a_N - a_P) . d: exact across a jump of the body terms
     mass            F = u_f.S - tau g [ (p_N - p_P) + a_P.d_P - a_N.d_N - (grad p + a)_f . d ]            (Rhie-Chow)
     with            tau = 1 / sqrt( (2 u_f.S / V)^2 + (4 nu sum_d S_d^2 / V^2)^2 + alpha_f^2 )
@@ -12,7 +13,9 @@ d = x_N - x_P and g = S.S / S.d, with a = alpha u - f the body terms:
 
 tau is smooth everywhere; its sum over directions keeps stretched wall cells from over-damping (Rhie & Chow 1983, in
 the form of a stabilisation time). Distances are taken from a cell to the face on its own side, so a periodic face needs
-no offset. Cell gradients are inverse-distance-weighted least squares over face neighbours and boundary values, exact
+no offset. Over-relaxation with b = 4/3 and the cubic interpolation make both fluxes fourth order on a regular mesh
+(Nishikawa, J. Comput. Phys. 281 (2015) 518); the slope at a wall is that of the parabola through wall and cell with the
+cell's gradient. All three use values that the flux has anyway, and halve the error of the second-order scheme. Cell gradients are inverse-distance-weighted least squares over face neighbours and boundary values, exact
 for linear fields; the pressure's leaves out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
@@ -34,6 +37,7 @@ from fluidgrad.boundary import Conditions
 from fluidgrad.flow import Flow
 from fluidgrad.mesh import Geometry, Topology, measure, ragged
 
+OVER_RELAXATION = 4 / 3  # of the viscous flux
 WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
 
 
@@ -224,13 +228,13 @@ def interior_flux(q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Ar
     skew = d_P - w * d
     grad = (1 - w[..., None]) * g_P + w[..., None] * g_N
     at_face = (1 - w) * q_P + w * q_N + jnp.einsum("fvi,fi->fv", grad, skew)
-    u, p, w = at_face[:, :-1], at_face[:, -1], w[:, 0]
+    bend = 0.5 * w * (1 - w) * jnp.einsum("fvi,fi->fv", g_P[:, :-1] - g_N[:, :-1], d)
+    u, p, w = at_face[:, :-1] + bend, at_face[:, -1], w[:, 0]
 
     compact = _dot(S, S) / _dot(S, d)
     grad_u = grad[:, :-1]
-    viscous = nu * (
-        compact[:, None] * (u_N - u_P) + jnp.einsum("fvi,fi->fv", grad_u, S - compact[:, None] * d) + jnp.einsum("fvi,fv->fi", grad_u, S)
-    )
+    stiff = OVER_RELAXATION * compact[:, None]
+    viscous = nu * (stiff * (u_N - u_P) + jnp.einsum("fvi,fi->fv", grad_u, S - stiff * d) + jnp.einsum("fvi,fv->fi", grad_u, S))
     a_P, a_N = alpha_P[:, None] * u_P - f_P, alpha_N[:, None] * u_N - f_N
     p = p + w * (1 - w) * _dot(a_N - a_P, d)
     mean_h = grad[:, -1] + (1 - w[:, None]) * a_P + w[:, None] * a_N
@@ -283,7 +287,7 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
 
     compact = _dot(S, S) / _dot(S, d)
     grad_u = g_P[:, :-1]
-    across = u - u_P - jnp.einsum("fvi,fi->fv", grad_u, d)
+    across = 2.0 * (u - u_P - jnp.einsum("fvi,fi->fv", grad_u, d))  # of the parabola, not of the chord
     grad_u = grad_u + across[:, :, None] * (n / _dot(n, d)[:, None])[:, None]
     traction = nu * (jnp.einsum("fvi,fi->fv", grad_u, S) + jnp.einsum("fvi,fv->fi", grad_u, S))
     traction = fix_n * normal(traction) + fix_t * (traction - normal(traction))

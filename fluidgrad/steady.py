@@ -40,7 +40,6 @@ LARGEST_RATIO = 1e7
 class Steady:
     """The implicit problem R(q; flow) = 0 for ``adjoint.root``: theta is the flow. Static options only."""
 
-    tolerance: float
     backend: backends.Backend
 
     def residual(self, flow: Flow, q: Array) -> Array:
@@ -49,17 +48,18 @@ class Steady:
     def precondition(self, flow: Flow, factor: Any, b: Array, transpose: bool) -> Array:
         return backends.solve(self.backend, pattern(_shape_of(flow)), factor, b, transpose)
 
-    def solve(self, flow: Flow, start: Array) -> tuple[Array, Array, Any]:
-        """Newton's method, by way of more viscous flows where needed."""
+    def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
+        """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""
         d = discretize(flow)
+        start, tolerance = start
         one = jnp.ones((), start.dtype)
 
         def unfinished(s: _Search) -> Array:
             return (s.found > 1.0) & (s.stages < STAGES) & (s.ratio <= LARGEST_RATIO) & (s.stride > SMALLEST_STRIDE)
 
         def stage(s: _Search) -> _Search:
-            n = self._newton(flow, replace(d, viscosity=d.viscosity * s.ratio), s.best)
-            ok = (n.residual <= self.tolerance) | (~n.fell & (n.residual <= STAGNATED))
+            n = self._newton(flow, replace(d, viscosity=d.viscosity * s.ratio), s.best, tolerance)
+            ok = (n.residual <= tolerance) | (~n.fell & (n.residual <= STAGNATED))
             found = jnp.where(ok, s.ratio, s.found)
             some = jnp.isfinite(found)
             stride = jnp.where(ok, s.stride**1.5, jnp.where(some, s.stride**0.5, s.stride))
@@ -83,7 +83,7 @@ class Steady:
         shape = jax.eval_shape(lambda: backends.factor(self.backend, pattern(d), assemble(flow, d, q)))
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
 
-    def _newton(self, flow: Flow, d: Discrete, q: Array) -> _Newton:
+    def _newton(self, flow: Flow, d: Discrete, q: Array, tolerance: Array) -> _Newton:
         """Damped Newton from q, at least one step of it (its factor is wanted)."""
         p = pattern(d)
 
@@ -92,7 +92,7 @@ class Steady:
             return jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
 
         def unfinished(n: _Newton) -> Array:
-            return n.fell & (n.steps < STEPS) & ((n.residual > self.tolerance) | (n.steps < 1))
+            return n.fell & (n.steps < STEPS) & ((n.residual > tolerance) | (n.steps < 1))
 
         def step(n: _Newton) -> _Newton:
             R, gross = imbalance(flow, d, n.q)
@@ -106,7 +106,7 @@ class Steady:
                 scale = jnp.maximum(gross, gross_s)
                 before, after = (jnp.sum(_over(sizes(r), scale) ** 2) for r in (R, R_s))
                 residual = jnp.max(_over(sizes(R_s), gross_s))
-                return s, q_s, R_s, residual, (after < (1 - 0.1 * s) * before) | (residual <= self.tolerance)
+                return s, q_s, R_s, residual, (after < (1 - 0.1 * s) * before) | (residual <= tolerance)
 
             def too_long(carry: Any) -> Array:
                 s, *_, fell = carry
@@ -186,17 +186,18 @@ def solve_steady(
     """
     mode = _mode.get()
     derivative = derivative or mode.derivative
-    problem = Steady(min(tolerance, mode.tolerance), backends.choose(linear))
+    problem = Steady(backends.choose(linear))
+    tolerance = min(tolerance, mode.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")
     q0 = jnp.zeros(flow.n_unknowns, flow.mesh.points.dtype) if start is None else getattr(start, "state", start)
     if q0.shape != (flow.n_unknowns,):
         raise InputError(f"the start has {q0.shape[0]} unknowns, the flow {flow.n_unknowns}", accepted="a solution on the same cells")
-    q0 = jax.lax.stop_gradient(q0)
+    begin = (jax.lax.stop_gradient(q0), jnp.asarray(tolerance, q0.dtype))
     if derivative == "reverse":
-        state, went = root(problem, flow, q0, mode.next_probe())
+        state, went = root(problem, flow, begin, mode.next_probe())
     else:
-        state, went, _ = root_forward(problem, flow, q0)
+        state, went, _ = root_forward(problem, flow, begin)
     r, ok, steps, stages, reached, place = went
     report = SolveReport(ok > 0, r, steps, stages, reached, place)
     if known_false(report.converged):
