@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +12,11 @@ import numpy as np
 from fluidgrad.app import output
 from fluidgrad.app.config import place
 from fluidgrad.app.jobs import Job
-from fluidgrad.app.problem import Problem, Quantity, figures, in_space, named_units
+from fluidgrad.app.problem import Problem, Quantity, figures, named_units
+from fluidgrad.app.report import draw_design, read_history, save_solution
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
-    from fluidgrad.app.plots import Labels
     from fluidgrad.flow import Flow, Solution
     from fluidgrad.minimize import Step
     from fluidgrad.optimization import Result, Study
@@ -145,8 +144,6 @@ def optimise(work: Job, problem: Problem) -> None:
     before = _again(problem, study, study.start, found.start_state)
     after = _again(problem, study, found.design, found.state)
     here = {"start": figures(problem, before), "optimum": figures(problem, after)}
-    from fluidgrad.app.runs import save_solution
-
     save_solution(work.folder / "solution_start.npz", before)
     save_solution(work.folder / "solution.npz", after)
     gain = (
@@ -225,15 +222,6 @@ def history_rows(found: Result, sign: float) -> list[list[Any]]:
     return rows
 
 
-def read_history(folder: Path) -> dict[str, list[Any]]:
-    """The columns of ``history.csv``."""
-    import csv
-
-    with (folder / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {k: [r[k] for r in rows] for k in rows[0]} if rows else {}
-
-
 def finer(
     work: Job, problem: Problem, study: Study, design: Mapping[str, Any], coarse: tuple[Solution, Solution], gain: float, sign: float
 ) -> dict[str, Any]:
@@ -280,45 +268,3 @@ def interpolated(known: Solution, flow: Flow) -> Any:
     import jax.numpy as jnp
 
     return jnp.concatenate([jnp.asarray(found).ravel(), jnp.zeros(flow.n_extra)])
-
-
-def draw_design(
-    folder: Path,
-    labels: Labels,
-    problem: Problem,
-    design: Mapping[str, Any],
-    flows: tuple[Solution, Solution],
-    history: Mapping[str, list],
-    name: str,
-) -> None:
-    """Mesh, flows, history, and the design before and after."""
-    from fluidgrad.app import plots
-
-    out = folder / "figures"
-    before, after = flows
-    walls = plots.walls_of(before.flow)
-    plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
-    plots.speed(out / "speed_start.png", before, labels, "start")
-    plots.speed(out / "speed.png", after, labels, "optimum")
-    plots.pressure(out / "pressure.png", after, labels, "optimum")
-    label = labels(name, in_space(problem.quantities[0].units, name, before.flow.mesh.dim))
-    done = [i for i, failed in enumerate(history["failed"]) if not failed]
-    plots.history(out / "history.png", [int(history["evaluation"][i]) for i in done], [float(history[name][i]) for i in done],
-                  [float(history["violation"][i]) for i in done], label)  # fmt: skip
-    changed = [
-        path.split(".")[1]
-        for path in design
-        if path.startswith("boundary.") and type(before.flow.boundary[path.split(".")[1]]).__name__ == "Inflow"
-    ]
-    profiles = {p: (plots.profile(before.flow, p), plots.profile(after.flow, p)) for p in changed if before.flow.mesh.dim == 2}
-    if profiles:
-        bounds = {d.vary: d.bounds for d in problem.config.design}
-        limits = next(
-            (tuple(b) for v, b in bounds.items() if v.split(".")[1] in profiles and not any(isinstance(x, list) for x in b)), None
-        )
-        plots.profiles(out / "design.png", {k: v[0] for k, v in profiles.items()}, {k: v[1] for k, v in profiles.items()}, limits, labels)
-    else:
-        plots.values(out / "design.png", problem.start, design)
-    if any(path.startswith("mesh.") for path in design):
-        plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
-        plots.outlines(out / "shape.png", before.flow.mesh, after.flow.mesh, walls, labels)

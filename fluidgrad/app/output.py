@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -95,11 +96,26 @@ def write_arrays(path: Path, **arrays: Any) -> None:
     write(path, data.getvalue())
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
+        raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
+
+
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {str(path)!r}: {error}", accepted="the folder of a finished run") from None
+        reason = error.strerror if isinstance(error, OSError) else f"it is damaged ({error})"
+        raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
 
 
 def plain(value: Any) -> Any:

@@ -339,9 +339,18 @@ def _symmetric(value: np.ndarray, weight: np.ndarray | None = None) -> tuple[flo
     return float(limit), "both"
 
 
-def _range(value: np.ndarray) -> tuple[float, float]:
-    low, high = float(np.min(value)), float(np.max(value))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+def _range(value: np.ndarray, weight: np.ndarray) -> tuple[float, float, str]:
+    """Limits that all but the last per cent of the area is within, if singular corners would set them otherwise, and at
+    which ends of the bar there is more."""
+    order = np.argsort(value)
+    share = np.cumsum(weight[order]) / weight.sum()
+    low, high = (float(v) for v in (value.min(), value.max()))
+    inner_low, inner_high = (float(value[order][np.searchsorted(share, q).clip(max=len(value) - 1)]) for q in (0.005, 0.995))
+    width = inner_high - inner_low
+    ends = low < inner_low - 0.5 * width, high > inner_high + 0.5 * width
+    low, high = inner_low if ends[0] else low, inner_high if ends[1] else high
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[ends]
+    return (low, high, extend) if high > low else (low - 0.5, low + 0.5, "neither")
 
 
 # ---- flows
@@ -378,8 +387,10 @@ def pressure(solution: Solution, labels: Labels = Labels(), title: str = "") -> 
     value = np.asarray(solution.pressure)
 
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
-        drawn = _fill(axes, here, value, "cividis", _range(value[here.has(geometry(here.mesh).x_cell)]))
-        _bar(fig, axes, drawn, labels("kinematic pressure", "L^2 T^-2"))
+        g = geometry(here.mesh)
+        seen = here.has(g.x_cell)
+        low, high, extend = _range(value[seen], g.V[seen])
+        _bar(fig, axes, _fill(axes, here, value, "cividis", (low, high)), labels("kinematic pressure", "L^2 T^-2"), extend)
 
     return _panels(windows(solution.flow.mesh, walls_of(solution.flow)), draw, labels, title)
 
@@ -392,12 +403,13 @@ def _vectors(u: np.ndarray, edge: np.ndarray | None, label: str) -> Callable[[Fi
         top = max(float(size[here.has(geometry(here.mesh).x_cell)].max(initial=0.0)), 1e-300)
         drawn = _fill(axes, here, size, FIELD, (0.0, top), None if edge is None else np.linalg.norm(edge, axis=1))
         x, y, grid = _on_grid(here, u[:, :2], 260, edge)
-        grid[np.linalg.norm(grid, axis=-1) < 1e-4 * top] = np.nan  # no line where nothing moves: it would trace round-off
+        grid[np.linalg.norm(grid, axis=-1) < 1e-3 * top] = np.nan  # no line where nothing moves: it would trace round-off
         lines = np.ma.masked_invalid(grid)
+        broken = here.aspect > 0.75  # lines that go round and round would fill a square cavity
         across = 0.9 if here.aspect < FLAT else 0.75
         density = (across, max(across * here.aspect, 0.5)) if here.aspect < 1 else (max(across / here.aspect, 0.5), across)
         axes.streamplot(x, y, lines[..., 0], lines[..., 1], color=(1, 1, 1, 0.8), linewidth=0.55, arrowsize=0.6, density=density,
-                        broken_streamlines=False, maxlength=20)  # fmt: skip
+                        broken_streamlines=broken, maxlength=3)  # fmt: skip
         _bar(fig, axes, drawn, label)
 
     return draw
@@ -689,22 +701,27 @@ def values(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], ti
 
 @figure
 def history(
-    iteration: Sequence[int], objective: Sequence[float], violation: Sequence[float], label: str, best: float | None = None, title: str = ""
+    evaluation: Sequence[int],
+    objective: Sequence[float],
+    violation: Sequence[float],
+    label: str,
+    best: float | None = None,
+    title: str = "",
 ) -> Figure:
-    """Objective and constraint violation over the iterations."""
+    """Objective and constraint violation over the evaluations."""
     fig, (top, bottom) = _new(5.6, 4.4, 2, 1, sharex=True, height_ratios=[1.5, 1])
-    k = np.asarray(iteration)
+    k = np.asarray(evaluation)
     top.plot(k, objective, ".-", ms=4)
     if best is not None:
         top.axhline(best, color="0.6", lw=0.7, ls=":")
     top.set_ylabel(label)
     v = np.asarray(violation, float)
-    floor = 1e-16
+    floor = 1e-10  # less is none
     bottom.semilogy(k, np.maximum(v, floor), ".-", ms=4, color="#D55E00")
     bottom.set_ylabel("constraint violation")
     if (v <= floor).any():
         bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
-    bottom.set_xlabel("iteration")
+    bottom.set_xlabel("evaluation")
     bottom.xaxis.get_major_locator().set_params(integer=True)
     fig.suptitle(title, fontsize=STYLE["axes.titlesize"])
     return fig

@@ -164,6 +164,15 @@ class Problem:
         return solve_steady(flow, start, tolerance=self.config.solver.tolerance, linear=self.config.solver.linear)
 
 
+def objective_of(problem: Problem, file: str = "the config") -> Quantity:
+    """The objective, or a message that there is none to differentiate."""
+    if problem.objective is None:
+        raise InputError(
+            f"{file} has no [objective] to differentiate", accepted='[objective] with minimize = { functional = "drag", patch = "body" }'
+        )
+    return problem.objective
+
+
 def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     """The numbers of a solution: objective, constraints, and what is always of interest, by name, with units."""
     import jax

@@ -5,6 +5,7 @@ A message says what was given, where (file and key), and what is accepted, with 
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fluidgrad.app.config import Config, suggestion
+from fluidgrad.app.config import TRACED, Config, suggestion
 from fluidgrad.errors import InputError
 
 KINDS = {  # of pydantic's errors -> what is accepted
@@ -108,6 +109,50 @@ def apply(data: dict[str, Any], setting: str) -> str:
     raise InputError(f"--set {setting}: {key.rpartition('.')[0]!r} is not a table of the config", accepted="--set section.key=value")
 
 
+def explain(key: str) -> str:
+    """What ``section.key`` means: description, default, limits; of a section, its keys.
+
+    Raises:
+        InputError: no such key.
+    """
+    models: list[type[BaseModel]] = [Config]
+    field = None
+    free = False  # the next name may be any: that of a patch
+    for name in key.split(".") if key else []:
+        owners = [m for m in models if name in m.model_fields]
+        if not owners:
+            if free:
+                free = False
+                continue
+            known = list(dict.fromkeys(k for m in models for k in m.model_fields))
+            raise InputError(f"there is no key {name!r} in {key!r}", suggestion(name, known, f"there are: {', '.join(known)}"))
+        field = owners[0].model_fields[name]
+        free = getattr(field.annotation, "__origin__", None) is dict
+        models = list(dict.fromkeys(m for owner in owners for m in _models(owner.model_fields[name].annotation)))
+    lines = [f"{key}: {_told(field)}"] if field is not None else []
+    for model in models:
+        kind = get_args(model.model_fields["kind"].annotation)[0] if "kind" in model.model_fields else None
+        lines.append((f'kind = "{kind}": ' if kind else "") + (model.__doc__ or "").splitlines()[0])
+        lines += [f"  {name}: {_told(f)}" for name, f in model.model_fields.items() if name != "kind"]
+    return "\n".join(lines)
+
+
+def _told(field: Any) -> str:
+    """Description, limits and default of a field in a line."""
+    words = {"Gt": "above {gt:g}", "Ge": "at least {ge:g}", "Lt": "below {lt:g}", "Le": "at most {le:g}"}
+    limits = [words[kind].format(**{kind.lower(): getattr(m, kind.lower())}) for m in field.metadata if (kind := type(m).__name__) in words]
+    choices = [f'"{c}"' for c in get_args(field.annotation) if isinstance(c, str)]
+    default = (
+        "needed"
+        if field.is_required()
+        else ""
+        if field.default is None or isinstance(field.default, BaseModel)
+        else f"default {json.dumps(field.default)}"
+    )
+    traced = "a design may vary it" if TRACED in field.metadata else ""
+    return "; ".join(part for part in (field.description, " or ".join(choices), ", ".join(limits), default, traced) if part)
+
+
 def _explain(error: ValidationError, data: Any, name: str, settings: list[str]) -> InputError:
     """The one error worth telling: where a value may be one of several things, that which came nearest."""
     problems = [(_route(e, data), e) for e in error.errors(include_url=False)]
@@ -115,7 +160,9 @@ def _explain(error: ValidationError, data: Any, name: str, settings: list[str]) 
     path, problem = max((p for p in problems if p[0][:1] == first), key=lambda p: (_rank(p[1]), len(p[0])))
     same = [e for p, e in problems if p == path]
     where = _where(path, problem, name)
-    if any(s == ".".join(map(str, path)) or ".".join(map(str, path)).startswith(s + ".") for s in settings):
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found") and ".".join([*map(str, path), "kind"]) in settings:
+        where = f"--set {'.'.join(map(str, path))}.kind"
+    elif any(s == ".".join(map(str, path)) or ".".join(map(str, path)).startswith(s + ".") for s in settings):
         where = f"--set {'.'.join(map(str, path))}"
     inner = problem.get("ctx", {}).get("error")
     if isinstance(inner, InputError):

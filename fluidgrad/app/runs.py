@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output
-from fluidgrad.app.jobs import Job, job
-from fluidgrad.app.problem import Problem, figures, in_space, named_units
+from fluidgrad.app.config import Config, suggestion
+from fluidgrad.app.designs import optimise
+from fluidgrad.app.jobs import Job, job, start_jax
+from fluidgrad.app.problem import Problem, figures, named_units, objective_of
+from fluidgrad.app.reading import explain, find, load, shipped_folder
+from fluidgrad.app.report import draw_check, draw_sensitivity, draw_simulation, report, save_solution
 from fluidgrad.errors import InputError
 
-SEED = 0  # of the random design and directions of checks
-
 if TYPE_CHECKING:
-    from fluidgrad.app.plots import Labels
     from fluidgrad.flow import Flow, Solution
+
+__all__ = ["check", "config", "new", "report", "run", "sensitivity"]
+SEED = 0  # of the random design and directions of checks
 
 
 def run(config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), quiet: bool = False, root: str | Path = "runs") -> Path:
@@ -36,8 +40,6 @@ def run(config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), 
         flow = problem.case.flow(problem.case.numbers)
         work.say(str(flow.mesh))
         if work.config.design:
-            from fluidgrad.app.designs import optimise
-
             optimise(work, problem)
         else:
             _simulate(work, problem, flow)
@@ -59,21 +61,6 @@ def _simulate(work: Job, problem: Problem, flow: Flow) -> None:
     draw_simulation(work.folder, work.labels, solution)
 
 
-def save_solution(file: Path, solution: Solution) -> None:
-    from fluidgrad.app.plots import geometry
-
-    g = geometry(solution.flow.mesh)
-    output.write_arrays(file, state=solution.state, velocity=solution.velocity, pressure=solution.pressure, x_cell=g.x_cell, volume=g.V)
-
-
-def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
-    from fluidgrad.app import plots
-
-    plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, plots.walls_of(solution.flow), labels)
-    plots.speed(folder / "figures" / "speed.png", solution, labels)
-    plots.pressure(folder / "figures" / "pressure.png", solution, labels)
-
-
 # ---- sensitivity
 
 
@@ -88,7 +75,7 @@ def sensitivity(
     with job(config, settings, imports, quiet, root) as work:
         work.say(f"fluidgrad sensitivity {work.name}: building the case")
         problem = Problem.of(work.config, work.name)
-        objective = _needed(problem, work.name)
+        objective = objective_of(problem, work.name)
         output.save_inputs(work.folder, work.config, work.imports)
         numbers = problem.case.numbers
         flow = problem.case.flow(numbers)
@@ -128,14 +115,6 @@ def sensitivity(
     return work.folder
 
 
-def _needed(problem: Problem, file: str) -> Any:
-    if problem.objective is None:
-        raise InputError(
-            f"{file} has no [objective] to differentiate", accepted='[objective] with minimize = { functional = "drag", patch = "body" }'
-        )
-    return problem.objective
-
-
 def _summed(leaf: Any, derivative: Any) -> Any:
     """The derivative by a number that was spread over an array: the sum over the array."""
     import jax.numpy as jnp
@@ -171,17 +150,6 @@ def _print_rows(work: Job, rows: Sequence[Mapping[str, Any]]) -> None:
     work.say("  (of several numbers: all moved together; each by itself is in derivatives.csv)")
 
 
-def draw_sensitivity(folder: Path, labels: Labels, flow: Flow, maps: Any, objective: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    from fluidgrad.app import plots
-
-    units = in_space(objective.units, objective.name, flow.mesh.dim)
-    found = plots.Maps(maps, flow, objective.name, units, labels)
-    for name, draw in plots.sensitivity_figures(found).items():
-        draw(folder / "figures" / f"{name}.png")
-    bars = [(r["number"], r["per_cent"]) for r in rows]
-    plots.table(folder / "figures" / "numbers.png", bars, labels("change of J per 1 %", units), f"J = {objective.name}")
-
-
 # ---- check
 
 
@@ -201,7 +169,7 @@ def check(
     with job(config, settings, imports, quiet, root, silent=as_json) as work:
         work.say(f"fluidgrad check {work.name}: building the case")
         problem = Problem.of(work.config, work.name)
-        _needed(problem, work.name)
+        objective_of(problem, work.name)
         output.save_inputs(work.folder, work.config, work.imports)
         design = problem.start or {"flow.viscosity": problem.case.numbers["flow"]["viscosity"]}
         variables = Variables.of(design, problem.bounds or None)
@@ -238,10 +206,40 @@ def check(
     return passed
 
 
-def draw_check(folder: Path, curves: Sequence[Mapping[str, Any]], name: str) -> None:
-    from fluidgrad.app import plots
+# ---- new and config
 
-    plots.check(folder / "figures" / "check.png", curves, f"derivatives of {name}")
+
+def new(kind: str, file: str = "") -> Path:
+    """Write a commented config to start from."""
+    templates = {"simulation": "cylinder_re20", "inflow": "cylinder_inflow", "shape": "cylinder_shape"}
+    if kind not in templates:
+        raise InputError(f"there is no template {kind!r}", suggestion(kind, templates, f"one of {', '.join(templates)}"))
+    path = Path(file or f"{kind}.toml")
+    if path.exists():
+        raise InputError(f"{str(path)!r} exists already", accepted="another file name")
+    try:
+        output.write(path, (shipped_folder() / f"{templates[kind]}.toml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror}", accepted="a folder that can be written to") from None
+    print(f"{path}: edit it, then fluidgrad run {path}")
+    return path
+
+
+def config(action: str, subject: str = "", settings: Sequence[str] = ()) -> None:
+    """``validate`` a file, ``explain`` a key, or print the JSON ``schema``."""
+    if action == "validate":
+        if not subject:
+            raise InputError("config validate needs a file", accepted="fluidgrad config validate FILE.toml")
+        found = load(subject, settings)
+        start_jax()
+        Problem.of(found, find(subject).name)
+        print(f"{subject} is valid")
+    elif action == "explain":
+        print(explain(subject))
+    elif action == "schema":
+        print(json.dumps(Config.model_json_schema(), indent=2))
+    else:
+        raise InputError(f"config {action}", suggestion(action, ("validate", "explain", "schema"), "one of validate, explain, schema"))
 
 
 # ---- shared
