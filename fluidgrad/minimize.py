@@ -171,7 +171,7 @@ class _Search:
         self.iteration, self.repeats, self.idle = 0, 0, 0
         self.points: dict[bytes, Point] = {}
         self.history: list[Step] = []
-        self.records = (np.inf, np.inf, np.inf)  # the least violation, feasible objective and KKT residual so far
+        self.least = np.full(3, np.inf)  # violation, feasible objective, and the larger of violation and KKT residual
 
     def at(self, z: Vector) -> Point:
         x = self.variables.unscaled(z)
@@ -253,16 +253,12 @@ class _Search:
             self.progress(step)
         if self.solves(step):
             raise _Stop(f"converged: KKT residual {kkt_residual:.1e} and violation {violation:.1e} are below {self.tolerance:.1e}")
-        least, lowest, residual = self.records
+        # Three ways to make progress: nearer to feasible, lower among the feasible, nearer to a solution.
         feasible = violation <= self.tolerance
-        found = (
-            0.99 * least - self.tolerance > violation,
-            feasible and point.f < lowest - self.tolerance**2,
-            feasible and kkt_residual < 0.99 * residual,
-        )
-        self.idle = 0 if any(found) else self.idle + 1
-        f, k = (point.f, kkt_residual) if feasible else (np.inf, np.inf)
-        self.records = (min(least, violation), min(lowest, f), min(residual, k))
+        measures = np.array([violation, point.f if feasible else np.inf, max(kkt_residual, violation)])
+        enough = self.least * [0.99, 1.0, 0.99] - [self.tolerance, self.tolerance**2, 0.0]
+        self.idle = 0 if (measures < enough).any() else self.idle + 1
+        self.least = np.minimum(self.least, measures)
         if self.idle >= self.patience:
             raise _Stop(f"no progress in {self.patience} trials")
 
@@ -281,15 +277,19 @@ def kkt(point: Point, lower: Vector, upper: Vector) -> tuple[float, Float[np.nda
         held = (z - lower <= NEAR) & (z - slope <= lower) | (upper - z <= NEAR) & (z - slope >= upper)
         return float(np.max(np.concatenate([by_z, by_r]), initial=0.0)), held
 
+    # Nonnegative least squares, an equality as two inequalities. Which components count depends on the multipliers, and
+    # these on the components: repeat until they agree.
     best = (residual(y)[0], y)
-    # Which components count depends on the multipliers and these on the components: repeat until they agree.
-    for _ in range(10 if may.any() else 0):
+    sides = [(k, sign) for k in np.flatnonzero(may) for sign in ((1.0, -1.0) if equal[k] else (1.0,))]
+    columns = np.array([sign * r_z[k] for k, sign in sides]).reshape(len(sides), z.size)
+    for _ in range(10 if sides else 0):
         free = ~residual(y)[1]
         if not free.any():
             break
-        limits = (np.where(equal[may], -np.inf, 0.0), np.inf)
+        parts, _ = scipy.optimize.nnls(columns[:, free].T, -point.g[free], maxiter=100 * len(sides))
         after = np.zeros(len(r))
-        after[may] = scipy.optimize.lsq_linear(r_z[may][:, free].T, -point.g[free], limits).x
+        for (k, sign), part in zip(sides, parts, strict=True):
+            after[k] += sign * part
         if np.array_equal(after, y):
             break
         y = after

@@ -186,6 +186,22 @@ def test_a_search_without_progress_ends():
     assert found.reason == "no progress in 20 trials" and not found.converged
 
 
+def test_a_search_from_outside_is_progress():
+    """SLSQP nears this optimum, of 32 variables under a curved constraint, from outside: no trial is feasible for long."""
+    rng = np.random.default_rng(0)
+    A, c = rng.normal(size=(32, 32)), rng.normal(size=32)
+    H = A @ A.T / 32
+
+    def functionals(x):
+        d = np.diff(x)
+        return [(x @ H @ x / 2 + c @ x + 50, H @ x + c), (x.mean(), np.full(32, 1 / 32)), (10 * d @ d, 20 * (np.append(0, d) - np.append(d, 0)))]
+
+    problem = Problem(functionals, np.full(32, 0.3), (0, 0.6), [(0.3, 0.3), (-INF, 4.0)], None, None)
+    found = minimize(problem, problem.variables, problem.intervals)
+    assert found.converged, found.reason
+    assert sum(s.violation > 1e-5 for s in found.history) > 20, "the test must stay outside"
+
+
 def test_units_do_not_matter():
     """Functionals and variables in other units: the same iterates, but for rounding."""
 
