@@ -199,11 +199,14 @@ def _check_net_inflow(flow: Flow) -> None:
 
     mesh, _ = flow.joined
     g, t = measure(mesh), mesh.topology
-    through = {k: np.sum(np.asarray(flow.boundary[k].conditions(g.S[t.faces_of(k)], g.x_face[t.faces_of(k)]).velocity)  # pyright: ignore
-                         * np.asarray(g.S[t.faces_of(k)])) for k in t.patches if not _is_wall(flow.boundary[k])}  # fmt: skip
-    gross, net = sum(map(abs, through.values())), sum(through.values())
+    through = {}
+    for k in t.patches:
+        S, x = g.S[t.faces_of(k)], g.x_face[t.faces_of(k)]
+        if not _is_wall(flow.boundary[k]):
+            through[k] = np.sum(np.asarray(flow.boundary[k].conditions(S, x).velocity) * np.asarray(S), axis=1)  # pyright: ignore
+    gross, net = (sum(float(np.sum(size(F))) for F in through.values()) for size in (np.abs, np.positive))
     if gross and abs(net) > 1e-2 * gross:
-        listed = ", ".join(f"{k} {-v:.4g}" for k, v in through.items())
+        listed = ", ".join(f"{k} {-F.sum():.4g}" for k, F in through.items())
         raise InputError(
             f"nothing can flow out, but the inflows do not sum to zero: {listed}", accepted="make a patch an outflow, or balance the inflows"
         )

@@ -1,0 +1,152 @@
+"""Small meshes, flows and exact solutions that the tests share.
+
+Compiling costs seconds for each new mesh and set of boundary kinds, so tests take them from here, and take few.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.spatial import Delaunay, Voronoi
+
+import fluidgrad as fg
+from fluidgrad.fluxes import discretize, gradient
+from fluidgrad.mesh import Mesh, build_topology
+from fluidgrad.mesh import measure as measure_eagerly
+from fluidgrad.residual import at_boundary, imbalance, split
+
+measure = jax.jit(measure_eagerly)
+
+
+# ---- meshes
+
+
+def by_hand(points, kind, cells):
+    """A mesh of given cells whose whole boundary is the patch ``wall``."""
+    points, cells = np.asarray(points, float), np.asarray(cells)
+    faces = {}
+    for loop in cells:
+        loop = loop[loop >= 0]
+        sides = [np.delete(loop, i) for i in range(4)] if kind == "tetra" else np.stack([loop, np.roll(loop, -1)], 1)
+        for side in sides:
+            faces.setdefault(tuple(sorted(side.tolist())), []).append(side)
+    wall = np.stack([f[0] for f in faces.values() if len(f) == 1])
+    return Mesh(jnp.asarray(points), build_topology(points, [(kind, cells)], {"wall": wall}))
+
+
+def voronoi(n=25, seed=0):
+    """Random polygons: the Voronoi cells of random places in the unit square."""
+    x = np.random.default_rng(seed).uniform(0.02, 0.98, (n, 2))
+    mirrored = [x]
+    for axis in (0, 1):
+        for wall in (0.0, 1.0):
+            y = x.copy()
+            y[:, axis] = 2 * wall - y[:, axis]
+            mirrored.append(y)
+    diagram = Voronoi(np.concatenate(mirrored))
+    loops = []
+    for i in range(n):
+        loop = np.array(diagram.regions[diagram.point_region[i]])
+        angle = np.arctan2(*(diagram.vertices[loop] - x[i]).T[::-1])
+        loops.append(loop[np.argsort(angle)])
+    used = np.unique(np.concatenate(loops))
+    renumber = np.full(len(diagram.vertices), -1)
+    renumber[used] = np.arange(len(used))
+    width = max(map(len, loops))
+    cells = np.stack([np.pad(renumber[loop], (0, width - len(loop)), constant_values=-1) for loop in loops])
+    return by_hand(diagram.vertices[used], "polygon", cells)
+
+
+def _jittered(n, dim, amount, seed):
+    """A lattice of the unit square or cube whose points are moved at random, along the boundary where they lie on it."""
+    x = np.stack(np.meshgrid(*[np.linspace(0, 1, n + 1)] * dim, indexing="ij"), -1).reshape(-1, dim)
+    inside = (x > 1e-9) & (x < 1 - 1e-9)
+    return x + inside * np.random.default_rng(seed).uniform(-amount / n, amount / n, x.shape)
+
+
+def triangles(n=5, seed=0):
+    """Delaunay triangles of random points in the unit square, n to a side."""
+    x = _jittered(n, 2, 0.3, seed)
+    cells = Delaunay(x).simplices
+    e, f = x[cells[:, 1]] - x[cells[:, 0]], x[cells[:, 2]] - x[cells[:, 0]]
+    area = e[:, 0] * f[:, 1] - e[:, 1] * f[:, 0]
+    cells = cells[np.abs(area) > 1e-6 / n**2]  # flat ones along the sides are none
+    area = area[np.abs(area) > 1e-6 / n**2]
+    return by_hand(x, "triangle", np.where(area[:, None] > 0, cells, cells[:, ::-1]))
+
+
+def tetrahedra(n=3, seed=0):
+    """A unit cube of n^3 distorted cubes, six tetrahedra each."""
+    x = _jittered(n, 3, 0.15, seed)
+    number = np.arange((n + 1) ** 3).reshape(n + 1, n + 1, n + 1)
+    cells = []
+    for path in ((0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (2, 1, 0), (1, 0, 2)):
+        corner, step = [(0, 0, 0)], [0, 0, 0]
+        for axis in path:
+            step[axis] = 1
+            corner.append(tuple(step))
+        loops = np.stack([number[a : n + a, b : n + b, c : n + c].ravel() for a, b, c in corner], 1)
+        cells.append(loops if path in ((0, 1, 2), (1, 2, 0), (2, 0, 1)) else loops[:, [0, 2, 1, 3]])
+    return by_hand(x, "tetra", np.concatenate(cells))
+
+
+def kinked(mesh, amount=0.3):
+    """The mesh of a box with its lines bent sharply at x = 1/2 and y = 1/2."""
+    x = mesh.points
+    roof = 1 - jnp.abs(2 * x - 1)
+    moved = x[:, :2] + amount * roof[:, 1::-1] * x[:, :2] * (1 - x[:, :2])
+    return Mesh(jnp.concatenate([moved, x[:, 2:]], 1), mesh.topology)
+
+
+DISK = fg.circle((0.2, 0.2), 0.05)
+
+MESHES = {
+    "box": lambda: fg.box((0, 0), (2, 1), cells=(6, 5), grading=(0.0, 1.5)),
+    "channel": lambda: fg.channel(2.2, 0.41, DISK, cells=500),
+    "o-grid": lambda: fg.o_grid(fg.ellipse((0, 0), (1, 0.6)), 3, cells=(16, 5)),
+    "kinked box": lambda: kinked(fg.box(cells=(6, 6))),
+    "polygons": voronoi,
+    "triangles": triangles,
+    "extruded": lambda: fg.extrude(kinked(fg.box(cells=(4, 4))), 0.7, 3),
+    "tetrahedra": tetrahedra,
+}
+
+
+@cache
+def mesh(name):
+    return MESHES[name]()
+
+
+def centres(mesh, patch):
+    """Where the faces of a patch are, ``(faces, dim)``."""
+    return measure(mesh).x_face[mesh.topology.faces_of(patch)]
+
+
+def with_velocity_given(mesh, velocity, **options):
+    """A flow with the velocity of an exact solution, ``x -> u``, all round."""
+    given = {p: fg.Inflow(jax.vmap(velocity)(centres(mesh, p))) for p in mesh.patches}
+    return fg.Flow(mesh, **{"viscosity": 0.1, **options}, **given)
+
+
+# ---- what the discretization makes of a state
+
+
+@jax.jit
+def operators(flow, state):
+    """Geometry, gradients, residual, gross fluxes and boundary fluxes of a state."""
+    d = discretize(flow)
+    q, _ = split(flow, state)
+    g = gradient(d, q)
+    R, gross = imbalance(flow, d, state)
+    return {"geometry": d.geometry, "gradient": g, "residual": R, "gross": gross, "boundary": at_boundary(d, q, g), "discrete": d}
+
+
+def state_of(flow, u, p):
+    """The flat unknowns of given cell values, extra scalars zero."""
+    q = jnp.concatenate([jnp.asarray(u), jnp.asarray(p)[:, None]], 1)
+    return jnp.concatenate([q.ravel(), jnp.zeros(flow.n_extra)])
+
+
+def random_state(flow, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=flow.n_unknowns))

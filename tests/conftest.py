@@ -1,0 +1,14 @@
+"""Settings of every test: quick compilation, warnings as errors, slow tests by request."""
+
+import os
+
+# Tiny meshes run in no time; compiling their programs is what tests wait for. Unoptimised code compiles three times
+# faster and computes the same to round-off. XLA_FLAGS from outside wins.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than a few seconds; a smaller sibling always runs (-m slow)")
+    config.addinivalue_line("filterwarnings", "error")
