@@ -96,7 +96,7 @@ class Journal:
             return self._states[name]
         path = self.folder / "states" / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return file["state"]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             advice = "its journal needs it; start again in another folder"

@@ -16,6 +16,7 @@ them by its own rules, the same for all), and none sees the user's numbers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -210,7 +211,10 @@ def _bounds(search: Search) -> scipy.optimize.Bounds:
 
 def _scipy(search: Search, objective: Any, z: Vector, **options: Any) -> str:
     options = {"jac": True, **options}
-    result = scipy.optimize.minimize(objective, z, callback=lambda *_: search.iterate(), **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "delta_grad == 0.0")  # a linear functional, or the gradient a failed trial repeats
+        warnings.filterwarnings("ignore", "Values in x were outside bounds")  # by rounding; they are clipped, here too
+        result = scipy.optimize.minimize(objective, z, callback=lambda *_: search.iterate(), **options)
     return f"{options['method']} stopped: {result.message}"
 
 

@@ -164,6 +164,26 @@ def test_failed_trials_are_gone_back_from(method):
     assert found.converged or method == "adam", found.reason
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interruption_passes_through_every_method(method):
+    def interrupt(step):
+        if step.evaluation == 4:
+            raise KeyboardInterrupt
+
+    problem = rosenbrock()
+    with pytest.raises(KeyboardInterrupt):
+        minimize(problem, problem.variables, method=method, progress=interrupt)
+    assert len(problem.asked) == 5
+
+
+def test_linear_constraints_are_no_reason_to_warn():
+    functionals = lambda x: [(1 + x @ x, 2 * x), (x.sum(), np.ones(2))]  # noqa: E731
+    problem = Problem(functionals, [0.9, 0.3], (0, 1), [(1, 1)], [0.5, 0.5], 1.5)
+    found = minimize(problem, problem.variables, problem.intervals, method="trust-constr")
+    np.testing.assert_allclose(found.history[found.best].design, 0.5, atol=1e-4)
+    assert found.converged, found.reason
+
+
 def test_a_start_that_fails_is_an_error():
     problem = rosenbrock(fails=lambda x: True)
     with pytest.raises(NotConverged, match="the start cannot be evaluated: no convergence"):
@@ -194,7 +214,11 @@ def test_a_search_from_outside_is_progress():
 
     def functionals(x):
         d = np.diff(x)
-        return [(x @ H @ x / 2 + c @ x + 50, H @ x + c), (x.mean(), np.full(32, 1 / 32)), (10 * d @ d, 20 * (np.append(0, d) - np.append(d, 0)))]
+        return [
+            (x @ H @ x / 2 + c @ x + 50, H @ x + c),
+            (x.mean(), np.full(32, 1 / 32)),
+            (10 * d @ d, 20 * (np.append(0, d) - np.append(d, 0))),
+        ]
 
     problem = Problem(functionals, np.full(32, 0.3), (0, 0.6), [(0.3, 0.3), (-INF, 4.0)], None, None)
     found = minimize(problem, problem.variables, problem.intervals)
@@ -225,6 +249,14 @@ def test_a_first_value_near_zero_is_no_scale():
     problem = Problem(lambda x: [(1e-17 + x[0] ** 3 + x[0], [1 + 3 * x[0] ** 2])], [0.0], (-1, 1), [], [-1], -2)
     found = minimize(problem, problem.variables)
     assert found.converged and found.history[found.best].design[0] == -1 and found.history[0].gradient_norm == 1.0
+
+
+def test_numbers_with_equal_bounds_stay_where_they_are():
+    problem = hs071()
+    problem.variables = Variables.of(np.array([1.0, 5, 5, 1]), ([1, 1, 1, 1], [1, 5, 5, 5]))
+    found = minimize(problem, problem.variables, problem.intervals)
+    assert found.converged and all(x[0] == 1.0 for x in problem.asked)
+    np.testing.assert_allclose(found.history[found.best].design, problem.optimum, atol=1e-3)
 
 
 def test_methods_by_size_and_constraints():
