@@ -78,11 +78,17 @@ def get(numbers: Numbers, path: str) -> Array:
 
 
 def put(numbers: Numbers, path: str, value: ArrayLike) -> Numbers:
-    """The numbers with another value at a path; the others are shared, not copied."""
-    key, _, rest = path.partition(".")
-    if key not in numbers:
-        get(numbers, path)
-    return numbers | {key: put(numbers[key], rest, value) if rest else value}
+    """The numbers with another value at a path; the others are shared, not copied.
+
+    Raises:
+        InputError: no such number.
+    """
+    get(numbers, path)
+
+    def changed(table: Numbers, keys: list[str]) -> Numbers:
+        return table | {keys[0]: changed(table[keys[0]], keys[1:]) if keys[1:] else value}
+
+    return changed(numbers, path.split("."))
 
 
 def walk(numbers: Numbers, prefix: str = "") -> Iterator[tuple[str, Array]]:

@@ -114,8 +114,3 @@ def guarded(command: Callable[[], Any]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     return guarded(lambda: app(arguments, prog_name="fluidgrad"))
-
-
-def entry() -> None:
-    """What the installed command calls."""
-    sys.exit(main())

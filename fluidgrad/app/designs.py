@@ -71,7 +71,7 @@ def study_of(problem: Problem, file: str) -> Study:
 
 def check_feasible(study: Study) -> None:
     """Refuse constraints that no admissible design meets, among those that need no flow to be known (such as the flow
-    rate of an inflow): the least sum of squared violations within the bounds is sought.
+    rate of an inflow): where the start misses them, the least sum of squared violations within the bounds is sought.
 
     Raises:
         InputError: naming the constraint that is missed by most, and its nearest value.
@@ -82,34 +82,43 @@ def check_feasible(study: Study) -> None:
 
     from fluidgrad.flow import Solution
 
+    if not study.constraints:
+        return
     variables = study.variables
     flow = study.flow(variables.tree(variables.start))
-    state = jnp.zeros(flow.n_unknowns)
 
+    @jax.jit
     def values(flow: Flow, state: Any) -> Any:
         return jnp.stack([c.functional(Solution(flow, state, None)) for c in study.constraints])  # pyright: ignore[reportArgumentType]
 
-    if not study.constraints:
-        return
-    depends = np.asarray(jax.jit(jax.jacrev(lambda s: values(flow, s)))(state + 1e-3))  # at no special state
-    known = [i for i in range(len(study.constraints)) if not depends[i].any()]
-    if not known:
-        return
-    low, high = np.array([study.constraints[i].interval for i in known]).T
+    states = np.random.default_rng(0).normal(size=(2, flow.n_unknowns))
+    one, other = (np.asarray(values(flow, jnp.asarray(state))) for state in states)
+    known = np.flatnonzero(one == other)
+    low, high = np.array([study.constraints[i].interval for i in known]).reshape(-1, 2).T
     scale = np.maximum(np.abs(np.where(np.isfinite(low), low, high)), 1e-12)
 
-    def missed(x: Any) -> Any:
-        v = values(study.flow(variables.tree(x)), state)[jnp.array(known)]
-        return (jnp.maximum(v - high, 0) + jnp.maximum(low - v, 0)) / scale, v
+    def missed(v: Any) -> Any:
+        return (jnp.maximum(v - high, 0) + jnp.maximum(low - v, 0)) / scale
 
-    distance = jax.jit(jax.value_and_grad(lambda x: jnp.sum(missed(x)[0] ** 2)))
+    if np.max(missed(one[known]), initial=0.0) <= MISSED:
+        return
+
+    @jax.jit
+    @jax.value_and_grad
+    def distance(x: Any) -> Any:
+        return jnp.sum(missed(values(study.flow(variables.tree(x)), states[0])[known]) ** 2)
+
+    def squared(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = distance(x)
+        return float(value), np.asarray(gradient)
+
     bounds = [(a if np.isfinite(a) else None, b if np.isfinite(b) else None) for a, b in zip(variables.lower, variables.upper, strict=True)]
-    best = min(
-        (scipy.optimize.minimize(lambda x: tuple(np.asarray(a, float) for a in distance(x)), x, jac=True, method="L-BFGS-B", bounds=bounds,
-                                 options={"ftol": 0, "gtol": 1e-14, "maxiter": 500}) for x in (variables.start, variables.random(0))),
-        key=lambda found: float(found.fun),
-    )  # fmt: skip
-    gap, nearest = (np.asarray(a) for a in missed(best.x))
+    options = {"ftol": 0, "gtol": 1e-14, "maxiter": 500}
+    tries = [scipy.optimize.minimize(squared, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+             for x in (variables.start, variables.random(0))]  # fmt: skip
+    best = min(tries, key=lambda found: float(found.fun))
+    nearest = np.asarray(values(study.flow(variables.tree(best.x)), states[0]))[known]
+    gap = np.asarray(missed(nearest))
     if gap.max() > MISSED:
         i = int(gap.argmax())
         c = study.constraints[known[i]]
