@@ -39,7 +39,8 @@ class Flow:
         convection: False drops div(u u): Stokes flow.
         scheme: of convection: "central" (second order) or "upwind" (second order, limited: robust on coarse meshes).
         reference: velocity and length for coefficients [L/T, L].
-        **boundary: one boundary kind for each patch of the mesh, by its name.
+        **patches: one boundary kind for each patch of the mesh, by its name; ``boundary=`` takes them as a mapping (for
+            names that are no Python names, and for ``dataclasses.replace``).
 
     Raises:
         InputError: a patch without a condition or a condition without a patch; a negative viscosity or porosity; arrays
@@ -65,8 +66,10 @@ class Flow:
         convection: bool = True,
         scheme: str = "central",
         reference: tuple[float, float] | None = None,
-        **boundary: Boundary,
+        boundary: Mapping[str, Boundary] | None = None,
+        **patches: Boundary,
     ):
+        boundary = {**(boundary or {}), **patches}
         as_float = partial(jnp.asarray, dtype=mesh.points.dtype)
         kinds = {k: jax.tree.map(as_float, v) for k, v in sorted(boundary.items())}
         values = (mesh, as_float(viscosity), as_float(porosity), as_float(force), kinds, bool(convection), scheme, reference)

@@ -1,9 +1,9 @@
 """Steady flow by Newton's method with the exact Jacobian.
 
-Steps are damped until the residual falls; a Newton iteration that will not converge starts again from a more viscous
-flow, and from there the viscosity comes down to the one asked for in steps that grow on success and shrink on failure
-(continuation in the Reynolds number). Residuals are net over gross fluxes (``residual.imbalance``), so a tolerance
-means the same on every mesh and in every system of units.
+Steps are damped until the residual falls; near the solution the last factorisation serves on, corrected by GMRES. An
+iteration that will not converge starts again from a more viscous flow, and from there the viscosity comes down to the
+one asked for in strides that grow on success and shrink on failure (continuation in the Reynolds number). Residuals are
+net over gross fluxes (``residual.imbalance``), so a tolerance means the same on every mesh and in every system of units.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from fluidgrad.fluxes import Discrete, discretize
 from fluidgrad.jacobian import assemble, pattern
 from fluidgrad.residual import imbalance, residual, split
 
+NEAR = 1e-3  # a residual this small: the factor of the step before will do, corrected by GMRES
+FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many products
 STEPS = 20  # Newton steps a stage
 HALVINGS = 7  # of a step, before the stage is given up
 STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
@@ -96,8 +98,24 @@ class Steady:
 
         def step(n: _Newton) -> _Newton:
             R, gross = imbalance(flow, d, n.q)
-            factor = backends.factor(self.backend, p, assemble(flow, d, n.q))
-            dq = -backends.solve(self.backend, p, factor, R)
+
+            def fresh() -> tuple[Array, Any]:
+                factor = backends.factor(self.backend, p, assemble(flow, d, n.q))
+                return backends.solve(self.backend, p, factor, R), factor
+
+            def held() -> tuple[Array, Array]:
+                """The step by the factor of an earlier one, and whether that was good enough."""
+
+                def product(v: Array) -> Array:
+                    return jax.jvp(lambda q: imbalance(flow, d, q)[0], (n.q,), (v,))[1]
+
+                x, r, _ = backends.gmres(product, lambda v: backends.solve(self.backend, p, n.factor, v), R, FORCING, PRODUCTS)
+                return x, r <= FORCING
+
+            nothing = jnp.zeros_like(R), jnp.asarray(False)
+            dq, good = jax.lax.cond((n.steps > 0) & (n.residual < NEAR), held, lambda: nothing)
+            dq, factor = jax.lax.cond(good, lambda: (dq, n.factor), fresh)
+            dq = -dq
 
             def trial(carry: Any) -> Any:
                 s = 0.5 * carry[0]
@@ -198,9 +216,10 @@ def solve_steady(
         state, went = root(problem, flow, begin, mode.next_probe())
     else:
         state, went, _ = root_forward(problem, flow, begin)
-    r, ok, steps, stages, reached, place = went
+    r, ok, steps, stages, reached, place = jax.lax.stop_gradient(went)
     report = SolveReport(ok > 0, r, steps, stages, reached, place)
     if known_false(report.converged):
+        flow, state = jax.lax.stop_gradient((flow, state))
         raise NotConverged(advice(flow, report), report, Solution(flow, state, report))
     return Solution(flow, jnp.where(ok > 0, state, jnp.nan), report)
 
