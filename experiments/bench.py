@@ -1,0 +1,65 @@
+"""What the experiments share: published figures, tables, and time beside a fixed yardstick."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+
+
+def published(name: str) -> dict[str, Any]:
+    """The figures of ``experiments/reference/<name>.json``, each with its source."""
+    return json.loads((Path(__file__).parent / "reference" / f"{name}.json").read_text())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table, as the READMEs hold it."""
+    width = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, ["-" * w for w in width], *rows):
+        print("| " + " | ".join(cell.ljust(w) for cell, w in zip(row, width, strict=True)) + " |")
+    print(flush=True)
+
+
+def percent(value: float, reference: float) -> str:
+    return f"{100 * (value / reference - 1):+.3f} %"
+
+
+def order(values: Sequence[float], ratios: Sequence[float]) -> float:
+    """The p for which v = v0 + C h^p passes through three values on meshes of ``ratios`` times the coarsest's counts."""
+    (a, b, c), (p, q, r) = values, ratios
+    measured = (a - b) / (b - c)
+    trial = np.linspace(0.1, 8.0, 80001)
+    model = (p**-trial - q**-trial) / (q**-trial - r**-trial)
+    return float(np.interp(measured, model, trial)) if model[0] < measured < model[-1] else float("nan")
+
+
+def extrapolate(values: Sequence[float], ratios: Sequence[float], p: float) -> float:
+    """The limit of the last two values when the error falls as h^p (Richardson)."""
+    gain = (ratios[-1] / ratios[-2]) ** p
+    return values[-1] + (values[-1] - values[-2]) / (gain - 1)
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Wall time of a call, to the last array it returns."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
+
+
+def median_seconds(run: Callable[[int], Any], repeats: int) -> float:
+    """The median over calls ``run(0)``, ``run(1)``, ... The caller varies the data, so that nothing held is timed."""
+    return median(seconds(lambda k=k: run(k)) for k in range(repeats))
+
+
+def yardstick(repeats: int = 5) -> float:
+    """Seconds to factor one fixed matrix with SuperLU (COLAMD): upwind convection and diffusion on 200 x 200 points."""
+    n = 200
+    line = sp.diags([-1.2, 2.4, -1.2 + 0.4], [-1, 0, 1], shape=(n, n))
+    matrix = sp.kronsum(line, line, format="csc")
+    return median(seconds(lambda: spla.splu(matrix).shape) for _ in range(repeats))

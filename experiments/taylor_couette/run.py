@@ -1,0 +1,70 @@
+"""Taylor-Couette flow: the torque on both walls of an annulus whose inner wall turns, against the exact solution."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench import published, table
+
+import fluidgrad as fg
+from fluidgrad.mesh import measure
+
+CASE = published("exact")["taylor_couette"]
+R1, R2, TURN = CASE["r1"], CASE["r2"], CASE["w1"]
+TORQUE = CASE["torque_per_length_over_mu"]  # viscosity is 1
+A, B = -TURN * R1**2 / (R2**2 - R1**2), TURN * R1**2 * R2**2 / (R2**2 - R1**2)
+
+
+def solve(radial: int, around: int) -> dict[str, float]:
+    mesh = fg.o_grid(fg.circle(center=(0.0, 0.0), radius=R1), R2, cells=(around, radial), grading=1.0)
+    s = fg.solve_steady(fg.Flow(mesh, viscosity=1.0, body=fg.Wall(rotation=TURN), far=fg.Wall()))
+    g = measure(mesh)
+    x, V, u = (np.asarray(a) for a in (g.x_cell, g.V, s.velocity))
+    r = np.linalg.norm(x, axis=1)
+    exact = (A + B / r**2)[:, None] * np.stack([-x[:, 1], x[:, 0]], 1)
+    inner, outer = (float(fg.moment(s, wall)) for wall in ("body", "far"))
+    return {
+        "radial": radial,
+        "around": around,
+        "inner": -inner / TORQUE - 1,
+        "outer": outer / TORQUE - 1,
+        "imbalance": (inner + outer) / TORQUE,
+        "velocity": float(np.sqrt((V * ((u - exact) ** 2).sum(1)).sum() / (V * (exact**2).sum(1)).sum())),
+    }
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, nargs="+", default=[16, 32, 64], help="across the gap; the last is reported")
+    parser.add_argument("--around", type=int, default=4, help="cells around for each across")
+    a = parser.parse_args(argv)
+
+    found = [solve(n, a.around * n) for n in a.cells]
+    errors = ("inner", "outer", "imbalance", "velocity")
+    table(
+        ("across", "around", "torque, inner wall", "torque, outer wall", "sum of both", "velocity (L2)"),
+        [(f"{f['radial']}", f"{f['around']}", *(f"{100 * f[k]:+.5f} %" for k in errors)) for f in found],
+    )
+    rates = {k: rate_of([f[k] for f in found], a.cells) for k in errors}
+    print("order, last two meshes: " + ", ".join(f"{k} {v:.2f}" for k, v in rates.items()) + "\n")
+    last = found[-1]
+    worst = max((last["inner"], last["outer"]), key=abs)
+    rate = rates["inner"]
+    print(json.dumps({"torque_error": worst, "torque_imbalance": last["imbalance"], "order": rate if np.isfinite(rate) else None}))
+    return last
+
+
+def rate_of(errors: list[float], counts: list[int]) -> float:
+    """How fast a known error falls between the last two meshes."""
+    if len(errors) < 2:
+        return float("nan")
+    return float(np.log(abs(errors[-2] / errors[-1])) / np.log(counts[-1] / counts[-2]))
+
+
+if __name__ == "__main__":
+    main()
