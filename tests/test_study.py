@@ -69,13 +69,12 @@ def test_an_evaluation_costs_one_primal_solve_and_one_transposed_solve_for_each_
     monkeypatch.setattr(linear, "_solve_held", count_solve)
     linear._held.clear()
     report = evaluate(STUDY, jax.tree.map(lambda x: 1.01 * x, START), found.state).report
-    assert len(factored) == report.newton_steps  # the adjoints use the last factor
-    assert [n for transpose, n in solved if not transpose] == list(range(1, report.newton_steps + 1))
+    assert 1 <= len(factored) <= report.newton_steps  # near the solution Newton holds its factor
     transposed = [n for transpose, n in solved if transpose]
-    assert set(transposed) == {report.newton_steps}
+    assert set(transposed) == {len(factored)}  # the adjoints use the last one, and make none
     assert len(transposed) == sum(report.adjoint_products)
     drag_products, rate_products, pressure_products = report.adjoint_products
-    assert rate_products == 0 and 1 <= drag_products <= 5 and 1 <= pressure_products <= 5
+    assert rate_products == 0 and 1 <= drag_products <= 10 and 1 <= pressure_products <= 10
     assert max(report.adjoint_residuals) <= 1e-12 and report.primal_residual <= 1e-10
 
 
