@@ -71,7 +71,7 @@ class Flow:
     ):
         boundary = {**(boundary or {}), **patches}
         as_float = partial(jnp.asarray, dtype=mesh.points.dtype)
-        kinds = {k: jax.tree.map(as_float, v) for k, v in sorted(boundary.items())}
+        kinds = {k: jax.tree.map(as_float, v, is_leaf=lambda x: isinstance(x, tuple | list)) for k, v in sorted(boundary.items())}
         values = (mesh, as_float(viscosity), as_float(porosity), as_float(force), kinds, bool(convection), scheme, reference)
         self._set(*values)
         check_flow(self)
