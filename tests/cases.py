@@ -13,10 +13,15 @@ from scipy.spatial import Delaunay, Voronoi
 import fluidgrad as fg
 from fluidgrad.fluxes import discretize, gradient
 from fluidgrad.mesh import Mesh, build_topology
-from fluidgrad.mesh import measure as measure_eagerly
+from fluidgrad.mesh import measure as measured
 from fluidgrad.residual import at_boundary, imbalance, split
 
-measure = jax.jit(measure_eagerly)
+_measure = jax.jit(measured)
+
+
+def measure(mesh):
+    """The geometry, in NumPy."""
+    return jax.tree.map(np.asarray, _measure(mesh))
 
 
 # ---- meshes
@@ -132,14 +137,18 @@ def with_velocity_given(mesh, velocity, **options):
 # ---- what the discretization makes of a state
 
 
-@jax.jit
 def operators(flow, state):
-    """Geometry, gradients, residual, gross fluxes and boundary fluxes of a state."""
+    """Gradients, residual, gross fluxes and boundary fluxes of a state, in NumPy."""
+    return jax.tree.map(np.asarray, _operators(flow, state))
+
+
+@jax.jit
+def _operators(flow, state):
     d = discretize(flow)
     q, _ = split(flow, state)
     g = gradient(d, q)
     R, gross = imbalance(flow, d, state)
-    return {"geometry": d.geometry, "gradient": g, "residual": R, "gross": gross, "boundary": at_boundary(d, q, g), "discrete": d}
+    return {"gradient": g, "residual": R, "gross": gross, "boundary": at_boundary(d, q, g)}
 
 
 def state_of(flow, u, p):

@@ -1,4 +1,4 @@
-"""Settings of every test: quick compilation, warnings as errors, slow tests by request."""
+"""Settings of every test."""
 
 import os
 
@@ -7,8 +7,3 @@ import os
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than a few seconds; a smaller sibling always runs (-m slow)")
-    config.addinivalue_line("filterwarnings", "error")
