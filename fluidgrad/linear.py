@@ -129,7 +129,7 @@ class _Held:
     matrix: sp.csc_matrix
     rows: np.ndarray
     columns: np.ndarray
-    lu: spla.SuperLU
+    lu: spla.SuperLU | None
 
 
 _held: deque[_Held] = deque(maxlen=HELD)
@@ -144,12 +144,8 @@ def _host_solve(p: Pattern, transpose: bool, blocks: Any, b: Any) -> np.ndarray:
         held = _factorisation(p, values)
         x = _solve_held(held, p, b, transpose)
         if x is None:
-            order = _order(p)
-            _held.remove(held)
             held.lu = _splu(held.matrix, permc_spec="COLAMD")
-            _held.append(held)
             x = _solve_held(held, p, b, transpose)
-            del order
     return np.full_like(b, np.nan) if x is None else x
 
 
@@ -172,9 +168,12 @@ def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
     return held
 
 
-def _splu(matrix: sp.csc_matrix, **options: Any) -> spla.SuperLU:
+def _splu(matrix: sp.csc_matrix, **options: Any) -> spla.SuperLU | None:
     symmetric = {"SymmetricMode": True} if options["permc_spec"] == "NATURAL" else {}
-    return spla.splu(matrix, options=dict(Equil=False, **symmetric), **options)
+    try:
+        return spla.splu(matrix, options=dict(Equil=False, **symmetric), **options)
+    except RuntimeError:  # exactly singular
+        return None
 
 
 def _power_of_two(size: np.ndarray) -> np.ndarray:
@@ -183,6 +182,8 @@ def _power_of_two(size: np.ndarray) -> np.ndarray:
 
 def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, tolerance: float = 1e-9) -> np.ndarray | None:
     """Solve and refine; None where the residual stays above ``tolerance``."""
+    if held.lu is None:
+        return None
     order = _order(p).permutation
     before, after = (held.columns, held.rows) if transpose else (held.rows, held.columns)
     rhs = b[order] * before[:, None]
@@ -431,5 +432,5 @@ def gmres(matvec: Any, precondition: Any, b: Array, tolerance: float, steps: int
     V, Z, H, j, _ = jax.lax.while_loop(unfinished, extend, (V, Z, H, jnp.zeros((), int), beta))
     y, _ = residual(H, j)
     x = y @ Z
-    true = jax.lax.cond(beta > 0, lambda: jnp.linalg.norm(b - matvec(x)) / jnp.where(beta > 0, beta, 1.0), lambda: jnp.zeros((), b.dtype))
+    true = jax.lax.cond(beta == 0, lambda: jnp.zeros((), b.dtype), lambda: jnp.linalg.norm(b - matvec(x)) / beta)  # NaN if b is
     return x / scale, true, j

@@ -113,7 +113,7 @@ MESHES = {
     "kinked box": lambda: kinked(fg.box(cells=(6, 6))),
     "polygons": voronoi,
     "triangles": triangles,
-    "extruded": lambda: fg.extrude(kinked(fg.box(cells=(4, 4))), 0.7, 3),
+    "extruded": lambda: fg.extrude(kinked(fg.box(cells=(4, 4))), 0.7, 3, patches=("front", "back")),
     "tetrahedra": tetrahedra,
 }
 
@@ -159,3 +159,51 @@ def state_of(flow, u, p):
 
 def random_state(flow, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=flow.n_unknowns))
+
+
+# ---- flows of every kind
+
+
+def study(scale=1.0):
+    """The flow of the derivative tests: every input that can be differentiated, each with values of its own."""
+    m = mesh("box")
+    rng = np.random.default_rng(5)
+    return fg.Flow(
+        Mesh(m.points * scale, m.topology),
+        viscosity=0.07 * scale,
+        porosity=rng.uniform(0, 0.5, m.n_cells) * scale,
+        force=rng.normal(size=(m.n_cells, 2)) * 0.1 * scale,
+        left=fg.Inflow(scale * np.array([0.4, 0.9, 1.0, 0.8, 0.5])),
+        right=fg.Outflow(0.1 * scale),
+        bottom=fg.Wall(),
+        top=fg.Wall(velocity=(0.3 * scale, 0.0)),
+    )
+
+
+def inlets(scale=1.0):
+    return fg.Flow(
+        mesh("kinked box"), viscosity=0.05 * scale, scheme="upwind", porosity=0.1 * scale, left=fg.PressureInlet(1.0 * scale),
+        right=fg.Outflow(0.0, tangential="zero"), bottom=fg.Symmetry(), top=fg.FarField((1.0 * scale, 0.2)),
+    )  # fmt: skip
+
+
+def driven(scale=1.0):
+    """Closed and periodic, the pressure drop found from the flow rate: two scalar unknowns."""
+    return fg.Flow(
+        mesh("box"), viscosity=0.1 * scale, left=fg.Periodic("right", flow_rate=0.4 * scale), bottom=fg.Wall(), top=fg.Wall(rotation=0.3)
+    )
+
+
+def solid(scale=1.0):
+    return fg.Flow(
+        mesh("extruded"), viscosity=0.1 * scale, porosity=0.2, left=fg.Inflow(scale), right=fg.Outflow(),
+        bottom=fg.Wall(), top=fg.Symmetry(), front=fg.Periodic("back", pressure_drop=0.1 * scale),
+    )  # fmt: skip
+
+
+def stokes(scale=1.0):
+    m = mesh("polygons")
+    return with_velocity_given(m, lambda x: jnp.stack([x[1], 0.5 * x[0]]) * scale, viscosity=0.3, convection=False)
+
+
+JACOBIANS = {"open": study, "inlets": inlets, "driven": driven, "3d": solid, "stokes": stokes}

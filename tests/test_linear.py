@@ -1,0 +1,140 @@
+"""Linear solves: both backends, transposed, bordered; orderings; singular and huge systems; GMRES."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+from cases import driven, random_state, study
+
+import fluidgrad as fg
+from fluidgrad import linear
+from fluidgrad.errors import InputError
+from fluidgrad.fluxes import discretize
+from fluidgrad.jacobian import Jacobian, as_csr, assemble, pattern
+
+FLOWS = {"open": study, "closed and driven": driven}
+
+
+@jax.jit
+def system(flow, state):
+    return assemble(flow, discretize(flow), state)
+
+
+@pytest.fixture(scope="module", params=FLOWS)
+def matrix(request):
+    flow = FLOWS[request.param]()
+    p = pattern(jax.eval_shape(discretize, flow))
+    J = system(flow, 0.1 * random_state(flow))
+    dense = np.block([[as_csr(p, J.blocks).toarray(), np.asarray(J.columns)], [np.asarray(J.rows), np.asarray(J.corner)]])
+    return p, J, dense
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("name", linear.BACKENDS)
+def test_every_backend_solves_the_system_and_its_transpose(matrix, name, transpose):
+    p, J, dense = matrix
+    b = np.random.default_rng(0).normal(size=len(dense))
+    backend = linear.choose(name)
+    x = jax.jit(lambda J, b: linear.solve(backend, p, linear.factor(backend, p, J), b, transpose))(J, b)
+    wanted = np.linalg.solve(dense.T if transpose else dense, b)
+    # round-off times the condition number, about 1e4
+    np.testing.assert_allclose(x, wanted, atol=1e-10 * np.abs(wanted).max())
+
+
+def test_auto_is_superlu_on_a_cpu_and_pure_jax_elsewhere():
+    name = "SuperLU" if jax.default_backend() == "cpu" else "BlockTridiagonal"
+    assert type(linear.choose("auto")).__name__ == name
+    with pytest.raises(InputError, match="unknown linear backend 'mumps'; one of auto, superlu, block_tridiagonal"):
+        linear.choose("mumps")
+
+
+@pytest.mark.parametrize("name", linear.BACKENDS)
+@pytest.mark.parametrize("spoilt", ["singular", "nan"])
+def test_what_cannot_be_solved_gives_nothing_finite(name, spoilt):
+    flow = study()
+    p = pattern(jax.eval_shape(discretize, flow))
+    J = system(flow, random_state(flow))
+    if spoilt == "nan":
+        J = Jacobian(J.blocks.at[3, 0, 0].set(jnp.nan), J.columns, J.rows, J.corner)
+    else:
+        J = Jacobian(jnp.where((p.row == 4)[:, None, None], 0.0, J.blocks), J.columns, J.rows, J.corner)  # an empty row
+    backend = linear.choose(name)
+    x = jax.jit(lambda J, b: linear.solve(backend, p, linear.factor(backend, p, J), b))(J, jnp.ones(90))
+    assert not np.isfinite(x).all()
+
+
+def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
+    p, J, _ = matrix
+    factored = []
+    splu = linear._splu
+    monkeypatch.setattr(linear, "_splu", lambda *a, **k: factored.append(1) or splu(*a, **k))
+    linear._held.clear()
+    blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
+    blocks[linear._pin(p)] *= 2
+    for transpose in (False, True, False):
+        assert np.isfinite(linear._host_solve(p, transpose, blocks, b)).all()
+    assert len(factored) == 1
+    linear._host_solve(p, False, 2 * blocks, b)
+    assert len(factored) == 2
+
+
+def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
+    flow = fg.Flow(fg.box(cells=(24, 24)), viscosity=0.1, left=fg.Inflow(1.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
+    p = pattern(jax.eval_shape(discretize, flow))
+    order = linear.nested_dissection(p)
+    assert sorted(order) == list(range(p.n_cells))
+    A = sp.csc_matrix((np.where(p.row == p.column, 100.0, -1.0), (p.row, p.column)))
+
+    def fill(A):
+        return spla.splu(A, permc_spec="NATURAL", diag_pivot_thresh=0.0).nnz
+
+    assert fill(A[order][:, order]) < 0.8 * fill(A)
+
+
+def test_block_tridiagonal_refuses_what_would_not_fit(monkeypatch):
+    monkeypatch.setattr(linear, "BLOCK_MEMORY", 2**10)
+    linear._levels.cache_clear()
+    flow = study()
+    p = pattern(jax.eval_shape(discretize, flow))
+    with pytest.raises(InputError, match='block-tridiagonal backend would need 0 GiB for 30 cells.*linear = "superlu"'):
+        linear._levels(p)
+
+
+# ---- GMRES
+
+N = 40
+A = np.eye(N) * 3 + np.random.default_rng(3).normal(size=(N, N)) / np.sqrt(N)
+
+
+@jax.jit
+def gmres(b, exact):
+    """With the inverse of the matrix, or with nothing, as preconditioner."""
+    inverse = jnp.where(exact, jnp.asarray(np.linalg.inv(A)), jnp.eye(N))
+    return linear.gmres(lambda x: jnp.asarray(A) @ x, lambda x: inverse @ x, b, 1e-13)
+
+
+def test_gmres_reports_the_true_residual():
+    b = np.random.default_rng(4).normal(size=N)
+    x, residual, products = gmres(b, False)
+    assert float(residual) == pytest.approx(np.linalg.norm(b - A @ x) / np.linalg.norm(b), rel=1e-2, abs=1e-16)
+    assert residual < 1e-9 and 2 < products <= 30
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-13, 1.0, 1e200])
+def test_gmres_takes_right_hand_sides_of_any_size(size):
+    b = np.random.default_rng(4).normal(size=N) * size
+    x, residual, products = gmres(b, True)
+    assert residual <= 1e-13 and products <= 2
+    np.testing.assert_allclose(np.asarray(x) / size, np.linalg.solve(A, b / size), rtol=1e-11)
+
+
+def test_gmres_of_zero_is_zero():
+    x, residual, products = gmres(np.zeros(N), True)
+    assert not np.asarray(x).any() and residual == 0 and products == 0
+
+
+def test_gmres_of_nan_is_no_solution():
+    _, residual, _ = gmres(np.full(N, np.nan), True)
+    assert np.isnan(residual)
