@@ -131,16 +131,20 @@ BAD = {
     "nan in a table": (["boundary.inlet.profile={kind='nodes', values=[0.1, nan]}"], "values[1] must be a finite number, got nan"),
     "fraction of a cell": (["mesh.cells=2.5"], "cells must be a whole number, got 2.5"),
     "refine below one": (["mesh.refine=0"], "refine must be at least 1, got 0"),
-    "unknown mesh": (["mesh.kind=chanel"], "mesh has the unknown kind 'chanel' (--set mesh.kind); did you mean 'channel'? one of box, channel"),
-    "unknown body": (["mesh.body.kind=square"], "body has the unknown kind 'square' (--set mesh.body.kind); one of circle, ellipse, fourier"),
-    "unknown boundary": (["boundary.walls.kind=walk"], "walls has the unknown kind 'walk' (--set boundary.walls.kind); did you mean 'wall'?"),
+    "unknown mesh": (["mesh.kind=chanel"],
+                     "mesh has the unknown kind 'chanel' (--set mesh.kind); did you mean 'channel'? one of box, channel"),
+    "unknown body": (["mesh.body.kind=square"],
+                     "body has the unknown kind 'square' (--set mesh.body.kind); one of circle, ellipse, fourier"),
+    "unknown boundary": (["boundary.walls.kind=walk"],
+                         "walls has the unknown kind 'walk' (--set boundary.walls.kind); did you mean 'wall'?"),
     "boundary without kind": (["boundary.walls={}"], "walls needs a kind"),
     "boundary as a number": (["boundary.walls=3"], "walls must be a table {...}, got 3"),
     "three coordinates": (["mesh.body.center=[1.0, 2.0, 3.0]"], "center has 3 entries, at most 2 are accepted (--set mesh.body.center)"),
     "one bound": (["design.0.bounds=[0.0]"], "bounds has 1 entries, at least 2 are needed"),
     "choice": (["flow.scheme=upwnd"], 'scheme must be one of central, upwind, got "upwnd" (--set flow.scheme); did you mean \'upwind\'?'),
     "two inflows in one": (["boundary.inlet.speed=0.1"], "an inflow with speed and profile ([boundary] inlet in case.toml); one of speed"),
-    "no velocity": (["boundary.inlet={kind='inflow'}"], "an inflow with no velocity (--set boundary.inlet); one of speed, velocity and profile"),
+    "no velocity": (["boundary.inlet={kind='inflow'}"],
+                    "an inflow with no velocity (--set boundary.inlet); one of speed, velocity and profile"),
     "profile of the wrong length": (
         ["boundary.inlet.profile={kind='nodes', count=3, values=[0.1, 0.2]}"],
         "a profile has 2 values, but count = 3 (--set boundary.inlet.profile); as many values as count, or no count",
@@ -174,11 +178,20 @@ def test_bad_input_is_refused_in_one_line_with_exit_code_2(case, tmp_path, capsy
 
 
 FILES = {
-    "not toml": (TEXT.replace("[flow]", "[flow"), "case.toml is not TOML: expected ']' at the end of a table declaration (at line 9, column 6)"),
+    "not toml": (
+        TEXT.replace("[flow]", "[flow"),
+        "case.toml is not TOML: expected ']' at the end of a table declaration (at line 9, column 6)",
+    ),
     "a key twice": (TEXT + "minimize = 3\n", "case.toml is not TOML: cannot overwrite a value (at line"),
     "missing section": ("[flow]\nviscosity = 1.0\n", "mesh is missing ([mesh] in case.toml); where it flows"),
-    "missing key": (TEXT.replace("viscosity = 1e-3", ""), "viscosity is missing ([flow] viscosity in case.toml); kinematic viscosity [L^2/T]"),
-    "misspelt key in the file": (TEXT.replace("radius", "raduis"), "unknown key 'raduis' ([mesh] body.raduis in case.toml); did you mean 'radius'?"),
+    "missing key": (
+        TEXT.replace("viscosity = 1e-3", ""),
+        "viscosity is missing ([flow] viscosity in case.toml); kinematic viscosity [L^2/T]",
+    ),
+    "misspelt key in the file": (
+        TEXT.replace("radius", "raduis"),
+        "unknown key 'raduis' ([mesh] body.raduis in case.toml); did you mean 'radius'?",
+    ),
     "design without objective": (TEXT[: TEXT.index("[objective]")], "there is a [[design]] but no [objective] (case.toml)"),
     "design as a table": (TEXT.replace("[[design]]", "[design]"), "design must be a list [...]"),
 }
@@ -209,7 +222,9 @@ def test_tables_are_refused_with_their_row(tmp_path):
 
 def test_points_of_a_body_come_from_a_file_beside_the_config(tmp_path):
     angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    np.savetxt(tmp_path / "body.csv", np.column_stack([0.2 + 0.05 * np.cos(angle), 0.2 + 0.05 * np.sin(angle)]), delimiter=",", header="x,y")
+    np.savetxt(
+        tmp_path / "body.csv", np.column_stack([0.2 + 0.05 * np.cos(angle), 0.2 + 0.05 * np.sin(angle)]), delimiter=",", header="x,y"
+    )
     found = config("mesh.body={kind='points', file='body.csv'}", folder=tmp_path)
     assert np.asarray(found.mesh.body.points).shape == (12, 2)
     with pytest.raises(InputError, match="both file and points are given"):
@@ -229,30 +244,36 @@ CASES = {
         [],
         "the mesh has no patch 'wals' ([boundary] in case.toml); did you mean 'walls'?",
     ),
-    "body touching a wall": (TEXT, ["mesh.body.center=[0.3, 0.05]"], "body touches or crosses the bottom wall near (0.3, 0) ([mesh] in case.toml)"),
+    "body touching a wall": (TEXT, ["mesh.body.center=[0.3, 0.05]"],
+                             "body touches or crosses the bottom wall near (0.3, 0) ([mesh] in case.toml)"),
     "self-crossing body": (
         TEXT,
         ["mesh.body={kind='points', points=[[0.1, 0.1], [0.3, 0.3], [0.3, 0.1], [0.1, 0.3]]}"],
         "crosses itself between points",
     ),
     "no outflow": (TEXT, ["boundary.outlet={kind='inflow', speed=0.1}"], "nothing can flow out, but the inflows do not sum to zero"),
-    "speeds of the wrong length": (TEXT, ["boundary.inlet={kind='inflow', speed=[0.1, 0.2]}", "design=[]"], "speed of patch 'inlet' has shape (2,)"),
+    "speeds of the wrong length": (TEXT, ["boundary.inlet={kind='inflow', speed=[0.1, 0.2]}", "design=[]"],
+                                   "speed of patch 'inlet' has shape (2,)"),
     "missing mesh file": (TEXT, ["mesh={kind='file', path='none.msh'}"], "there is no mesh file"),
     "unsupported mesh file": (TEXT, ["mesh={kind='file', path='case.toml'}"], "is not a .msh file"),
     "unknown functional": (TEXT, ["objective.minimize.functional=darg"],
                            "there is no functional 'darg' ([objective] minimize in case.toml); did you mean 'drag'?"),
-    "unknown argument": (TEXT, ["objective.minimize.ptch=body"], "drag has no argument 'ptch' ([objective] minimize in case.toml); did you mean 'patch'?"),
+    "unknown argument": (TEXT, ["objective.minimize.ptch=body"],
+                         "drag has no argument 'ptch' ([objective] minimize in case.toml); did you mean 'patch'?"),
     "missing argument": (TEXT, ["objective.minimize={functional='drag'}"], "drag needs patch"),
     "functional on no patch": (TEXT, ["objective.subject_to.0.patch=inlt"],
                                "the mesh has no patch 'inlt' ([objective] subject_to[0] in case.toml); did you mean 'inlet'?"),
-    "coefficient without reference": (TEXT, ["objective.minimize.functional=drag_coefficient"], "a coefficient needs a reference velocity and length"),
+    "coefficient without reference": (TEXT, ["objective.minimize.functional=drag_coefficient"],
+                                      "a coefficient needs a reference velocity and length"),
     "design of nothing": (TEXT, ["design.0.vary=boundary.inlet.profile.vals"],
-                          "there is no number 'boundary.inlet.profile.vals' ([[design]] 1 vary in case.toml); did you mean 'boundary.inlet.profile.values'?"),
+                          "there is no number 'boundary.inlet.profile.vals' ([[design]] 1 vary in case.toml); "
+                          "did you mean 'boundary.inlet.profile.values'?"),
     "bounds that exclude": (TEXT, ["design.0.bounds=[0.6, 0.0]"], "a lower bound below the upper one"),
     "start outside the bounds": (TEXT, ["design.0.bounds=[0.0, 0.1]"], "outside its bounds [0, 0.1]"),
     "infeasible": (TEXT, ["objective.subject_to.0.equals=0.5"],
                    "the constraints are infeasible: flow_rate(inlet) equals 0.5 cannot be met, the nearest within the bounds is 0.2"),
-    "method without equalities": (TEXT, ["optimizer.method=MMA"], "MMA cannot take the equality 'flow_rate(inlet)' ([optimizer] in case.toml)"),
+    "method without equalities": (TEXT, ["optimizer.method=MMA"],
+                                  "MMA cannot take the equality 'flow_rate(inlet)' ([optimizer] in case.toml)"),
     "unknown method": (TEXT, ["optimizer.method=SQP"], "unknown method 'SQP' ([optimizer] in case.toml)"),
 }  # fmt: skip
 

@@ -554,9 +554,9 @@ class Config(Section):
     boundary: dict[str, AnyBoundary] = Field(description="one entry for each patch of the mesh")
     design: list[Design] = Field([], description="the numbers that may vary; without them the flow is simulated")
     objective: Objective | None = Field(None, description="what is sought")
-    optimizer: Optimizer = Field(Optimizer(), description="how it is sought")
-    units: Units = Field(Units(), description="labels of plots")
-    solver: Solver = Field(Solver(), description="the steady solve")
+    optimizer: Optimizer = Field(Optimizer.model_validate({}), description="how it is sought")
+    units: Units = Field(Units.model_validate({}), description="labels of plots")
+    solver: Solver = Field(Solver.model_validate({}), description="the steady solve")
 
     @model_validator(mode="after")
     def _aim(self) -> Config:
@@ -614,8 +614,8 @@ class Config(Section):
                 f"the mesh has no patch {given!r}", suggestion(given, mesh.patches, f"its patches are {listed}"), f"[boundary] in {file}"
             )
         for patch in sorted(set(mesh.patches) - set(self.boundary) - paired):
-            raise InputError(f"patch {patch!r} has no boundary condition", f'add {patch} = {{ kind = "wall" }} or another kind; the patches are {listed}',
-                             f"[boundary] in {file}")  # fmt: skip
+            advice = f'add {patch} = {{ kind = "wall" }} or another kind; the patches are {listed}'
+            raise InputError(f"patch {patch!r} has no boundary condition", advice, f"[boundary] in {file}")
 
 
 @contextmanager

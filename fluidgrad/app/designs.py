@@ -93,20 +93,20 @@ def check_feasible(study: Study) -> None:
 
     states = np.random.default_rng(0).normal(size=(2, flow.n_unknowns))
     one, other = (np.asarray(values(flow, jnp.asarray(state))) for state in states)
-    known = np.flatnonzero(one == other)
+    known = [int(i) for i in np.flatnonzero(one == other)]
     low, high = np.array([study.constraints[i].interval for i in known]).reshape(-1, 2).T
     scale = np.maximum(np.abs(np.where(np.isfinite(low), low, high)), 1e-12)
 
     def missed(v: Any) -> Any:
         return (jnp.maximum(v - high, 0) + jnp.maximum(low - v, 0)) / scale
 
-    if np.max(missed(one[known]), initial=0.0) <= MISSED:
+    if np.max(missed(one[np.array(known, int)]), initial=0.0) <= MISSED:
         return
 
     @jax.jit
     @jax.value_and_grad
     def distance(x: Any) -> Any:
-        return jnp.sum(missed(values(study.flow(variables.tree(x)), states[0])[known]) ** 2)
+        return jnp.sum(missed(values(study.flow(variables.tree(x)), states[0])[np.array(known)]) ** 2)
 
     def squared(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = distance(x)
@@ -117,7 +117,7 @@ def check_feasible(study: Study) -> None:
     tries = [scipy.optimize.minimize(squared, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
              for x in (variables.start, variables.random(0))]  # fmt: skip
     best = min(tries, key=lambda found: float(found.fun))
-    nearest = np.asarray(values(study.flow(variables.tree(best.x)), states[0]))[known]
+    nearest = np.asarray(values(study.flow(variables.tree(best.x)), states[0]))[np.array(known)]
     gap = np.asarray(missed(nearest))
     if gap.max() > MISSED:
         i = int(gap.argmax())
@@ -212,8 +212,8 @@ def _progress(work: Job, sign: float) -> Callable[[Step], None]:
             return
         r = step.report
         adjoint = max(r.get("adjoint_residuals") or [0.0])
-        work.say(f"  {step.iteration:>9} {sign * step.values[0]:>14.8g} {step.violation:>10.2e} {step.gradient_norm:>10.3e} {step.kkt_residual:>9.2e}"
-                 f" {r.get('primal_residual', 0.0):>9.1e} {adjoint:>9.1e} {seconds:>8.1f}")  # fmt: skip
+        work.say(f"  {step.iteration:>9} {sign * step.values[0]:>14.8g} {step.violation:>10.2e} {step.gradient_norm:>10.3e}"
+                 f" {step.kkt_residual:>9.2e} {r.get('primal_residual', 0.0):>9.1e} {adjoint:>9.1e} {seconds:>8.1f}")  # fmt: skip
 
     return show
 
@@ -221,13 +221,14 @@ def _progress(work: Job, sign: float) -> Callable[[Step], None]:
 def history_rows(found: Result, sign: float) -> list[list[Any]]:
     """The search as a table, its head first."""
     names = list(found.optimum)
-    rows: list[list[Any]] = [["evaluation", "iteration", *names, "violation", "gradient_norm", "kkt_residual", "primal_residual", "adjoint_residual",
-                              "adjoint_products", "seconds", "failed"]]  # fmt: skip
+    solves = ["primal_residual", "adjoint_residual", "adjoint_products", "seconds", "failed"]
+    rows: list[list[Any]] = [["evaluation", "iteration", *names, "violation", "gradient_norm", "kkt_residual", *solves]]
     for s in found.history:
         values = [None] * len(names) if s.values is None else [sign * s.values[0], *s.values[1:]]
         r = s.report
-        rows.append([s.evaluation, s.iteration, *values, s.violation, s.gradient_norm, s.kkt_residual, r.get("primal_residual"),
-                     max(r.get("adjoint_residuals") or [0.0]), sum(r.get("adjoint_products") or [0]), r.get("seconds"), s.failed or ""])  # fmt: skip
+        adjoint, products = max(r.get("adjoint_residuals") or [0.0]), sum(r.get("adjoint_products") or [0])
+        went = [r.get("primal_residual"), adjoint, products, r.get("seconds"), s.failed or ""]
+        rows.append([s.evaluation, s.iteration, *values, s.violation, s.gradient_norm, s.kkt_residual, *went])
     return rows
 
 
@@ -244,7 +245,8 @@ def finer(
         sizes = {path: np.shape(value) for path, value in fine.case.design(*study.start).items()}
         if any(np.shape(value) != sizes[path] for path, value in study.start.items()):
             raise InputError("the design has one number for each cell or face")
-        work.say(f"again on {fine.case.flow(fine.case.numbers).mesh.n_cells} cells (refine = {refined.refine})")
+        cells = fine.case.flow(fine.case.numbers).mesh.n_cells
+        work.say(f"again on {cells} cells (refine = {refined.refine})")
         names, values = study.names, []
         for x, known in zip((study.start, design), coarse, strict=True):
             flow = fine.flow_of(dict(x))
@@ -258,7 +260,7 @@ def finer(
     work.say(f"  {names[0]} {a:.6g} -> {b:.6g}, better by {100 * remains:.2f} % (on the mesh of the search: {100 * gain:.2f} %)")
     if vanished:
         work.say("warning: the gain vanishes on the finer mesh: it belongs to the mesh, not to the flow. Search again with more cells.")
-    return {"compared": True, "refine": refined.refine, "cells": flow.mesh.n_cells, "improvement": remains, "vanished": vanished,
+    return {"compared": True, "refine": refined.refine, "cells": cells, "improvement": remains, "vanished": vanished,
             "start": values[0], "optimum": values[1]}  # fmt: skip
 
 

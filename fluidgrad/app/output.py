@@ -163,7 +163,7 @@ def manifest() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
-        "dtype": "float64" if jax.config.jax_enable_x64 else "float32",
+        "dtype": str(jax.numpy.zeros(()).dtype),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {p: metadata.version(p) for p in PACKAGES if _installed(p)},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

@@ -43,10 +43,10 @@ STYLE = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
-    "axes.prop_cycle": "cycler('color', ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'])",  # Okabe and Ito
     "axes.formatter.limits": (-3, 4),
     "axes.formatter.use_mathtext": True,
 }
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # of Okabe and Ito
 FIELD, SIGNED = "viridis", "RdBu_r"
 BODY = "0.82"  # gray of what is not fluid
 WIDTH = 8.0  # inches
@@ -94,8 +94,9 @@ def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
     @wraps(draw)
     def drawn(file: str | Path, *args: Any, **kwargs: Any) -> Path:
         import matplotlib
+        from cycler import cycler
 
-        with matplotlib.rc_context({**STYLE, "axes.prop_cycle": _cycle()}):
+        with matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLORS)}):  # pyright: ignore
             shown = draw(*args, **kwargs)
             data = io.BytesIO()
             kind = Path(file).suffix.lstrip(".") or "png"
@@ -105,12 +106,6 @@ def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
         return Path(file)
 
     return drawn
-
-
-def _cycle() -> Any:
-    from cycler import cycler
-
-    return cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"])
 
 
 def _new(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -222,8 +217,17 @@ def _fill(
     if shown.mesh.dim == 2:
         points = np.asarray(shown.mesh.points)
         value = _at_points(shown.mesh, cell, edge)
-        drawn = axes.tripcolor(points[:, 0], points[:, 1], value, triangles=_triangles(shown.mesh), cmap=cmap, vmin=limits[0], vmax=limits[1],
-                               shading="gouraud", rasterized=True)  # fmt: skip
+        drawn = axes.tripcolor(
+            points[:, 0],
+            points[:, 1],
+            value,
+            triangles=_triangles(shown.mesh),
+            cmap=cmap,
+            vmin=limits[0],
+            vmax=limits[1],
+            shading="gouraud",
+            rasterized=True,
+        )
     else:
         x, y, grid = _on_grid(shown, cell[:, None], 400)
         drawn = axes.pcolormesh(x, y, grid[..., 0], cmap=cmap, vmin=limits[0], vmax=limits[1], shading="nearest", rasterized=True)
@@ -267,7 +271,7 @@ def _at_points(mesh: Mesh, cell: np.ndarray, edge: np.ndarray | None) -> np.ndar
 def _on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Float[np.ndarray, "boundary k"] | None = None) -> tuple:
     """Cell values on an even grid of about ``n`` points across the window, NaN outside the fluid."""
     from scipy.interpolate import LinearNDInterpolator
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     mesh = shown.mesh
     g, t = geometry(mesh), mesh.topology
@@ -284,7 +288,7 @@ def _on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Fl
         found[~_inside(mesh, grid)] = np.nan
     else:
         z = np.full(len(grid), (x_cell[:, 2].min() + x_cell[:, 2].max()) / 2)
-        distance, nearest = cKDTree(x_cell).query(np.column_stack([grid, z]))
+        distance, nearest = KDTree(x_cell).query(np.column_stack([grid, z]))
         found = cell[nearest].astype(float)
         found[distance > np.cbrt(np.asarray(g.V))[nearest] * 1.2] = np.nan
     return x, y, found.reshape(len(y), len(x), -1)
@@ -504,8 +508,8 @@ def overview(sensitivity: Any, labels: Labels = Labels()) -> Figure:  # noqa: B0
     width, height = fig.get_size_inches()
     fig.set_size_inches(width, height + 2.6 * len(graphs))
     grid = fig.add_gridspec(len(fields) + len(graphs), 1, height_ratios=[height / len(fields)] * len(fields) + [2.6] * len(graphs))
-    for axes, place in zip(fig.axes, grid, strict=False):
-        axes.set_subplotspec(place)
+    for i, axes in enumerate(fig.axes[: len(fields)]):
+        axes.set_subplotspec(grid[i])
     for i, (label, lines) in enumerate(graphs):
         _against_arc(fig.add_subplot(grid[len(fields) + i]), lines, label, labels)
     return fig
@@ -543,8 +547,8 @@ def wall(lines: Mapping[str, Any], label: str, labels: Labels = Labels(), title:
         for piece in _pieces(line):
             where, v = line.x[piece], line.value[piece]
             segments = np.stack([where[:-1], where[1:]], 1)
-            axes.add_collection(LineCollection(list(segments), array=(v[:-1] + v[1:]) / 2, cmap=SIGNED, clim=(-limit, limit), linewidths=4.5,
-                                               capstyle="butt", zorder=3))  # fmt: skip
+            style = {"cmap": SIGNED, "clim": (-limit, limit), "linewidths": 4.5, "capstyle": "butt", "zorder": 3}
+            axes.add_collection(LineCollection(list(segments), array=(v[:-1] + v[1:]) / 2, **style))
             height = reach * np.clip(v / limit, -1.2, 1.2)
             pick = np.arange(0, len(where), max(1, len(where) // 40))
             pick = pick[np.abs(height[pick]) > 0.05 * reach]
@@ -625,8 +629,8 @@ def table(rows: Sequence[tuple[str, float]], label: str, title: str = "") -> Fig
 # ---- designs and runs
 
 
-def profile(flow: Any, patch: str) -> tuple[np.ndarray, np.ndarray]:
-    """Arc length and speed along an inflow of a 2D flow, as steps: the ends of its faces and the speed between them."""
+def profile(flow: Any, patch: str, zero_ends: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Arc length and speed along an inflow of a 2D flow, face by face, and at the ends of a profile that is zero there."""
     from fluidgrad.design import spans
 
     a, b = (np.asarray(s) for s in spans(flow.mesh, patch))
@@ -640,7 +644,10 @@ def profile(flow: Any, patch: str) -> tuple[np.ndarray, np.ndarray]:
         else -np.sum(speed * S, 1) / np.linalg.norm(S, axis=1)
     )
     order = np.argsort(a)
-    return (0.5 * (a + b))[order] * np.linalg.norm(S, axis=1).sum(), u[order]
+    s, u = (0.5 * (a + b))[order], u[order]
+    if zero_ends:
+        s, u = np.concatenate([[0.0], s, [1.0]]), np.concatenate([[0.0], u, [0.0]])
+    return s * np.linalg.norm(S, axis=1).sum(), u
 
 
 @figure

@@ -95,16 +95,17 @@ def apply(data: dict[str, Any], setting: str) -> str:
     except tomllib.TOMLDecodeError:
         value = text  # text without its quotes, which a shell takes away
     target: Any = data
-    *path, last = (int(k) if k.isdigit() else k for k in key.split("."))
+    *path, last = key.split(".")
     for k in path:
         if isinstance(target, dict):
             target = target.setdefault(k, {})
-        elif isinstance(target, list) and isinstance(k, int) and k < len(target):
-            target = target[k]
         else:
-            target = None
-    if isinstance(target, dict) or (isinstance(target, list) and isinstance(last, int) and last < len(target)):
+            target = target[int(k)] if isinstance(target, list) and k.isdigit() and int(k) < len(target) else None
+    if isinstance(target, dict):
         target[last] = value
+        return key
+    if isinstance(target, list) and last.isdigit() and int(last) < len(target):
+        target[int(last)] = value
         return key
     raise InputError(f"--set {setting}: {key.rpartition('.')[0]!r} is not a table of the config", accepted="--set section.key=value")
 
@@ -189,10 +190,9 @@ def _explain(error: ValidationError, data: Any, name: str, settings: list[str]) 
             f"{key} must be one of {', '.join(choices)}, got {_show(given)}", suggestion(str(given), choices, "") or None, where
         )
     if kind in ("too_short", "too_long"):
-        least = "at least" if kind == "too_short" else "at most"
-        count = ctx.get("min_length" if kind == "too_short" else "max_length")
-        return InputError(f"{key} has {ctx.get('actual_length', len(given))} entries, {least} {count} are needed" if least == "at least"
-                          else f"{key} has {len(given)} entries, {least} {count} are accepted", _description(path, data), where)  # fmt: skip
+        word, count = ("at least", ctx.get("min_length")) if kind == "too_short" else ("at most", ctx.get("max_length"))
+        needed = "needed" if kind == "too_short" else "accepted"
+        return InputError(f"{key} has {len(given)} entries, {word} {count} are {needed}", _description(path, data), where)
     limits = {
         "greater_than": ("gt", "above"),
         "greater_than_equal": ("ge", "at least"),
@@ -231,10 +231,9 @@ def _where(path: Sequence[str | int], problem: Mapping[str, Any], name: str) -> 
     if not path:
         return name
     section, *rest = path
-    if isinstance(rest[0] if rest else None, int):
+    label = f"[{section}]"
+    if rest and isinstance(rest[0], int):
         label, rest = f"[[{section}]] {rest[0] + 1}", rest[1:]
-    else:
-        label = f"[{section}]"
     key = "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in rest).lstrip(".")
     return f"{label} {key} in {name}".replace("  ", " ")
 
@@ -243,7 +242,7 @@ def _model_at(path: Sequence[str | int], data: Any) -> Any:
     """The type annotation of what is at a path: models are followed by the file's own kinds."""
     here: Any = Config
     for step in path:
-        data = data[step] if isinstance(data, (dict, list)) and (step in data if isinstance(data, dict) else True) else None
+        data = data.get(step) if isinstance(data, dict) else data[step] if isinstance(data, list) and isinstance(step, int) else None
         if isinstance(here, type) and issubclass(here, BaseModel):
             field = here.model_fields.get(str(step))
             here = field.annotation if field else None

@@ -82,18 +82,15 @@ def draw_design(
     done = [i for i, failed in enumerate(history["failed"]) if not failed]
     plots.history(out / "history.png", [int(history["evaluation"][i]) for i in done], [float(history[name][i]) for i in done],
                   [float(history["violation"][i]) for i in done], label)  # fmt: skip
-    changed = [
-        path.split(".")[1]
-        for path in design
-        if path.startswith("boundary.") and type(before.flow.boundary[path.split(".")[1]]).__name__ == "Inflow"
-    ]
-    profiles = {p: (plots.profile(before.flow, p), plots.profile(after.flow, p)) for p in changed if before.flow.mesh.dim == 2}
-    if profiles:
-        bounds = {d.vary: d.bounds for d in problem.config.design}
-        limits = next(
-            (tuple(b) for v, b in bounds.items() if v.split(".")[1] in profiles and not any(isinstance(x, list) for x in b)), None
-        )
-        plots.profiles(out / "design.png", {k: v[0] for k, v in profiles.items()}, {k: v[1] for k, v in profiles.items()}, limits, labels)
+    inflows = problem.config.boundary
+    patches = [path.split(".")[1] for path in design if path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]
+    if patches and before.flow.mesh.dim == 2:
+        ends = {p: getattr(inflows[p], "profile", None) is not None for p in patches}
+        limits = [
+            d.bounds for d in problem.config.design if d.vary.split(".")[1] in patches and all(isinstance(b, float) for b in d.bounds)
+        ]
+        lines = [{p: plots.profile(flow.flow, p, ends[p]) for p in patches} for flow in flows]
+        plots.profiles(out / "design.png", *lines, limits[0] if limits else None, labels)
     else:
         plots.values(out / "design.png", problem.start, design)
     if any(path.startswith("mesh.") for path in design):

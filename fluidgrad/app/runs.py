@@ -185,8 +185,9 @@ def check(
                 work.say(f"    {name}: Taylor rate {c.taylor_rates[i]:.3f}, dot product {c.gaps[i]:.1e}, best difference {c.floor[i]:.1e}"
                          f" at step {c.at_step[i]:.0e}")  # fmt: skip
             f0 = np.abs(np.asarray(values(variables.tree(x)))) + 1e-300
-            curves += [{"name": f"{name}, {place_}", "taylor_steps": c.taylor_steps, "remainders": c.remainders[i] / f0[i], "steps": c.steps,
-                        "errors": c.errors[i]} for i, name in enumerate(names)]  # fmt: skip
+            for i, name in enumerate(names):
+                remainders = {"taylor_steps": c.taylor_steps, "remainders": c.remainders[i] / f0[i]}
+                curves.append({"name": f"{name}, {place_}", **remainders, "steps": c.steps, "errors": c.errors[i]})
         passed = all(c.passed for c in found.values())
         worst = {
             "verdict": "passed" if passed else "failed",
