@@ -235,9 +235,7 @@ def _box_layout(recipe: BoxRecipe) -> tuple[Topology, Float[np.ndarray, "points 
 # Rings
 
 
-def _ring_recipe(
-    body: Curve, outer: Curve, cells: int | tuple[int, int], grading: float | None, refine: int | None
-) -> RingRecipe:
+def _ring_recipe(body: Curve, outer: Curve, cells: int | tuple[int, int], grading: float | None, refine: int | None) -> RingRecipe:
     ratio = 0.0
     if grading is None or np.ndim(cells) == 0:
         inside, outside = (np.sqrt(area(arc_length(c)[1][:-1])) for c in (body, outer))

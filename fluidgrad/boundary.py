@@ -50,7 +50,7 @@ class Conditions:
     backflow: FaceScalar
 
 
-def _conditions(S: FaceVector, velocity: Any = 0.0, pressure: Any = 0.0, fix_n: Any = 0.0, fix_t: Any = 0.0, total: Any = 0.0,
+def prescribe(S: FaceVector, velocity: Any = 0.0, pressure: Any = 0.0, fix_n: Any = 0.0, fix_t: Any = 0.0, total: Any = 0.0,
                 backflow: Any = 0.0) -> Conditions:  # fmt: skip
     face = jnp.zeros(S.shape[:1], S.dtype)
     velocity = jnp.broadcast_to(jnp.asarray(velocity, S.dtype), S.shape)
@@ -82,7 +82,7 @@ class Inflow:
         speed = jnp.asarray(self.speed, S.dtype)
         n = S / jnp.linalg.norm(S, axis=-1, keepdims=True)
         velocity = speed if speed.ndim == 2 else -n * jnp.broadcast_to(speed, S.shape[:1])[:, None]
-        return _conditions(S, velocity, fix_n=1.0, fix_t=1.0)
+        return prescribe(S, velocity, fix_n=1.0, fix_t=1.0)
 
 
 @_kind("velocity", "rotation", "center")
@@ -99,7 +99,7 @@ class Wall:
         r = x - jnp.asarray(self.center, S.dtype)
         rotation = jnp.asarray(self.rotation, S.dtype)
         turn = rotation * jnp.stack([-r[:, 1], r[:, 0]], -1) if S.shape[1] == 2 else jnp.cross(jnp.broadcast_to(rotation, S.shape), r)
-        return _conditions(S, jnp.asarray(self.velocity, S.dtype) + turn, fix_n=1.0, fix_t=1.0)
+        return prescribe(S, jnp.asarray(self.velocity, S.dtype) + turn, fix_n=1.0, fix_t=1.0)
 
 
 @_kind("pressure", meta=("tangential",))
@@ -112,7 +112,7 @@ class Outflow:
     gives: ClassVar[str] = "pressure"
 
     def conditions(self, S: FaceVector, x: FaceVector) -> Conditions:
-        return _conditions(S, pressure=self.pressure, fix_t=float(self.tangential == "zero"), backflow=1.0)
+        return prescribe(S, pressure=self.pressure, fix_t=float(self.tangential == "zero"), backflow=1.0)
 
 
 @_kind("total_pressure")
@@ -123,7 +123,7 @@ class PressureInlet:
     gives: ClassVar[str] = "pressure"
 
     def conditions(self, S: FaceVector, x: FaceVector) -> Conditions:
-        return _conditions(S, pressure=self.total_pressure, fix_t=1.0, total=1.0)
+        return prescribe(S, pressure=self.total_pressure, fix_t=1.0, total=1.0)
 
 
 @_kind()
@@ -133,7 +133,7 @@ class Symmetry:
     gives: ClassVar[str] = "mirror"
 
     def conditions(self, S: FaceVector, x: FaceVector) -> Conditions:
-        return _conditions(S, fix_n=1.0)
+        return prescribe(S, fix_n=1.0)
 
 
 @_kind("velocity", "pressure")
@@ -149,7 +149,7 @@ class FarField:
         U = jnp.asarray(self.velocity, S.dtype)
         scale = FAR_FIELD_BLEND * jnp.sqrt(jnp.sum(U * U)) * jnp.linalg.norm(S, axis=-1)
         given = 0.5 * (1.0 - jnp.tanh(S @ U / scale))
-        return _conditions(S, U, self.pressure, fix_n=given, fix_t=given, backflow=1.0)
+        return prescribe(S, U, self.pressure, fix_n=given, fix_t=given, backflow=1.0)
 
 
 @_kind("pressure_drop", "flow_rate", meta=("other",))
@@ -180,13 +180,16 @@ def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
     here, there = topology.faces_of(patch), topology.faces_of(other)
     a, b = (topology.nominal[topology.face_points[s]].mean(1) for s in (here, there))
     if len(a) != len(b) or patch == other:
-        raise InputError(f"periodic patches {patch!r} and {other!r} have {len(a)} and {len(b)} faces", accepted="they must pair face by face")
+        raise InputError(
+            f"periodic patches {patch!r} and {other!r} have {len(a)} and {len(b)} faces", accepted="they must pair face by face"
+        )
     shift = b.mean(0) - a.mean(0)
     size = np.ptp(topology.nominal, axis=0).max()
     gap = np.linalg.norm((a + shift)[:, None] - b[None], axis=-1)
     pair = gap.argmin(1)
     if gap.min(1).max() > 1e-6 * size or len(set(pair)) < len(pair):
-        raise InputError(f"periodic patches {patch!r} and {other!r} are not a translation of each other", accepted="the same faces on both")
+        given = f"periodic patches {patch!r} and {other!r} are not a translation of each other"
+        raise InputError(given, accepted="the same faces on both")
     n, k = topology.n_interior, len(a)
     gone = np.r_[here, there]
     kept = np.setdiff1d(np.arange(n, topology.n_faces), gone)

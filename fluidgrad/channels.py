@@ -159,14 +159,9 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
         ratio = lambda i, x, axis=axis: float((x - scaled[i][0][axis]) / scaled[i][1][axis])  # noqa: E731
         lines.append((Line(), *[Line(tuple((i, ratio(i, x)) for i, x in g)) for g in groups], Line()))
         where.append((0.0, *[float(np.mean([x for _, x in g])) for g in groups], ends[axis]))
-    boxes_at = [
-        tuple(int(np.argmin(np.abs(np.array(where[a]) - b[side, a]))) for a in (0, 1) for side in (0, 1)) for b in boxes
-    ]
+    boxes_at = [tuple(int(np.argmin(np.abs(np.array(where[a]) - b[side, a]))) for a in (0, 1) for side in (0, 1)) for b in boxes]
     axes = _axis(0, where, boxes_at, width, height), _axis(1, where, boxes_at, width, height)
-    holes = [
-        _hole(name, curve, box, where, axes, w)
-        for (name, curve), box, w in zip(bodies.items(), boxes_at, width, strict=True)
-    ]
+    holes = [_hole(name, curve, box, where, axes, w) for (name, curve), box, w in zip(bodies.items(), boxes_at, width, strict=True)]
 
     def counted(scale: float) -> tuple[tuple, list[Hole], int]:
         counts = tuple(a.counts(scale, least=1 if len(bodies) > 1 else 2) for a in axes)
@@ -241,9 +236,7 @@ def _axis(axis: int, where: list[tuple], boxes: list[tuple], width: np.ndarray, 
     unit = width.min(initial=np.inf) if len(width) else height / 4
     sizes = []
     for box, w in zip(boxes, width, strict=True):
-        sizes.append(
-            Near(lines[box[2 * axis]], lines[box[2 * axis + 1]], SIDE * w, CORNER * w, GROWTH, None if axis else WAKE_GROWTH)
-        )
+        sizes.append(Near(lines[box[2 * axis]], lines[box[2 * axis + 1]], SIDE * w, CORNER * w, GROWTH, None if axis else WAKE_GROWTH))
     if axis:
         wall = WALL * CORNER * unit
         sizes += [Near(0.0, 0.0, wall, wall, GROWTH), Near(height, height, wall, wall, GROWTH)]

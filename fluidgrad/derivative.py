@@ -72,11 +72,12 @@ def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Callable[[Any], tuple[Any
         x_bar, probes = pull(cotangent)
         report = _report(probes)
         if report.converged and not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(x_bar)):
-            raise NotConverged("no gradient: it is not finite, and no solve in it reports why (is a solve inside a jitted function?)", report)
+            message = "no gradient: it is not finite, and no solve in it reports why (is a solve inside a jitted function?)"
+            raise NotConverged(message, report)
         if not report.converged:
             raise NotConverged(
-                f"no gradient: the adjoint solve stopped at a relative residual of {report.adjoint_residual:.1e} "
-                f"(at most {ACCEPTED:.0e} is accepted). The flow may be close to a bifurcation; try a finer mesh or a lower Reynolds number.",
+                f"no gradient: the adjoint solve stopped at a relative residual of {report.adjoint_residual:.1e} (at most "
+                f"{ACCEPTED:.0e} is accepted). The flow may be close to a bifurcation; try a finer mesh or a lower Reynolds number.",
                 report,
             )
         return x_bar, report
@@ -130,12 +131,13 @@ class Linearization:
         def ravel(tree: Any) -> np.ndarray:
             return np.asarray(jax.flatten_util.ravel_pytree(tree)[0])
 
-        return spla.LinearOperator(
-            self.shape,
-            matvec=lambda v: ravel(self.matvec(from_x(jnp.asarray(v).reshape(flat_x.shape)))),
-            rmatvec=lambda w: ravel(self.rmatvec(from_value(jnp.asarray(w).reshape(-1)))),
-            dtype=flat_x.dtype,
-        )
+        def matvec(v: np.ndarray) -> np.ndarray:
+            return ravel(self.matvec(from_x(jnp.asarray(v).reshape(flat_x.shape))))
+
+        def rmatvec(w: np.ndarray) -> np.ndarray:
+            return ravel(self.rmatvec(from_value(jnp.asarray(w).reshape(-1))))
+
+        return spla.LinearOperator(self.shape, matvec=matvec, rmatvec=rmatvec, dtype=flat_x.dtype)  # pyright: ignore[reportCallIssue]
 
 
 def linearize(f: Callable[[Any], Any], x: Any) -> Linearization:

@@ -15,9 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
-from fluidgrad.boundary import Boundary, Conditions, Periodic, _conditions, join
+from fluidgrad.boundary import Boundary, Conditions, Periodic, join, prescribe
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import CellScalar, CellVector, Geometry, Mesh
 
@@ -126,14 +127,16 @@ class Flow:
             faces = t.faces_of(name)
             rows.append(self.boundary[name].conditions(geometry.S[faces], geometry.x_face[faces]))  # pyright: ignore
         if not rows:
-            return _conditions(geometry.S[:0])
+            return prescribe(geometry.S[:0])
         c = jax.tree.map(lambda *a: jnp.concatenate(a), *rows)
         if self.closed:
             # What flows in must flow out, to round-off: spread the difference over the faces that let fluid through.
             S = geometry.S[t.n_interior :]
             through = jnp.sum(c.velocity * S, -1) * c.fix_t
             area = jnp.sqrt(jnp.sum(S * S, -1))
-            open_ = jnp.concatenate([jnp.full(hi - lo, float(not _is_wall(self.boundary[k])), S.dtype) for k, (lo, hi) in t.patches.items()])
+            open_ = jnp.concatenate(
+                [jnp.full(hi - lo, float(not _is_wall(self.boundary[k])), S.dtype) for k, (lo, hi) in t.patches.items()]
+            )
             open_ = open_ if any(not _is_wall(self.boundary[k]) for k in t.patches) else jnp.ones_like(area)
             excess = jnp.sum(through) / jnp.sum(area * open_)
             c = replace(c, velocity=c.velocity - (excess * open_ / area)[:, None] * S)
@@ -154,12 +157,14 @@ def check_flow(flow: Flow) -> None:
         raise InputError(f"the mesh has no patch {unknown[0]!r}", accepted=f"its patches are {', '.join(sorted(names))}")
     for name, other in paired.items():
         if name in flow.boundary and not isinstance(flow.boundary[name], Periodic):
-            raise InputError(f"patch {name!r} has a condition of its own, but {other!r} is periodic with it", accepted="give one of the two")
+            raise InputError(
+                f"patch {name!r} has a condition of its own, but {other!r} is periodic with it", accepted="give one of the two"
+            )
     if flow.scheme not in SCHEMES:
         raise InputError(f"unknown convection scheme {flow.scheme!r}", accepted=f"one of {', '.join(SCHEMES)}")
 
     def known(x: Any) -> np.ndarray | None:
-        return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+        return None if isinstance(x, Tracer) else np.asarray(x)
 
     for what, value in (("viscosity", flow.viscosity), ("porosity", flow.porosity), ("force", flow.force)):
         v = known(value)
@@ -192,8 +197,10 @@ def check_flow(flow: Flow) -> None:
             }.get(key, ((), (hi - lo,)))
             if jnp.shape(value) not in allowed:
                 shapes = " or ".join(str(s) for s in allowed)
-                raise InputError(f"{key} of patch {name!r} has shape {jnp.shape(value)}", accepted=f"{shapes}: the patch has {hi - lo} faces")
-    if flow.closed and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(flow)):
+                raise InputError(
+                    f"{key} of patch {name!r} has shape {jnp.shape(value)}", accepted=f"{shapes}: the patch has {hi - lo} faces"
+                )
+    if flow.closed and not any(isinstance(x, Tracer) for x in jax.tree.leaves(flow)):
         _check_net_inflow(flow)
 
 
@@ -211,11 +218,14 @@ def _check_net_inflow(flow: Flow) -> None:
     if gross and abs(net) > 1e-2 * gross:
         listed = ", ".join(f"{k} {-F.sum():.4g}" for k, F in through.items())
         raise InputError(
-            f"nothing can flow out, but the inflows do not sum to zero: {listed}", accepted="make a patch an outflow, or balance the inflows"
+            f"nothing can flow out, but the inflows do not sum to zero: {listed}",
+            accepted="make a patch an outflow, or balance the inflows",
         )
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["converged", "residual", "iterations", "solves", "reached", "place"], meta_fields=[])
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["converged", "residual", "iterations", "solves", "reached", "place"], meta_fields=[]
+)
 @dataclass(frozen=True)
 class SolveReport:
     """How a steady solve went.

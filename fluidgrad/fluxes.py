@@ -15,8 +15,9 @@ tau is smooth everywhere; its sum over directions keeps stretched wall cells fro
 the form of a stabilisation time). Distances are taken from a cell to the face on its own side, so a periodic face needs
 no offset. Over-relaxation with b = 4/3 and the cubic interpolation make both fluxes fourth order on a regular mesh
 (Nishikawa, J. Comput. Phys. 281 (2015) 518); the slope at a wall is that of the parabola through wall and cell with the
-cell's gradient. All three use values that the flux has anyway, and halve the error of the second-order scheme. Cell gradients are inverse-distance-weighted least squares over face neighbours and boundary values, exact
-for linear fields; the pressure's leaves out the faces where pressure is not given.
+cell's gradient. All three use values that the flux has anyway, and halve the error of the second-order scheme. Cell
+gradients are inverse-distance-weighted least squares over face neighbours and boundary values, exact for linear fields;
+the pressure's leaves out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
 (``jacobian.py``).
@@ -159,15 +160,12 @@ def discretize(flow: Flow) -> Discrete:
         M = jnp.einsum("cs,csi,csj->cij", omega, r, r)
         weights.append(jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r))
 
-    def per_cell(value: Array, shape: tuple[int, ...]) -> Array:
-        return jnp.broadcast_to(value, shape)
-
     index, sign = t.cell_faces
     area = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
     spread = 0.5 * jnp.sum(area * np.abs(sign), 1) / g.V**2
     return Discrete(
-        g, c, jnp.stack(weights), hop, mirror, flow.viscosity,
-        per_cell(flow.porosity, g.V.shape), per_cell(flow.force, g.x_cell.shape), spread,
+        g, c, jnp.stack(weights), hop, mirror, jnp.asarray(flow.viscosity),
+        jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), spread,
         t, s, flow.convection, flow.scheme,
     )  # fmt: skip
 
@@ -180,8 +178,7 @@ def _inverse(M: Array) -> Array:
         det = a * d - b * b
     else:
         c = jnp.cross(jnp.roll(M, -1, 1), jnp.roll(M, -2, 1))
-        rows, det = None, jnp.sum(M[:, 0] * c[:, 0], -1)
-        return jnp.swapaxes(c, 1, 2) / det[:, None, None]
+        return jnp.swapaxes(c, 1, 2) / jnp.sum(M[:, 0] * c[:, 0], -1)[:, None, None]
     return jnp.stack([jnp.stack(row, -1) for row in rows], -2) / det[:, None, None]
 
 
@@ -189,10 +186,11 @@ def boundary_values(d: Discrete, q: Array) -> Array:
     """The values that boundary faces give to the gradients, ``(boundary, dim+1)``, from the cell values inside."""
     n = d.topology.n_interior
     q_P = q[d.topology.owner[n:]]
-    return _boundary_values(q_P, d.geometry.S[n:], d.conditions, d.mirror)
+    return values_outside(q_P, d.geometry.S[n:], d.conditions, d.mirror)
 
 
-def _boundary_values(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
+def values_outside(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
+    """:func:`boundary_values` from the values of the cells inside. Pointwise."""
     u, p = q_P[:, :-1], q_P[:, -1]
     reflected = u - 2.0 * jnp.sum(u * S, -1, keepdims=True) / jnp.sum(S * S, -1, keepdims=True) * S
     given = c.pressure - 0.5 * c.total * jnp.sum(u * u, -1)
@@ -220,7 +218,9 @@ def interior_data(d: Discrete) -> tuple[Array, ...]:
     return (g.S[:n], d.hop, d_P, d_N, g.V[P], g.V[N], d.spread[P], d.spread[N], d.alpha[P], d.alpha[N], d.force[P], d.force[N])
 
 
-def interior_flux(q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str) -> Array:
+def interior_flux(
+    q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str
+) -> Array:
     """Momentum and mass out of the owner, ``(interior, dim+1)``, from values and gradients on both sides. Pointwise."""
     S, d, d_P, d_N, V_P, V_N, spread_P, spread_N, alpha_P, alpha_N, f_P, f_N = data
     u_P, u_N, p_P, p_N = q_P[:, :-1], q_N[:, :-1], q_P[:, -1], q_N[:, -1]

@@ -13,7 +13,7 @@ Jacobian-vector product of the residual in ``tests/test_jacobian.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import jax
@@ -24,13 +24,12 @@ from jaxtyping import Array, Float, Int
 from fluidgrad.flow import Flow
 from fluidgrad.fluxes import (
     Discrete,
-    Stencil,
-    _boundary_values,
     boundary_data,
     boundary_flux,
     gradient,
     interior_data,
     interior_flux,
+    values_outside,
 )
 from fluidgrad.mesh import Topology, to_faces
 from fluidgrad.residual import extra_equations, sources, split
@@ -127,7 +126,7 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
         return boundary_flux(*unpack(x), edge, d.conditions, d.viscosity, d.convection).flux
 
     J_out = _forward(out, flat[inside])  # (boundary, m, k)
-    values_q = _forward(lambda x: _boundary_values(x, d.geometry.S[n:], d.conditions, d.mirror), q[inside])
+    values_q = _forward(lambda x: values_outside(x, d.geometry.S[n:], d.conditions, d.mirror), q[inside])
     empty = jnp.zeros_like(J[:1, :, :k])
 
     # Seen from the cell whose row it is: its own side of each face, and the other.
@@ -151,8 +150,8 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
 
     H_own, H_other = with_gradient(own), with_gradient(other)
     across = _across(t)
-    source = jax.vmap(lambda e: jax.jvp(lambda x: sources(flow, d, x, extra), (q,), (jnp.broadcast_to(e, q.shape),))[1])(jnp.eye(m, dtype=q.dtype))
-    diagonal = own[..., :m] + jnp.moveaxis(source, 0, -1) + jnp.einsum("covi,cviw->cow", H_own, G_self)
+    source = _forward(lambda x: sources(flow, d, x, extra), q)
+    diagonal = own[..., :m] + source + jnp.einsum("covi,cviw->cow", H_own, G_self)
     near = other[..., :m] + jnp.einsum("ckovi,ckviw->ckow", H_other, G_self[across])
     slots = jnp.einsum("covi,csvi->csov", H_own, G_slot)
     far = jnp.einsum("ckovi,cksvi->cksov", H_other, G_slot[across])
@@ -171,7 +170,7 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
         x = x.reshape(q.shape)
         gx = gradient(d, x)
         (q_P, q_N), (g_P, g_N) = to_faces(t, x), to_faces(t, gx)
-        return extra_equations(flow, replace(d), x, interior_flux(q_P, q_N, g_P, g_N, data, d.viscosity, d.convection, d.scheme))
+        return extra_equations(flow, d, x, interior_flux(q_P, q_N, g_P, g_N, data, d.viscosity, d.convection, d.scheme))
 
     return Jacobian(blocks, jax.jacfwd(by_extra)(extra), jax.jacrev(equations)(q.ravel(), extra), jnp.zeros((len(extra),) * 2, q.dtype))
 

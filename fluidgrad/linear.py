@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
@@ -158,7 +158,7 @@ def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
     n = len(order.permutation)
     matrix = sp.csc_matrix((data, order.indices, order.indptr), shape=(n, n))
     # Power-of-two scaling, rows then columns: no rounding, and momentum and mass weigh alike.
-    size = np.abs(matrix)
+    size: Any = abs(matrix)
     rows = _power_of_two(size.max(axis=1).toarray().ravel())
     size = sp.diags(rows) @ size
     columns = _power_of_two(size.max(axis=0).toarray().ravel())
@@ -189,7 +189,7 @@ def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, toleran
     rhs = b[order] * before[:, None]
     A = held.matrix.T if transpose else held.matrix
     x = held.lu.solve(rhs, trans="T" if transpose else "N")
-    scale = np.linalg.norm(rhs, axis=0)
+    scale, worst = np.linalg.norm(rhs, axis=0), np.inf
     for _ in range(3):
         r = rhs - A @ x
         worst = np.max(np.linalg.norm(r, axis=0) / np.where(scale > 0, scale, 1.0))
@@ -270,11 +270,9 @@ class BlockTridiagonal:
         empty = jnp.asarray(levels.empty, blocks.dtype)
         below, diagonal, above = dense[:, 0], dense[:, 1] + jax.vmap(jnp.diag)(empty), dense[:, 2]
 
-        def eliminate(carry: tuple[Array, Array], level: tuple[Array, Array, Array]) -> Any:
-            reach = carry  # S^-1 U of the level before
+        def eliminate(reach: Array, level: tuple[Array, Array, Array]) -> Any:
             lower, middle, upper = level
-            lu, pivot, permutation = jax.lax.linalg.lu(middle - lower @ reach)
-            del pivot
+            lu, _, permutation = jax.lax.linalg.lu(middle - lower @ reach)  # reach: S^-1 U of the level before
             return _lu_solve(lu, permutation, upper, False), (lu, permutation)
 
         _, (lu, permutation) = jax.lax.scan(eliminate, jnp.zeros((s, s), blocks.dtype), (below, diagonal, above))
@@ -350,7 +348,7 @@ def _levels(p: Pattern) -> _Levels:
     return _Levels((L, s), place, target.ravel(), empty)
 
 
-def _breadth_first(graph: sp.csr_matrix, start: np.ndarray) -> np.ndarray:
+def _breadth_first(graph: Any, start: np.ndarray) -> np.ndarray:
     """The distance of every cell from ``start``, unreached parts following on."""
     level = np.full(graph.shape[0], -1)
     front, depth = start, 0

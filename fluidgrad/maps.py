@@ -110,7 +110,7 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
     wall = {k: _along_points(t, k, S, np.asarray(flow.mesh.points), moved) for k, kind in flow.boundary.items() if isinstance(kind, Wall)}
     return Sensitivity(
         float(value), start, derivative, inflow, wall,
-        np.asarray(derivative.porosity / g.V), np.asarray(derivative.force / g.V[:, None]), report,
+        derivative.porosity / g.V, derivative.force / g.V[:, None], report,
     )  # fmt: skip
 
 

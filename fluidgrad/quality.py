@@ -1,12 +1,12 @@
 """How good the cells of a mesh are. NumPy, on points that are known now.
 
-    worst corner         sine of the angle between two edges (2D), scaled triple product of three edges (3D): 1 is a right
-                         angle, 0 flat, negative tangled
-    skewness             distance from a face's centre to where the line between its cells' centroids crosses it, over
-                         the length of that line
-    non-orthogonality    angle between that line and the face's normal [degrees]
-    aspect ratio         longest edge over shortest edge of a cell
-    growth               of a cell's thickness across a face: the larger over the smaller
+worst corner         sine of the angle between two edges (2D), scaled triple product of three edges (3D): 1 is a right
+                     angle, 0 flat, negative tangled
+skewness             distance from a face's centre to where the line between its cells' centroids crosses it, over
+                     the length of that line
+non-orthogonality    angle between that line and the face's normal [degrees]
+aspect ratio         longest edge over shortest edge of a cell
+growth               of a cell's thickness across a face: the larger over the smaller
 """
 
 from __future__ import annotations

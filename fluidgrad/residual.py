@@ -10,9 +10,6 @@ patch with a given flow rate its pressure drop, with that flow rate as equation.
 
 from __future__ import annotations
 
-
-
-
 import jax.numpy as jnp
 from jaxtyping import Array
 

@@ -53,8 +53,8 @@ class Steady:
     def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
         """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""
         d = discretize(flow)
-        start, tolerance = start
-        one = jnp.ones((), start.dtype)
+        q0, tolerance = start
+        one = jnp.ones((), q0.dtype)
 
         def unfinished(s: _Search) -> Array:
             return (s.found > 1.0) & (s.stages < STAGES) & (s.ratio <= LARGEST_RATIO) & (s.stride > SMALLEST_STRIDE)
@@ -70,8 +70,8 @@ class Steady:
             ratio = jnp.where(some, jnp.maximum(1.0, found / stride), s.ratio * FIRST_RATIO)
             return _Search(n, best, found, ratio, stride, s.stages + 1, s.steps + n.steps)
 
-        first = _Newton(start, jnp.zeros_like(start), self._no_factor(flow, d), one * jnp.inf, one * 0, jnp.asarray(True))
-        search = _Search(first, start, one * jnp.inf, one, one * FIRST_RATIO, one * 0, one * 0)
+        first = _Newton(q0, jnp.zeros_like(q0), self._no_factor(flow, d), one * jnp.inf, one * 0, jnp.asarray(True))
+        search = _Search(first, q0, one * jnp.inf, one, one * FIRST_RATIO, one * 0, one * 0)
         s = jax.lax.while_loop(unfinished, stage, search)
         q = jnp.where(jnp.isfinite(s.found), s.best, s.newton.q)
         cells, _ = split(flow, s.newton.R)
@@ -135,7 +135,8 @@ class Steady:
             return _Newton(q_s, R_s, factor, residual, n.steps + 1, fell)
 
         zero = jnp.zeros((), q.dtype)
-        return jax.lax.while_loop(unfinished, step, _Newton(q, jnp.zeros_like(q), self._no_factor(flow, d), zero + jnp.inf, zero, zero == 0))
+        begin = _Newton(q, jnp.zeros_like(q), self._no_factor(flow, d), zero + jnp.inf, zero, zero == 0)
+        return jax.lax.while_loop(unfinished, step, begin)
 
 
 class _Newton(NamedTuple):
@@ -202,13 +203,15 @@ def solve_steady(
 
     Differentiable in: every leaf of ``flow``, by the implicit function theorem (``adjoint.py``).
     """
-    mode = _mode.get()
+    mode = _mode.get() or Differentiating()
     derivative = derivative or mode.derivative
     problem = Steady(backends.choose(linear))
     tolerance = min(tolerance, mode.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")
-    q0 = jnp.zeros(flow.n_unknowns, flow.mesh.points.dtype) if start is None else getattr(start, "state", start)
+    if isinstance(start, Solution):
+        start = start.state
+    q0 = jnp.zeros(flow.n_unknowns, flow.mesh.points.dtype) if start is None else start
     if q0.shape != (flow.n_unknowns,):
         raise InputError(f"the start has {q0.shape[0]} unknowns, the flow {flow.n_unknowns}", accepted="a solution on the same cells")
     begin = (jax.lax.stop_gradient(q0), jnp.asarray(tolerance, q0.dtype))
@@ -216,7 +219,8 @@ def solve_steady(
         state, went = root(problem, flow, begin, mode.next_probe())
     else:
         state, went, _ = root_forward(problem, flow, begin)
-    r, ok, steps, stages, reached, place = jax.lax.stop_gradient(went)
+    went = jax.lax.stop_gradient(went)
+    r, ok, steps, stages, reached, place = (went[i] for i in range(6))
     report = SolveReport(ok > 0, r, steps, stages, reached, place)
     if known_false(report.converged):
         flow, state = jax.lax.stop_gradient((flow, state))
@@ -239,13 +243,13 @@ class Differentiating:
         return jnp.zeros(PROBE) if self.probes is None or self.count > len(self.probes) else self.probes[self.count - 1]
 
 
-_mode: ContextVar[Differentiating] = ContextVar("differentiating", default=Differentiating())
+_mode: ContextVar[Differentiating | None] = ContextVar("differentiating", default=None)
 
 
 @contextmanager
 def differentiating(derivative: str, probes: Array | None = None, tolerance: float = np.inf) -> Iterator[Differentiating]:
-    """Within this, calls of ``solve_steady`` that leave the mode open are differentiated so, to at least ``tolerance``."""
-    mode = Differentiating(derivative, probes, min(tolerance, _mode.get().tolerance))
+    """Within this, ``solve_steady`` is differentiated so where it leaves that open, and run to at least ``tolerance``."""
+    mode = Differentiating(derivative, probes, min(tolerance, (_mode.get() or Differentiating()).tolerance))
     token = _mode.set(mode)
     try:
         yield mode
@@ -265,11 +269,10 @@ def advice(flow: Flow, report: SolveReport) -> str:
     """What a solve that failed should say: how far it came, where it was worst, what to try."""
     x = np.asarray(flow.mesh.topology.nominal_centres[int(report.place)])
     reached = float(report.reached)
-    how_far = (
-        f"{reached:.3g} times the viscosity was reached by continuation" if np.isfinite(reached) else "no more viscous flow converged either"
-    )
+    some = f"{reached:.3g} times the viscosity was reached by continuation"
+    how_far = some if np.isfinite(reached) else "no more viscous flow converged either"
     near = ", ".join(f"{v:.3g}" for v in x)
     return (
         f"no convergence: residual {float(report.residual):.1e} after {int(report.iterations)} steps ({how_far}). "
-        f"Largest residual near ({near}). Try mesh.refine = 2, or flow.scheme = \"upwind\"."
+        f'Largest residual near ({near}). Try mesh.refine = 2, or flow.scheme = "upwind".'
     )

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -61,9 +60,7 @@ class Check:
     def passed(self) -> bool:
         """Whether all three tests are met."""
         return (
-            self.taylor_rate >= TAYLOR_RATE
-            and self.dot_product_gap <= DOT_PRODUCT_GAP
-            and self.best_difference_error <= DIFFERENCE_ERROR
+            self.taylor_rate >= TAYLOR_RATE and self.dot_product_gap <= DOT_PRODUCT_GAP and self.best_difference_error <= DIFFERENCE_ERROR
         )
 
     def as_dict(self) -> dict[str, Any]:
