@@ -5,13 +5,14 @@ import json
 import resource
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench import median_seconds, table, yardstick
+from bench import median_seconds, seconds, table, yardstick
 
 import fluidgrad as fg
 from fluidgrad.derivative import vjp
@@ -49,14 +50,14 @@ def clock(case: Case, repeats: int) -> dict[str, float]:
     """Median seconds, compiled: a solve from rest, one from the solution of a nearby design, and the adjoint alone."""
     near = fg.solve_steady(case.flow(case.design(-1)))
 
-    def pull(k: int) -> Any:
-        return vjp(case.drag, case.design(k))[1]
+    def adjoint(k: int) -> float:
+        _, pull_back = vjp(case.drag, case.design(k))
+        return seconds(lambda: pull_back(jnp.ones(())))
 
-    case.drag(case.design(-1)), pull(-1)(jnp.ones(()))  # compile
+    case.drag(case.design(-1)), adjoint(-1)  # compile
     cold = median_seconds(lambda k: case.drag(case.design(k)), repeats)
-    warm = median_seconds(lambda k: case.drag(case.design(k), near), repeats)
-    pulls = [pull(k) for k in range(min(repeats, 3))]  # as many as the host remembers factors of
-    gradient = median_seconds(lambda k: pulls[k](jnp.ones(())), len(pulls))
+    warm = median_seconds(lambda k: case.drag(case.design(repeats + k), near), repeats)
+    gradient = median(adjoint(2 * repeats + k) for k in range(repeats))
     return {"forward": cold, "warm": warm, "gradient": gradient}
 
 

@@ -1,0 +1,80 @@
+"""Every experiment runs, at a size that says nothing but that it works, and ends with the JSON line that it promises."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+
+# The sizes of a smoke run, and the keys of the last line.
+EXPERIMENTS = {
+    "dfg_2d1": (
+        "--cells 300 --refine 1 --fast 300 --repeats 1",
+        "cells cd cl dp order extrapolated_cd seconds_to_0.1_percent gradient_seconds",
+    ),
+    "cavity": ("--cells 16 --reynolds 100", "re1000_u_min re1000_v_max re1000_v_min re5000_u_min"),
+    "taylor_couette": ("--cells 8", "torque_error torque_imbalance order"),
+    "unbounded_cylinder": ("--around 24 --radius 20 --reynolds 20", "re20_cd re40_cd re20_wake re40_wake"),
+    "kovasznay": ("--cells 8 --meshes curved", "curved_velocity curved_pressure"),
+    "gradient_cost": (
+        "--cells 300 --memory-cells 300 --parameters 10 300 --repeats 1",
+        "ratio_10 ratio_10000 ratio_warm peak_mib forward_s gradient_s",
+    ),
+}
+
+
+def run(name: str, argv: str, capsys: pytest.CaptureFixture[str]) -> dict[str, float | None]:
+    runpy.run_path(str(FOLDER / name / "run.py"))["main"](argv.split())
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_ends_with_its_json_line(name: str, capsys: pytest.CaptureFixture[str]):
+    argv, keys = EXPERIMENTS[name]
+    result = run(name, argv, capsys)
+    assert set(result) == set(keys.split())
+    assert all(v is None or np.isfinite(v) for v in result.values())
+
+
+def test_every_experiment_is_tested_and_explained():
+    names = {p.parent.name for p in FOLDER.glob("*/run.py")}
+    assert names == set(EXPERIMENTS)
+    assert all((FOLDER / name / "README.md").exists() for name in names)
+
+
+@pytest.mark.slow
+def test_cylinder_in_a_channel_reaches_the_published_figures(capsys: pytest.CaptureFixture[str]):
+    found = run("dfg_2d1", "--repeats 1", capsys)
+    assert found["cells"] <= 12000
+    assert found["cd"] == pytest.approx(5.57953523, rel=1e-3)
+    assert found["cl"] == pytest.approx(0.01061895, rel=1e-2)
+    assert found["dp"] == pytest.approx(0.11752017, rel=5e-3)
+    assert found["extrapolated_cd"] == pytest.approx(5.57953523, rel=3e-4)
+
+
+@pytest.mark.slow
+def test_cavity_reaches_the_published_figures(capsys: pytest.CaptureFixture[str]):
+    found = run("cavity", "--reynolds 1000 5000", capsys)
+    assert found["re1000_u_min"] == pytest.approx(-0.3885698, rel=5e-3)
+    assert found["re1000_v_max"] == pytest.approx(0.3769447, rel=5e-3)
+    assert found["re1000_v_min"] == pytest.approx(-0.5270771, rel=5e-3)
+    assert found["re5000_u_min"] == pytest.approx(-0.446724, rel=2e-2)
+
+
+@pytest.mark.slow
+def test_torque_of_taylor_couette_flow(capsys: pytest.CaptureFixture[str]):
+    found = run("taylor_couette", "", capsys)
+    assert abs(found["torque_error"]) <= 2e-4
+    assert found["order"] == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.slow
+def test_unbounded_cylinder_reaches_the_published_figures(capsys: pytest.CaptureFixture[str]):
+    found = run("unbounded_cylinder", "--around 192 --radius 100", capsys)
+    assert found["re20_cd"] == pytest.approx(2.000, rel=5e-3)
+    assert found["re40_cd"] == pytest.approx(1.497, rel=5e-3)
+    assert found["re20_wake"] == pytest.approx(0.905, rel=1e-2)
+    assert found["re40_wake"] == pytest.approx(2.240, rel=1e-2)
