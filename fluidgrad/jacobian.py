@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -175,7 +176,7 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
     return Jacobian(blocks, jax.jacfwd(by_extra)(extra), jax.jacrev(equations)(q.ravel(), extra), jnp.zeros((len(extra),) * 2, q.dtype))
 
 
-def as_csr(p: Pattern, blocks: np.ndarray):
+def as_csr(p: Pattern, blocks: np.ndarray) -> Any:
     """The cell-to-cell part as a SciPy matrix, for tests and for looking at."""
     import scipy.sparse as sp
 

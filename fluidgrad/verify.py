@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -96,7 +97,8 @@ def check(f: Callable[[Any], Any], x: Any, *, seed: int = 0, names: tuple[str, .
         derivative = linearize(values, x)
         f0 = np.asarray(derivative.value)
         rows = [np.asarray(ravel_pytree(derivative.rmatvec(jnp.asarray(e)))[0]) for e in np.eye(len(f0))]
-        v = _direction(np.asarray(x0), np.stack(rows), seed)
+        size = np.asarray(ravel_pytree(jax.tree.map(_size, x))[0])
+        v = size * _direction(np.stack(rows) * size, seed)
         slope = np.asarray(derivative.matvec(unravel(jnp.asarray(v))))
 
         def along(h: float) -> np.ndarray:
@@ -122,14 +124,18 @@ def judge(along: Callable[[float], np.ndarray], f0: np.ndarray, slope: np.ndarra
     )  # fmt: skip
 
 
-def _direction(x: np.ndarray, gradients: np.ndarray, seed: int) -> np.ndarray:
+def _size(x: Any) -> np.ndarray:
+    """How much the numbers of one array of a design may be changed, as one number for each: the largest of them."""
+    return np.full(np.shape(x), np.abs(x).max(initial=0.0) or 1.0)
+
+
+def _direction(gradients: np.ndarray, seed: int) -> np.ndarray:
     """A random direction plus every gradient's own: no value's derivative along it is small by accident."""
-    random = np.random.default_rng(seed).normal(size=x.shape)
+    random = np.random.default_rng(seed).normal(size=gradients.shape[1])
     units = [g / np.linalg.norm(g) for g in gradients if np.linalg.norm(g) > 0]
     signs = np.sign([u @ units[0] for u in units]) if units else []
-    v = random / np.linalg.norm(random) + sum((s * u for s, u in zip(signs, units, strict=True)), np.zeros_like(x))
-    size = np.abs(x).max(initial=0.0)
-    return v / np.abs(v).max() * (size if size > 0 else 1.0)
+    v = random / np.linalg.norm(random) + sum((s * u for s, u in zip(signs, units, strict=True)), np.zeros_like(random))
+    return v / np.abs(v).max()
 
 
 def _rate(remainders: np.ndarray, noise: float) -> float:
