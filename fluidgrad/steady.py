@@ -29,10 +29,10 @@ from fluidgrad.residual import imbalance, residual, split
 
 NEAR = 1e-3  # a residual this small: the factor of the step before will do, corrected by GMRES
 FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many products
-STEPS = 20  # Newton steps a stage
+STEPS = 15  # Newton steps a stage
 HALVINGS = 7  # of a step, before the stage is given up
 STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
-STAGES = 30  # of the continuation
+STAGES = 16  # of the continuation
 FIRST_RATIO = 8.0  # by which viscosity goes up when a stage fails
 SMALLEST_STRIDE = 1.05
 LARGEST_RATIO = 1e7

@@ -1,0 +1,139 @@
+"""Functionals against hand calculation, and against each other by the balance of momentum."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import measure, mesh, operators, state_of, study
+
+import fluidgrad as fg
+from fluidgrad.errors import InputError
+from fluidgrad.flow import Solution, SolveReport
+from fluidgrad.functionals import REGISTRY
+
+NU, ALPHA = 0.1, 0.5
+DONE = SolveReport(*(jnp.asarray(x) for x in (True, 0.0, 0.0, 0.0, 1.0, 0.0)))
+
+
+@pytest.fixture(scope="module")
+def shear():
+    """u = 2 y, p = 0.8 - 0.4 x laid into the cells of a 2 x 1 box: linear, so every functional is exact. Nothing is solved."""
+    m = mesh("box")
+    x, y = measure(m).x_cell.T
+    inlet = measure(m).x_face[m.topology.faces_of("left"), 1]
+    flow = fg.Flow(
+        m, viscosity=NU, porosity=ALPHA, reference=(2.0, 0.5), left=fg.Inflow(2 * inlet), right=fg.Outflow(), bottom=fg.Wall(),
+        top=fg.Wall(velocity=(2.0, 0.0)),
+    )  # fmt: skip
+    return Solution(flow, state_of(flow, np.stack([2 * y, 0 * y], 1), 0.8 - 0.4 * x), DONE)
+
+
+def test_drag(shear):
+    # shear 2 nu on walls 2 long: the flow drags the lower one along, and the upper one back
+    assert float(fg.drag(shear, "bottom")) == pytest.approx(4 * NU, rel=1e-12)
+    assert float(fg.drag(shear, "bottom", "top")) == pytest.approx(0.0, abs=1e-13)
+    assert float(fg.drag_coefficient(shear, "bottom")) == pytest.approx(4 * NU / (0.5 * 2.0**2 * 0.5), rel=1e-12)
+
+
+def test_lift(shear):
+    # int p dx = 0.8 on each wall, pushing outward
+    assert float(fg.lift(shear, "top")) == pytest.approx(0.8, rel=1e-12)
+    assert float(fg.lift(shear, "top", "bottom")) == pytest.approx(0.0, abs=1e-13)
+    assert float(fg.lift_coefficient(shear, "top")) == pytest.approx(0.8, rel=1e-12)  # U^2 L / 2 = 1
+
+
+def test_moment(shear):
+    # the upper wall about the origin: int x p dx by the midpoint rule over six faces, and the shear -4 nu at height 1
+    x = measure(shear.flow.mesh).x_face[shear.flow.mesh.topology.faces_of("top"), 0]
+    pressure = np.sum(x * (0.8 - 0.4 * x)) * 2 / len(x)
+    assert float(fg.moment(shear, "top")) == pytest.approx(pressure + 4 * NU, rel=1e-12)
+    # about a center on the wall the shear has no arm
+    assert float(fg.moment(shear, "top", center=(0.0, 1.0))) == pytest.approx(pressure, rel=1e-12)
+    assert float(fg.moment_coefficient(shear, "top")) == pytest.approx((pressure + 4 * NU) / 0.5, rel=1e-12)
+
+
+def test_flow_rate_and_pressure_drop(shear):
+    assert float(fg.flow_rate(shear, "left")) == pytest.approx(1.0, rel=1e-12)
+    assert float(fg.flow_rate(shear, "right")) == pytest.approx(-1.0, rel=1e-12)
+    # the kinetic energy that enters leaves again
+    assert float(fg.pressure_drop(shear, "left", "right")) == pytest.approx(0.8, rel=1e-12)
+
+
+def test_dissipation(shear):
+    V, u = measure(shear.flow.mesh).V, np.asarray(shear.velocity)
+    # nu/2 |grad u + grad u^T|^2 = nu/2 (2^2 + 2^2) over an area of 2
+    assert float(fg.dissipation(shear)) == pytest.approx(8 * NU + ALPHA * np.sum(V * u[:, 0] ** 2), rel=1e-12)
+
+
+def test_uniformity(shear):
+    faces = shear.flow.mesh.topology.faces_of("left")
+    u, a = np.asarray(shear.flow.boundary["left"].speed), np.linalg.norm(measure(shear.flow.mesh).S[faces], axis=1)
+    assert float(fg.uniformity(shear, "left")) == pytest.approx(np.sum(u * a) ** 2 / np.sum(u**2 * a), rel=1e-12)
+
+
+def test_roughness_of_a_parabola_tends_to_one():
+    def of(n):
+        m = fg.box((0, 0), (1, 1), cells=(2, n))
+        flow = fg.Flow(m, viscosity=1.0, left=fg.Inflow(fg.parabola(m, "left", 1.0)), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
+        return abs(float(fg.roughness(Solution(flow, jnp.zeros(flow.n_unknowns), DONE), "left")) - 1)
+
+    assert of(24) < 0.3 * of(12) < 0.01
+
+
+def test_target_distance_is_an_integral_over_a_ball(shear):
+    whole = fg.target_distance(shear, center=(1.0, 0.5), radius=100.0, velocity=(0.0, 0.0))
+    V = measure(shear.flow.mesh).V
+    assert float(whole) == pytest.approx(np.sum(V * np.asarray(shear.velocity)[:, 0] ** 2), rel=1e-9)
+    assert fg.target_distance(shear, center=(1.0, 0.5), radius=0.1, velocity=(1.0, 0.0)) < 1e-3
+
+
+@pytest.mark.parametrize("at", [(0.4, 0.5), (1.37, 0.5), (2.0, 0.0)])
+def test_probes_read_a_linear_field_exactly_inside_and_on_the_boundary(shear, at):
+    assert float(fg.probe(shear, at, "pressure")) == pytest.approx(0.8 - 0.4 * at[0], abs=1e-12)
+    assert float(fg.probe(shear, at, what="velocity_x")) == pytest.approx(2 * at[1], abs=1e-12)
+
+
+def test_probes_name_their_quantity(shear):
+    with pytest.raises(InputError, match="cannot probe 'velocity_z'; one of velocity_x"):
+        fg.probe(shear, (1.0, 0.5), what="velocity_z")
+
+
+def test_coefficients_need_a_reference():
+    flow = study()
+    with pytest.raises(InputError, match="a coefficient needs a reference velocity and length; give flow.reference"):
+        fg.drag_coefficient(Solution(flow, jnp.zeros(flow.n_unknowns), DONE), "bottom")
+
+
+def test_an_unknown_patch_is_named(shear):
+    with pytest.raises(InputError, match="no patch named 'body'; the mesh has"):
+        fg.drag(shear, "body")
+
+
+def test_forces_balance_the_momentum_that_enters():
+    """At a solution, forces on all boundaries, momentum through them, resistance and body force sum to zero."""
+    flow = study()
+    s = fg.solve_steady(flow, tolerance=1e-13)
+    force = np.array([float(sum(f(s, p) for p in flow.mesh.patches)) for f in (fg.drag, fg.lift)])
+    V = measure(flow.mesh).V
+    inside = np.sum(V[:, None] * (np.asarray(flow.force) - np.asarray(flow.porosity)[:, None] * np.asarray(s.velocity)), 0)
+    through = operators(flow, s.state)["boundary"]
+    convected = np.sum(through.flux[:, :2] - through.force, 0)
+    np.testing.assert_allclose(force + convected, inside, atol=1e-11)
+    rates = [float(fg.flow_rate(s, p)) for p in flow.mesh.patches]
+    assert sum(rates) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_users_functional_is_registered_traced_and_differentiable(shear):
+    @fg.functional(units="L T^-1")
+    def mean_speed(solution, power: float = 1.0, component: str = "x"):
+        """Mean speed to a power."""
+        return jnp.mean(solution.velocity[:, "xy".index(component)] ** power)
+
+    assert REGISTRY["mean_speed"] is mean_speed and mean_speed.units == "L T^-1"
+    assert mean_speed.__doc__ == "Mean speed to a power."
+    values = [float(mean_speed(shear, power=p, component="x")) for p in (1.0, 2.0)]
+    u = np.asarray(shear.velocity)[:, 0]
+    np.testing.assert_allclose(values, [np.mean(u), np.mean(u**2)], rtol=1e-12)
+    rate = jax.grad(lambda p: mean_speed(shear, power=p))(2.0)
+    assert float(rate) == pytest.approx(np.mean(u**2 * np.log(u)), rel=1e-10)
+    del REGISTRY["mean_speed"]
