@@ -1,0 +1,169 @@
+"""The steady solve: converges without tuning, says so when it does not, and recompiles for nothing."""
+
+import logging
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import mesh, operators, study
+
+import fluidgrad as fg
+from fluidgrad.errors import InputError
+
+
+def cavity(n, reynolds, grading=1.5):
+    walls = {k: fg.Wall() for k in ("left", "right", "bottom")}
+    return fg.Flow(fg.box(cells=(n, n), grading=grading), viscosity=1 / reynolds, top=fg.Wall(velocity=(1.0, 0.0)), **walls)
+
+
+def net_over_gross(solution):
+    out = operators(solution.flow, solution.state)
+    R = out["residual"][: solution.flow.mesh.n_cells * (solution.flow.mesh.dim + 1)].reshape(solution.flow.mesh.n_cells, -1)
+    return max(np.sqrt(np.mean(np.sum(R[:, :-1] ** 2, 1))) / out["gross"][0], np.sqrt(np.mean(R[:, -1] ** 2)) / out["gross"][1])
+
+
+# ---- convergence without tuning
+
+
+def test_a_cavity_at_reynolds_5000_is_reached_by_continuation():
+    s = fg.solve_steady(cavity(40, 5000.0))
+    assert s.report.converged and s.report.residual <= 1e-10 and s.report.reached == 1
+    assert s.report.solves > 1  # it does take the continuation
+    assert s.report.iterations <= 80
+    assert net_over_gross(s) <= 1.01e-10  # the residual that is reported is the one there is
+    assert abs(float(s.state[-1])) < 1e-9  # the source that closes the domain vanishes
+    assert np.min(s.velocity[:, 0]) < -0.3  # the vortex turns
+
+
+@pytest.fixture(scope="module")
+def tube():
+    m = fg.channel(2.2, 0.41, fg.circle((0.2, 0.2), 0.05), cells=700)
+
+    def flow(viscosity, speeds):
+        return fg.Flow(m, viscosity=viscosity, inlet=fg.Inflow(speeds), outlet=fg.Outflow(), walls=fg.Wall(), body=fg.Wall())
+
+    return m, flow
+
+
+def test_a_cylinder_in_a_channel_at_reynolds_100(tube):
+    m, flow = tube
+    s = fg.solve_steady(flow(1e-3, fg.parabola(m, "inlet", 1.0)))
+    assert s.report.converged and s.report.iterations <= 60
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_cylinder_behind_a_random_inflow(tube, seed):
+    m, flow = tube
+    values = np.random.default_rng(seed).uniform(0.0, 0.6, 32)
+    s = fg.solve_steady(flow(1e-3, fg.nodes(m, "inlet", values)))
+    assert s.report.converged and s.report.iterations <= 60
+
+
+# ---- the small flow of the derivative tests
+
+FLOW = study()
+
+
+def with_viscosity(nu):
+    return jax.tree_util.tree_map_with_path(lambda path, x: jnp.full_like(x, nu) if jax.tree_util.keystr(path) == ".viscosity" else x, FLOW)
+
+
+def test_both_backends_find_the_same_flow():
+    one, two = (fg.solve_steady(FLOW, tolerance=1e-13, linear=k) for k in ("superlu", "block_tridiagonal"))
+    np.testing.assert_allclose(one.state, two.state, atol=1e-12)
+
+
+def test_a_start_saves_steps_and_changes_nothing():
+    cold = fg.solve_steady(FLOW, tolerance=1e-13)
+    warm = fg.solve_steady(with_viscosity(1.01 * FLOW.viscosity), start=cold, tolerance=1e-13)
+    again = fg.solve_steady(with_viscosity(1.01 * FLOW.viscosity), tolerance=1e-13)
+    assert warm.report.iterations < again.report.iterations
+    np.testing.assert_allclose(warm.state, again.state, atol=1e-12)
+
+
+def test_stokes_flow_takes_one_step():
+    flow = fg.Flow(FLOW.mesh, viscosity=0.1, convection=False, left=fg.Inflow(1.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
+    s = fg.solve_steady(flow)
+    assert s.report.iterations == 1 and s.report.residual < 1e-12
+    # linear: twice the inflow is twice the flow
+    twice = fg.solve_steady(fg.Flow(FLOW.mesh, viscosity=0.1, convection=False, left=fg.Inflow(2.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall()))
+    np.testing.assert_allclose(twice.state, 2 * s.state, atol=1e-11)
+
+
+def test_other_values_and_points_compile_nothing(caplog):
+    fg.solve_steady(study(1.0))
+    second, third = study(1.05), study(0.95)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        fg.solve_steady(second)
+        fg.solve_steady(third)
+    assert not [r.getMessage() for r in caplog.records if "ompiling" in r.getMessage()]
+
+
+# ---- failures
+
+
+def test_a_flow_that_has_no_steady_state_here_says_how_far_it_came():
+    with pytest.raises(fg.NotConverged) as failure:
+        fg.solve_steady(cavity(8, 1e5, grading=0.0))
+    message, report = str(failure.value), failure.value.report
+    assert message.startswith("no convergence: residual ") and "times the viscosity was reached by continuation)" in message
+    assert "Largest residual near (" in message and 'Try mesh.refine = 2, or flow.scheme = "upwind".' in message
+    assert not report.converged and 1 < report.reached < np.inf and report.solves > 1
+    assert np.isfinite(failure.value.solution.state).all()  # the last good state
+
+
+def test_a_flow_out_of_reach_says_that_too():
+    with pytest.raises(fg.NotConverged, match="no more viscous flow converged either") as failure:
+        fg.solve_steady(with_viscosity(1e-9))
+    assert failure.value.report.reached == np.inf
+
+
+def test_under_jit_a_failed_solve_is_nan():
+    state, converged = jax.jit(lambda nu: (lambda s: (s.state, s.report.converged))(fg.solve_steady(with_viscosity(nu))))(1e-9)
+    assert np.isnan(state).all() and not converged
+
+
+def test_a_start_that_is_nan_is_recovered_from():
+    s = fg.solve_steady(FLOW, start=jnp.full(FLOW.n_unknowns, jnp.nan))
+    assert s.report.converged
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"start": np.zeros(7)}, "the start has 7 unknowns, the flow 90; a solution on the same cells"),
+        ({"derivative": "backward"}, "unknown derivative 'backward'; reverse or forward"),
+        ({"linear": "lu"}, "unknown linear backend 'lu'"),
+    ],
+)
+def test_options_that_do_not_exist_are_refused(options, says):
+    with pytest.raises(InputError, match=says):
+        fg.solve_steady(FLOW, **options)
+
+
+# ---- other machines
+
+
+def test_the_solve_and_its_gradient_lower_for_a_gpu():
+    """No GPU is needed for that: no callbacks, no custom calls that CUDA lacks."""
+
+    def drag(flow):
+        return fg.drag(fg.solve_steady(flow, linear="block_tridiagonal"), "bottom")
+
+    exported = jax.export.export(jax.jit(jax.value_and_grad(drag)), platforms=["cuda"])(FLOW)
+    text = exported.mlir_module()
+    assert exported.platforms == ("cuda",)
+    assert "callback" not in text
+
+
+def test_periodic_flow_by_pressure_drop_and_by_flow_rate_agree():
+    m = mesh("kinked box")
+    walls = {"bottom": fg.Wall(), "top": fg.Wall()}
+    given = fg.solve_steady(fg.Flow(m, viscosity=0.1, left=fg.Periodic("right", flow_rate=0.3), **walls), tolerance=1e-13)
+    (drop,) = given.pressure_drop
+    again = fg.solve_steady(fg.Flow(m, viscosity=0.1, left=fg.Periodic("right", pressure_drop=drop), **walls), tolerance=1e-13)
+    np.testing.assert_allclose(again.velocity, given.velocity, atol=1e-10)
+    # a plane channel of height 1: drop = 12 nu Q / h^3, the kinks cost some
+    assert float(drop) == pytest.approx(12 * 0.1 * 0.3, rel=0.5)
