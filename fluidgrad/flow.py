@@ -232,7 +232,8 @@ class SolveReport:
 
     Attributes:
         converged: whether ``residual`` fell below the tolerance.
-        residual: net over gross fluxes of the cells, the larger of momentum's and mass's (dimensionless).
+        residual: net over gross fluxes of the cells, the larger of momentum's and mass's, or that of an extra equation
+            if larger (dimensionless).
         iterations: Newton steps, of all stages together.
         solves: stages of the continuation (1: the flow itself was solved at once).
         reached: the largest viscosity ratio solved: 1 when the flow asked for was reached, 10 if only one of ten

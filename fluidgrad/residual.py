@@ -37,7 +37,7 @@ def balance(flow: Flow, d: Discrete, state: Array) -> Array:
 
 def imbalance(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
     """The residual, and what passes through the cells: root mean squares over them of the fluxes of momentum (pressure
-    taken from its mean where nothing sets its level) and of mass, ``(2,)``.
+    taken from its mean where nothing sets its level) and of mass, then the size of each extra equation, ``(2 + extra,)``.
 
     The second measures the first: net over gross flux needs no units and means the same on every mesh.
     """
@@ -51,8 +51,12 @@ def imbalance(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
     level = jnp.mean(q[:, -1]) * float(flow.closed)
     gross = jnp.concatenate([flux[:, :-1] - level * d.geometry.S, flux[:, -1:]], 1) ** 2
     per_cell = jnp.mean(source**2, 0) + (jnp.sum(gross, 0) + jnp.sum(gross[: t.n_interior], 0)) / t.n_cells
-    size = jnp.sqrt(jnp.stack([jnp.sum(per_cell[:-1]), per_cell[-1]]))
-    return jnp.concatenate([R.ravel(), extra_equations(flow, d, q, interior)]), size
+    sizes = [*jnp.sqrt(jnp.stack([jnp.sum(per_cell[:-1]), per_cell[-1]]))]
+    if flow.closed:
+        sizes.append(jnp.sqrt(jnp.mean(q[:, -1] ** 2)))
+    for name in flow.driven:
+        sizes.append(jnp.sum(jnp.abs(interior[flow.joined[1][name], -1])) + jnp.abs(flow.boundary[name].flow_rate))  # pyright: ignore
+    return jnp.concatenate([R.ravel(), extra_equations(flow, d, q, interior)]), jnp.stack(sizes)
 
 
 def at_boundary(d: Discrete, q: Array, g: Array) -> BoundaryFlux:

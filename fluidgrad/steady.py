@@ -27,7 +27,7 @@ from fluidgrad.fluxes import Discrete, discretize
 from fluidgrad.jacobian import assemble, pattern
 from fluidgrad.residual import imbalance, residual, split
 
-NEAR = 1e-3  # a residual this small: the factor of the step before will do, corrected by GMRES
+NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
 FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many products
 STEPS = 15  # Newton steps a stage
 HALVINGS = 7  # of a step, before the stage is given up
@@ -90,8 +90,9 @@ class Steady:
         p = pattern(d)
 
         def sizes(R: Array) -> Array:
-            cells, _ = split(flow, R)
-            return jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
+            cells, extra = split(flow, R)
+            inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
+            return jnp.concatenate([inside, jnp.abs(extra)])
 
         def unfinished(n: _Newton) -> Array:
             return n.fell & (n.steps < STEPS) & ((n.residual > tolerance) | (n.steps < 1))

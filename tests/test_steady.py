@@ -167,3 +167,14 @@ def test_periodic_flow_by_pressure_drop_and_by_flow_rate_agree():
     np.testing.assert_allclose(again.velocity, given.velocity, atol=1e-10)
     # a plane channel of height 1: drop = 12 nu Q / h^3, the kinks cost some
     assert float(drop) == pytest.approx(12 * 0.1 * 0.3, rel=0.5)
+
+
+def test_a_start_at_another_flow_rate_is_no_solution():
+    """Every cell is in balance there; the flow rate alone is wrong."""
+    def flow(rate):
+        return fg.Flow(mesh("kinked box"), viscosity=0.1, left=fg.Periodic("right", flow_rate=rate), bottom=fg.Wall(), top=fg.Wall())
+
+    slow = fg.solve_steady(flow(0.3))
+    fast, cold = fg.solve_steady(flow(0.4), start=slow), fg.solve_steady(flow(0.4))
+    assert cold.report.iterations <= 6 and cold.report.solves == 1
+    np.testing.assert_allclose(fast.state, cold.state, atol=1e-8)
