@@ -35,7 +35,7 @@ from fluidgrad.jacobian import Jacobian, Pattern
 
 LEAF = 24  # cells that nested dissection leaves together
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
-HELD = 4  # factorisations the host remembers
+HELD = 2  # factorisations the host remembers
 BLOCK_MEMORY = 24 * 2**30  # bytes the dense blocks may take
 
 
