@@ -70,8 +70,7 @@ def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
 
     # Directions in which velocity and pressure have data; a mirror helps both.
     kind = np.repeat(np.array([*given, "none"]), [*(hi - lo for lo, hi in t.patches.values()), 1])[boundary]
-    centre = np.append(t.nominal[t.face_points].mean(1), np.zeros((1, t.dim)), 0)
-    r = centre[index] - t.nominal_centres[:, None]
+    r = t.nominal_faces - t.nominal_centres[:, None]
     r /= np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300)
     weak = np.zeros(t.n_cells, bool)
     for helps in ("velocity", "pressure"):

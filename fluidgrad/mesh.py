@@ -104,12 +104,20 @@ class Topology:
         return ragged(np.concatenate([o, n]), self.n_cells, np.concatenate([n, o]), None)
 
     @cached_property
-    def nominal_centres(self) -> Float[np.ndarray, "cells dim"]:
-        """Rough cell centres of the mesh as built, for orderings only."""
-        centre = self.nominal[self.face_points].mean(axis=1)
+    def nominal_faces(self) -> Float[np.ndarray, "cells k dim"]:
+        """Rough centres of the faces of every cell in the mesh as built, each where the cell sees it: a periodic face is
+        in two places."""
+        own = self.nominal[self.face_points].mean(axis=1)
+        other = own[: self.n_interior] if self.twin is None else self.nominal[self.twin].mean(axis=1)
         index, sign = self.cell_faces
-        used = (sign != 0)[..., None]
-        return (np.append(centre, [centre[0]], axis=0)[index] * used).sum(1) / used.sum(1)
+        pick = np.where(sign > 0, index, np.where(sign < 0, index + self.n_faces, self.n_faces + self.n_interior))
+        return np.concatenate([own, other, np.zeros_like(own[:1])])[pick]
+
+    @cached_property
+    def nominal_centres(self) -> Float[np.ndarray, "cells dim"]:
+        """Rough cell centres of the mesh as built, for orderings and stencils only."""
+        used = (self.cell_faces[1] != 0)[..., None]
+        return (self.nominal_faces * used).sum(1) / used.sum(1)
 
     def faces_of(self, patch: str) -> slice:
         """The slice of the boundary faces that are ``patch``."""
