@@ -81,6 +81,19 @@ def triangles(n=5, seed=0):
     return by_hand(x, "triangle", np.where(area[:, None] > 0, cells, cells[:, ::-1]))
 
 
+def split_in_four(mesh, times):
+    """A mesh of triangles, each split at the middles of its sides."""
+    x, cells = np.asarray(mesh.points), mesh.topology.cells[0][1]
+    for _ in range(times):
+        sides = np.sort(cells[:, [[0, 1], [1, 2], [2, 0]]], axis=2)
+        middles, number = np.unique(sides.reshape(-1, 2), axis=0, return_inverse=True)
+        ab, bc, ca = number.reshape(-1, 3).T + len(x)
+        a, b, c = cells.T
+        x = np.concatenate([x, x[middles].mean(1)])
+        cells = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+    return by_hand(x, "triangle", cells)
+
+
 def tetrahedra(n=3, seed=0):
     """A unit cube of n^3 distorted cubes, six tetrahedra each."""
     x = _jittered(n, 3, 0.15, seed)

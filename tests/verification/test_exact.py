@@ -1,0 +1,94 @@
+"""Exact solutions of the Navier-Stokes equations: Poiseuille, Kovasznay, Taylor-Couette."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import centres, measure, with_velocity_given
+
+import fluidgrad as fg
+
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "exact_solutions.json").read_text())
+
+
+def rms(mesh, difference):
+    V = measure(mesh).V
+    return float(np.sqrt(np.sum(V * np.sum(np.asarray(difference) ** 2, axis=tuple(range(1, np.ndim(difference))))) / V.sum()))
+
+
+def poiseuille(n):
+    """A channel 1 high driven by its pressure drop; the flow rate is 1 and the drop 12 nu L."""
+    mesh = fg.box((0, 0), (1, 1), cells=(3, n))
+    flow = fg.Flow(mesh, viscosity=0.1, left=fg.Periodic("right", pressure_drop=12 * 0.1), bottom=fg.Wall(), top=fg.Wall())
+    s = fg.solve_steady(flow)
+    y = measure(mesh).x_cell[:, 1]
+    u = np.stack([6 * y * (1 - y), 0 * y], 1)
+    assert np.ptp(np.asarray(s.velocity)[:, 0].reshape(3, n), axis=0).max() < 1e-13  # every column is the same
+    return rms(mesh, s.velocity - u), float(fg.drag(s, "top", "bottom"))
+
+
+def test_poiseuille():
+    (coarse, shear), (fine, _) = poiseuille(12), poiseuille(24)
+    assert shear == pytest.approx(12 * 0.1, rel=1e-9)  # the momentum balance is exact on any mesh
+    assert np.log2(coarse / fine) > 1.9, f"errors {coarse}, {fine}"
+    assert fine < 2e-3
+
+
+LAMBDA = 20 - np.sqrt(400 + 4 * np.pi**2)
+
+
+def kovasznay(x):
+    e = jnp.exp(LAMBDA * x[0])
+    return jnp.stack([1 - e * jnp.cos(2 * np.pi * x[1]), LAMBDA / (2 * np.pi) * e * jnp.sin(2 * np.pi * x[1])])
+
+
+def test_kovasznay():
+    def error(n):
+        mesh = fg.box((-0.5, -0.5), (1.0, 1.5), cells=(n, n), grading=1.0)
+        s = fg.solve_steady(with_velocity_given(mesh, kovasznay, viscosity=1 / 40))
+        x = measure(mesh).x_cell
+        p = 0.5 * (1 - np.exp(2 * LAMBDA * x[:, 0]))
+        level = np.sum(measure(mesh).V * (p - np.asarray(s.pressure))) / measure(mesh).V.sum()
+        return rms(mesh, s.velocity - jax.vmap(kovasznay)(x)), rms(mesh, np.asarray(s.pressure) + level - p)
+
+    coarse, fine = np.array(error(20)), np.array(error(40))
+    u, p = np.log2(coarse / fine)
+    assert u >= 1.9 and p >= 1.7, f"orders {u:.2f}, {p:.2f}; errors {coarse}, {fine}"
+
+
+def torques(row, around, across):
+    mesh = fg.o_grid(fg.circle((0, 0), row["r1"]), row["r2"], cells=(around, across), grading=1.0)
+    flow = fg.Flow(mesh, viscosity=1.0, body=fg.Wall(rotation=row["w1"]), far=fg.Wall(rotation=row["w2"]))
+    s = fg.solve_steady(flow, tolerance=1e-12)
+    return float(fg.moment(s, "body")), float(fg.moment(s, "far"))
+
+
+def orders(row, *cells):
+    """Of the torque on each wall and of their sum, relative, with the errors on the last mesh."""
+    exact = row["torque_per_length_over_mu"]
+    errors = [np.abs([-inner / exact - 1, outer / exact - 1, (inner + outer) / exact]) for inner, outer in (torques(row, *c) for c in cells)]
+    return np.log2(errors[0] / errors[1]), errors[1]
+
+
+def test_taylor_couette():
+    """The sum of the torques is zero to second order only: a finite-volume scheme balances momentum, not its moment."""
+    rates, errors = orders(REFERENCE["taylor_couette"]["table"][0], (32, 8), (64, 16))
+    assert (rates > 1.8).all(), f"orders {rates}, errors {errors}"
+    assert (errors < 5e-3).all(), f"{errors}"
+
+
+@pytest.mark.slow
+def test_taylor_couette_fine():
+    rates, errors = orders(REFERENCE["taylor_couette"]["table"][0], (128, 32), (256, 64))
+    assert (rates > 1.9).all(), f"orders {rates}, errors {errors}"
+    assert (errors[:2] < 2e-4).all() and errors[2] < 3e-4, f"{errors}"
+
+
+def test_the_wall_velocity_of_taylor_couette_is_the_rotation():
+    mesh = fg.o_grid(fg.circle((0, 0), 1.0), 2.0, cells=(32, 12), grading=1.0)
+    u = fg.Wall(rotation=2.0).conditions(measure(mesh).S[mesh.topology.faces_of("body")], centres(mesh, "body")).velocity
+    x = centres(mesh, "body")
+    np.testing.assert_allclose(np.asarray(u), 2 * np.stack([-x[:, 1], x[:, 0]], 1), atol=1e-15)
