@@ -19,7 +19,13 @@ def imported(path):
     tree = ast.parse(path.read_text())
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
         yield from ((name, id(node) in top) for name in names)
 
 

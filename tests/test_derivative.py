@@ -15,7 +15,12 @@ FLOW = study()
 def flow(x):
     left = fg.Inflow(x["speeds"])
     return fg.Flow(
-        FLOW.mesh, viscosity=x["viscosity"], porosity=FLOW.porosity, force=FLOW.force, left=left, **{k: FLOW.boundary[k] for k in ("right", "bottom", "top")}
+        FLOW.mesh,
+        viscosity=x["viscosity"],
+        porosity=FLOW.porosity,
+        force=FLOW.force,
+        left=left,
+        **{k: FLOW.boundary[k] for k in ("right", "bottom", "top")},
     )
 
 

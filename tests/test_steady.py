@@ -88,7 +88,9 @@ def test_stokes_flow_takes_one_step():
     s = fg.solve_steady(flow)
     assert s.report.iterations == 1 and s.report.residual < 1e-12
     # linear: twice the inflow is twice the flow
-    twice = fg.solve_steady(fg.Flow(FLOW.mesh, viscosity=0.1, convection=False, left=fg.Inflow(2.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall()))
+    twice = fg.solve_steady(
+        fg.Flow(FLOW.mesh, viscosity=0.1, convection=False, left=fg.Inflow(2.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
+    )
     np.testing.assert_allclose(twice.state, 2 * s.state, atol=1e-11)
 
 
@@ -171,6 +173,7 @@ def test_periodic_flow_by_pressure_drop_and_by_flow_rate_agree():
 
 def test_a_start_at_another_flow_rate_is_no_solution():
     """Every cell is in balance there; the flow rate alone is wrong."""
+
     def flow(rate):
         return fg.Flow(mesh("kinked box"), viscosity=0.1, left=fg.Periodic("right", flow_rate=rate), bottom=fg.Wall(), top=fg.Wall())
 

@@ -76,7 +76,9 @@ FLOW = study()
 
 def solve(x):
     boundary = {k: FLOW.boundary[k] for k in ("right", "bottom", "top")}
-    return fg.solve_steady(fg.Flow(FLOW.mesh, viscosity=x["viscosity"], porosity=FLOW.porosity, force=FLOW.force, left=fg.Inflow(x["speeds"]), **boundary))
+    return fg.solve_steady(
+        fg.Flow(FLOW.mesh, viscosity=x["viscosity"], porosity=FLOW.porosity, force=FLOW.force, left=fg.Inflow(x["speeds"]), **boundary)
+    )
 
 
 X = {"viscosity": FLOW.viscosity, "speeds": FLOW.boundary["left"].speed}

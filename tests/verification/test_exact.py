@@ -69,7 +69,9 @@ def torques(row, around, across):
 def orders(row, *cells):
     """Of the torque on each wall and of their sum, relative, with the errors on the last mesh."""
     exact = row["torque_per_length_over_mu"]
-    errors = [np.abs([-inner / exact - 1, outer / exact - 1, (inner + outer) / exact]) for inner, outer in (torques(row, *c) for c in cells)]
+    errors = [
+        np.abs([-inner / exact - 1, outer / exact - 1, (inner + outer) / exact]) for inner, outer in (torques(row, *c) for c in cells)
+    ]
     return np.log2(errors[0] / errors[1]), errors[1]
 
 
