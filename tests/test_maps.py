@@ -23,7 +23,8 @@ def flow(name, points=None, speeds=None, porosity=None, force=0.0):
     return fg.Flow(
         m if points is None else fg.Mesh(points, t), viscosity=0.05,
         porosity=np.full(m.n_cells, 0.1) if porosity is None else porosity,
-        force=np.zeros((m.n_cells, 2)) + force, left=fg.Inflow(speeds), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall(velocity=(0.5, 0.0)),
+        force=np.zeros((m.n_cells, 2)) + force,
+        left=fg.Inflow(speeds), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall(velocity=(0.5, 0.0)),
     )  # fmt: skip
 
 
