@@ -51,8 +51,8 @@ def wake_length(s: fg.Solution) -> float:
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--around", type=int, nargs="+", default=[64, 128, 192], help="cells around; the last are reported")
-    parser.add_argument("--radius", type=float, nargs="+", default=[100.0, 50.0, 200.0], help="far boundary, in D; the first is reported")
+    parser.add_argument("--around", type=int, nargs="+", default=[128, 192], help="cells around; the last are reported")
+    parser.add_argument("--radius", type=float, nargs="+", default=[200.0, 100.0], help="far boundary, in D; the first is reported")
     parser.add_argument("--reynolds", type=int, nargs="+", default=[20, 40])
     a = parser.parse_args(argv)
 
