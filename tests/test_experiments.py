@@ -73,7 +73,7 @@ def test_torque_of_taylor_couette_flow(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.slow
 def test_unbounded_cylinder_reaches_the_published_figures(capsys: pytest.CaptureFixture[str]):
-    found = run("unbounded_cylinder", "--around 192 --radius 100", capsys)
+    found = run("unbounded_cylinder", "--around 192 --radius 200", capsys)
     assert found["re20_cd"] == pytest.approx(2.000, rel=5e-3)
     assert found["re40_cd"] == pytest.approx(1.497, rel=5e-3)
     assert found["re20_wake"] == pytest.approx(0.905, rel=1e-2)
