@@ -17,8 +17,7 @@ solve stays a pure function of matrix and right-hand side.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Protocol
@@ -35,7 +34,7 @@ from fluidgrad.jacobian import Jacobian, Pattern
 
 LEAF = 24  # cells that nested dissection leaves together
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
-HELD = 2  # factorisations the host remembers
+HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one always
 BLOCK_MEMORY = 24 * 2**30  # bytes the dense blocks may take
 
 
@@ -131,28 +130,47 @@ class _Held:
     columns: np.ndarray
     lu: spla.SuperLU | None
 
+    @property
+    def size(self) -> int:
+        """Bytes, of the factors alone (an index and a number an entry)."""
+        return 0 if self.lu is None else 12 * self.lu.nnz
 
-_held: deque[_Held] = deque(maxlen=HELD)
-_lock = threading.Lock()  # XLA may run callbacks on its own threads
+
+_held: list[_Held] = []  # the last used one last
+# XLA runs callbacks on threads of its own, but SciPy gives the memory of a factorisation back only on the thread that
+# made it: all of them are made, used and dropped on this one.
+_host = ThreadPoolExecutor(max_workers=1, thread_name_prefix="superlu")
 
 
 def _host_solve(p: Pattern, transpose: bool, blocks: Any, b: Any) -> np.ndarray:
     values, b = np.asarray(blocks), np.asarray(b)  # NumPy only in here: a JAX call inside a callback can deadlock
     if not (np.isfinite(values).all() and np.isfinite(b).all()):
         return np.full_like(b, np.nan)
-    with _lock:
-        held = _factorisation(p, values)
+    return _host.submit(_solve_on_host, p, transpose, values, b).result()
+
+
+def _solve_on_host(p: Pattern, transpose: bool, values: np.ndarray, b: np.ndarray) -> np.ndarray:
+    held = _factorisation(p, values)
+    x = _solve_held(held, p, b, transpose)
+    if x is None:
+        held.lu = None  # before the next is made
+        held.lu = _splu(held.matrix, permc_spec="COLAMD")
         x = _solve_held(held, p, b, transpose)
-        if x is None:
-            held.lu = _splu(held.matrix, permc_spec="COLAMD")
-            x = _solve_held(held, p, b, transpose)
     return np.full_like(b, np.nan) if x is None else x
 
 
+def _make_room(size: int) -> None:
+    while _held and sum(h.size for h in _held) + size > HELD:
+        del _held[0]
+
+
 def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
-    for held in _held:
+    for i, held in enumerate(_held):
         if held.pattern is p and np.array_equal(held.values, values):
+            _held.append(_held.pop(i))
             return held
+    held = None  # the loop's last one must be free to go
+    _make_room(max((h.size for h in _held if h.pattern is p), default=0))
     order = _order(p)
     data = values.reshape(-1)[order.entry]
     n = len(order.permutation)
@@ -164,6 +182,7 @@ def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
     columns = _power_of_two(size.max(axis=0).toarray().ravel())
     matrix.data = matrix.data * rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
     held = _Held(p, values.copy(), matrix, rows, columns, _splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT))
+    _make_room(held.size)
     _held.append(held)
     return held
 

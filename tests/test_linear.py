@@ -1,5 +1,8 @@
 """Linear solves: both backends, transposed, bordered; orderings; singular and huge systems; GMRES."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +81,32 @@ def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
     assert len(factored) == 1
     linear._host_solve(p, False, 2 * blocks, b)
     assert len(factored) == 2
+
+
+def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
+    """SciPy leaks the memory of one that is dropped on another thread than its maker's; XLA's callbacks come on any."""
+    p, J, _ = matrix
+    threads, splu = [], linear._splu
+
+    class Watched:
+        def __init__(self, lu):
+            self.lu, self.nnz, self.solve = lu, lu.nnz, lu.solve
+            threads.append(threading.get_ident())
+
+        def __del__(self):
+            threads.append(threading.get_ident())
+
+    monkeypatch.setattr(linear, "_splu", lambda *a, **k: Watched(splu(*a, **k)))
+    monkeypatch.setattr(linear, "HELD", 0)  # the last one only: every new matrix drops one
+    blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
+    blocks[linear._pin(p)] *= 3
+    for k in range(4):
+        with ThreadPoolExecutor(1) as other:
+            other.submit(linear._host_solve, p, False, (1 + k) * blocks, b).result()
+        assert len(linear._held) == 1
+    linear._host.submit(linear._held.clear).result()
+    assert len(threads) == 8  # four made, four dropped
+    assert len(set(threads)) == 1
 
 
 def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
