@@ -14,7 +14,7 @@ from cases import study
 from jax.flatten_util import ravel_pytree
 
 import fluidgrad as fg
-from fluidgrad import adjoint, derivative, linear
+from fluidgrad import adjoint, derivative, superlu
 from fluidgrad.adjoint import PROBE, root, root_forward
 
 # ---- an algebraic system
@@ -219,7 +219,7 @@ def test_hessian_vector_products_of_a_flow_agree_in_both_orders():
 def counted(monkeypatch):
     """Factorisations on the host, and solves there: whether transposed, and after how many factorisations."""
     factored, solved = [], []
-    splu, solve = linear._splu, linear._solve_held
+    splu, solve = superlu._splu, superlu._solve_held
 
     def count_splu(*args, **options):
         factored.append(1)
@@ -229,9 +229,9 @@ def counted(monkeypatch):
         solved.append((transpose, len(factored)))
         return solve(held, p, b, transpose, *rest)
 
-    monkeypatch.setattr(linear, "_splu", count_splu)
-    monkeypatch.setattr(linear, "_solve_held", count_solve)
-    linear._held.clear()
+    monkeypatch.setattr(superlu, "_splu", count_splu)
+    monkeypatch.setattr(superlu, "_solve_held", count_solve)
+    superlu._held.clear()
     return factored, solved
 
 
@@ -241,7 +241,7 @@ def test_a_gradient_takes_one_primal_solve_and_one_transposed_solve_with_its_las
     steps = int(fg.solve_steady(flow, tolerance=1e-13).report.iterations)
     primal, alone = len(solved), len(factored)
     assert 1 <= alone <= steps and not any(transposed for transposed, _ in solved)
-    factored.clear(), solved.clear(), linear._held.clear()
+    factored.clear(), solved.clear(), superlu._held.clear()
     value, _, report = fg.value_and_grad(work)(flow)
     assert np.isfinite(value) and report.adjoint_solves == 1
     assert len(factored) == alone  # the adjoint factors nothing

@@ -165,9 +165,7 @@ def test_changed_numbers_keep_the_topology_and_compile_nothing_anew():
 
 
 def test_patches_of_a_box_are_cut_where_they_are_asked_to_be():
-    mesh = box(
-        (1, 0), (3, 1), cells=(9, 8), patches={"top": [("lid", 1, 1.7), ("slot", 1.7, 3)], "left": "walls", "bottom": "walls"}
-    )
+    mesh = box((1, 0), (3, 1), cells=(9, 8), patches={"top": [("lid", 1, 1.7), ("slot", 1.7, 3)], "left": "walls", "bottom": "walls"})
     assert mesh.patches == ("walls", "right", "lid", "slot")
     length = np.linalg.norm(measure(mesh).S, axis=1)
     for name, wanted in {"walls": 3, "right": 1, "lid": 0.7, "slot": 1.3}.items():

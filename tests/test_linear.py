@@ -12,7 +12,7 @@ import scipy.sparse.linalg as spla
 from cases import driven, random_state, study
 
 import fluidgrad as fg
-from fluidgrad import linear
+from fluidgrad import linear, superlu
 from fluidgrad.errors import InputError
 from fluidgrad.fluxes import discretize
 from fluidgrad.jacobian import Jacobian, as_csr, assemble, pattern
@@ -71,22 +71,22 @@ def test_what_cannot_be_solved_gives_nothing_finite(name, spoilt):
 def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
     p, J, _ = matrix
     factored = []
-    splu = linear._splu
-    monkeypatch.setattr(linear, "_splu", lambda *a, **k: factored.append(1) or splu(*a, **k))
-    linear._held.clear()
+    splu = superlu._splu
+    monkeypatch.setattr(superlu, "_splu", lambda *a, **k: factored.append(1) or splu(*a, **k))
+    superlu._held.clear()
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
     blocks[linear._pin(p)] *= 2
     for transpose in (False, True, False):
-        assert np.isfinite(linear._host_solve(p, transpose, blocks, b)).all()
+        assert np.isfinite(superlu._host_solve(p, transpose, blocks, b)).all()
     assert len(factored) == 1
-    linear._host_solve(p, False, 2 * blocks, b)
+    superlu._host_solve(p, False, 2 * blocks, b)
     assert len(factored) == 2
 
 
 def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
     """SciPy leaks the memory of one that is dropped on another thread than its maker's; XLA's callbacks come on any."""
     p, J, _ = matrix
-    threads, splu = [], linear._splu
+    threads, splu = [], superlu._splu
 
     class Watched:
         def __init__(self, lu):
@@ -96,15 +96,15 @@ def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
         def __del__(self):
             threads.append(threading.get_ident())
 
-    monkeypatch.setattr(linear, "_splu", lambda *a, **k: Watched(splu(*a, **k)))
-    monkeypatch.setattr(linear, "HELD", 0)  # the last one only: every new matrix drops one
+    monkeypatch.setattr(superlu, "_splu", lambda *a, **k: Watched(splu(*a, **k)))
+    monkeypatch.setattr(superlu, "HELD", 0)  # the last one only: every new matrix drops one
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
     blocks[linear._pin(p)] *= 3
     for k in range(4):
         with ThreadPoolExecutor(1) as other:
-            other.submit(linear._host_solve, p, False, (1 + k) * blocks, b).result()
-        assert len(linear._held) == 1
-    linear._host.submit(linear._held.clear).result()
+            other.submit(superlu._host_solve, p, False, (1 + k) * blocks, b).result()
+        assert len(superlu._held) == 1
+    superlu._host.submit(superlu._held.clear).result()
     assert len(threads) == 8  # four made, four dropped
     assert len(set(threads)) == 1
 
@@ -112,7 +112,7 @@ def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
 def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
     flow = fg.Flow(fg.box(cells=(24, 24)), viscosity=0.1, left=fg.Inflow(1.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
     p = pattern(jax.eval_shape(discretize, flow))
-    order = linear.nested_dissection(p)
+    order = superlu.nested_dissection(p)
     assert sorted(order) == list(range(p.n_cells))
     A = sp.csc_matrix((np.where(p.row == p.column, 100.0, -1.0), (p.row, p.column)))
 

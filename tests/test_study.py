@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad import linear
+from fluidgrad import superlu
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.study import Constraint, Study, evaluate
 
@@ -55,7 +55,7 @@ def test_values_and_gradients_are_those_of_the_solved_flow(found):
 
 def test_an_evaluation_costs_one_primal_solve_and_one_transposed_solve_for_each_functional_of_the_flow(found, monkeypatch):
     factored, solved = [], []
-    splu, solve = linear._splu, linear._solve_held
+    splu, solve = superlu._splu, superlu._solve_held
 
     def count_splu(*args, **kwargs):
         factored.append(1)
@@ -65,9 +65,9 @@ def test_an_evaluation_costs_one_primal_solve_and_one_transposed_solve_for_each_
         solved.append((transpose, len(factored)))
         return solve(held, p, b, transpose, *rest)
 
-    monkeypatch.setattr(linear, "_splu", count_splu)
-    monkeypatch.setattr(linear, "_solve_held", count_solve)
-    linear._held.clear()
+    monkeypatch.setattr(superlu, "_splu", count_splu)
+    monkeypatch.setattr(superlu, "_solve_held", count_solve)
+    superlu._held.clear()
     report = evaluate(STUDY, jax.tree.map(lambda x: 1.01 * x, START), found.state).report
     assert 1 <= len(factored) <= report.newton_steps  # near the solution Newton holds its factor
     transposed = [n for transpose, n in solved if transpose]
@@ -80,7 +80,7 @@ def test_an_evaluation_costs_one_primal_solve_and_one_transposed_solve_for_each_
 
 def test_an_evaluation_is_a_pure_function_of_design_and_start(found):
     again = evaluate(STUDY, START)
-    linear._held.clear()
+    superlu._held.clear()
     third = evaluate(STUDY, START)
     for other in (again, third):
         assert other.values.tobytes() == found.values.tobytes()
