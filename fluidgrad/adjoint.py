@@ -29,17 +29,19 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from fluidgrad.linear import gmres
 
-TOLERANCE = 1e-13  # of linear solves, relative; they go on until it or until they stop
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
 PROBE = 5  # primal: residual, converged; adjoint: residual, products, solves
 
 
 class ImplicitProblem(Protocol):
     """What defines q: a residual, a solver of it, and a solver of (nearly) its Jacobian. Hashable, static."""
+
+    accuracy: float  # the relative residual to which tangents and adjoints are solved
 
     def residual(self, theta: Any, q: Array) -> Array: ...
 
@@ -57,22 +59,30 @@ def root(problem: ImplicitProblem, theta: Any, start: Any, probe: Array) -> tupl
     return q, report
 
 
-def _root_forward_pass(problem: ImplicitProblem, theta: Any, start: Any, probe: Array) -> Any:
-    q, report, factor = root_forward(problem, theta, start)
-    return (q, report), (theta, start, q, report, factor)
+def _root_forward_pass(problem: ImplicitProblem, theta: Any, start: Any, probe: Any) -> Any:
+    varied = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, theta)  # what a derivative is asked in
+    fixed = jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, theta)
+    start = jax.tree.map(lambda leaf: leaf.value, start)
+    q, report, factor = root_forward(problem, _merge(varied, fixed), start)
+    return (q, report), (varied, fixed, q, report, factor)
 
 
 def _root_reverse_pass(problem: ImplicitProblem, saved: Any, cotangent: Any) -> Any:
-    theta, start, q, report, factor = saved
-    q_bar, _ = cotangent
-    adjoint, went = _solve_adjoint(problem, theta, q, factor, q_bar)  #    R_q^T lambda = q_bar
-    theta_bar = _pull_back(problem, theta, q, -adjoint)  #                 theta_bar = -R_theta^T lambda
+    varied, fixed, q, report, factor = saved
+    q_bar = jnp.zeros_like(q) if isinstance(cotangent[0], SymbolicZero) else cotangent[0]
+    adjoint, went = _solve_adjoint(problem, _merge(varied, fixed), q, factor, q_bar)  #    R_q^T lambda = q_bar
+    theta_bar = _pull_back(problem, varied, fixed, q, -adjoint)  #                         theta_bar = -R_theta^T lambda
     ok = (report[1] > 0) & (went[0] <= ACCEPTED)
     theta_bar = jax.tree.map(lambda g: jnp.where(ok, g, jnp.nan), theta_bar)
-    return theta_bar, jax.tree.map(jnp.zeros_like, start), jnp.concatenate([report[:2], went])
+    return theta_bar, None, jnp.concatenate([report[:2], went])
 
 
-root.defvjp(_root_forward_pass, _root_reverse_pass)
+root.defvjp(_root_forward_pass, _root_reverse_pass, symbolic_zeros=True)
+
+
+def _merge(varied: Any, fixed: Any) -> Any:
+    """The tree whose leaves are in one or the other, None where they are not."""
+    return jax.tree.map(lambda v, f: f if v is None else v, varied, fixed, is_leaf=lambda leaf: leaf is None)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -106,8 +116,8 @@ def _push_forward(problem: ImplicitProblem, theta: Any, q: Array, theta_dot: Any
 
 
 @partial(jax.jit, static_argnums=0)
-def _pull_back(problem: ImplicitProblem, theta: Any, q: Array, cotangent: Array) -> Any:
-    return jax.vjp(lambda t: problem.residual(t, q), theta)[1](cotangent)[0]
+def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, cotangent: Array) -> Any:
+    return jax.vjp(lambda v: problem.residual(_merge(v, fixed), q), varied)[1](cotangent)[0]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -119,7 +129,7 @@ def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
 
     def krylov(transpose: bool) -> Any:
         def solve(matvec: Any, b: Array) -> Array:
-            x, residual, _ = gmres(matvec, lambda v: problem.precondition(theta, factor, v, transpose), b, TOLERANCE)
+            x, residual, _ = gmres(matvec, lambda v: problem.precondition(theta, factor, v, transpose), b, problem.accuracy)
             return jnp.where(residual <= ACCEPTED, x, jnp.nan)
 
         return solve
@@ -133,12 +143,12 @@ def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
     _, transposed = jax.vjp(lambda q: problem.residual(theta, q), q)
 
     def solve(matvec: Any, b: Array) -> Any:
-        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, True), b, TOLERANCE)
+        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, True), b, problem.accuracy)
         went = jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
         return x, went
 
     def solve_transposed(matvec: Any, b: Array) -> Any:
-        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, False), b, TOLERANCE)
+        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, False), b, problem.accuracy)
         return x, jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
 
     return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, solve, solve_transposed, has_aux=True)

@@ -32,6 +32,7 @@ FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many pr
 STEPS = 15  # Newton steps a stage
 HALVINGS = 7  # of a step, before the stage is given up
 STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
+ACCURACY = 1e-12  # of tangents and adjoints: their linear solves' relative residual
 STAGES = 16  # of the continuation
 FIRST_RATIO = 8.0  # by which viscosity goes up when a stage fails
 SMALLEST_STRIDE = 1.05
@@ -43,6 +44,7 @@ class Steady:
     """The implicit problem R(q; flow) = 0 for ``adjoint.root``: theta is the flow. Static options only."""
 
     backend: backends.Backend
+    accuracy: float
 
     def residual(self, flow: Flow, q: Array) -> Array:
         return residual(flow, q)
@@ -206,7 +208,7 @@ def solve_steady(
     """
     mode = _mode.get() or Differentiating()
     derivative = derivative or mode.derivative
-    problem = Steady(backends.choose(linear))
+    problem = Steady(backends.choose(linear), min(ACCURACY, mode.tolerance))
     tolerance = min(tolerance, mode.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")
@@ -217,7 +219,7 @@ def solve_steady(
         raise InputError(f"the start has {q0.shape[0]} unknowns, the flow {flow.n_unknowns}", accepted="a solution on the same cells")
     begin = (jax.lax.stop_gradient(q0), jnp.asarray(tolerance, q0.dtype))
     if derivative == "reverse":
-        state, went = root(problem, flow, begin, mode.next_probe())
+        state, went = root(problem, flow, begin, mode.next_probe())  # pyright: ignore[reportGeneralTypeIssues]
     else:
         state, went, _ = root_forward(problem, flow, begin)
     went = jax.lax.stop_gradient(went)

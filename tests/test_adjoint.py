@@ -4,7 +4,7 @@ The rules are tested twice: on a small algebraic system, where every transformat
 kind of input.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ C = RNG.normal(size=N)
 class Cubic:
     """A q + a q^3 = b, which can be made to fail."""
 
+    accuracy: float = 1e-13
     preconditioner: float = 1.0
     converges: float = 1.0
 
@@ -249,6 +250,21 @@ def test_a_gradient_takes_one_primal_solve_and_one_transposed_solve_with_its_las
     # one adjoint, corrected by GMRES because the factor is that of a Newton iterate and not quite of the solution
     assert [s for s in solved if s[0]] == [(True, alone)] * report.adjoint_products
     assert report.adjoint_products <= 8
+
+
+def test_only_what_is_asked_for_is_pulled_back(monkeypatch):
+    """A gradient in the viscosity alone does not pay for the derivative of the mesh."""
+    seen, pull_back = [], adjoint._pull_back
+
+    def watched(problem, varied, *rest):
+        seen.append(len(jax.tree.leaves(varied)))
+        return pull_back(problem, varied, *rest)
+
+    monkeypatch.setattr(adjoint, "_pull_back", watched)
+    one = jax.grad(lambda nu: work(replace(FLOW, viscosity=nu)))(FLOW.viscosity)
+    every = jax.grad(work)(FLOW)
+    assert seen == [1, len(jax.tree.leaves(FLOW))]
+    assert float(one) == pytest.approx(float(every.viscosity), rel=1e-12)
 
 
 def test_a_functional_that_does_not_feel_the_flow_takes_no_transposed_solve(counted):
