@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fluidgrad.app.case import get, put, walk
 from fluidgrad.app.cli import main
 from fluidgrad.app.output import toml
 from fluidgrad.app.reading import explain, load, parse
-from fluidgrad.case import get, put, walk
 from fluidgrad.errors import InputError
 
 TEXT = """

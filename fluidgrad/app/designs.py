@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output
-from fluidgrad.app.config import place
 from fluidgrad.app.jobs import Job
 from fluidgrad.app.problem import Problem, Quantity, figures, named_units
 from fluidgrad.app.report import draw_design, read_history, save_solution
+from fluidgrad.app.sections import place
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from fluidgrad.app.config import Config, MeshFile
+from fluidgrad.app.config import Config
+from fluidgrad.app.mesh_sections import MeshFile
 from fluidgrad.errors import InputError
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "nlopt", "pydantic", "meshio", "matplotlib")

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.config import Call, Config, place, suggestion
+from fluidgrad.app.config import Call, Config
+from fluidgrad.app.sections import place, suggestion
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
-    from fluidgrad.case import Case
+    from fluidgrad.app.case import Case
     from fluidgrad.flow import Flow, Solution
 
 PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance")  # one power of L more in 3D

@@ -13,7 +13,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fluidgrad.app.config import TRACED, Config, suggestion
+from fluidgrad.app.config import Config
+from fluidgrad.app.sections import TRACED, suggestion
 from fluidgrad.errors import InputError
 
 KINDS = {  # of pydantic's errors -> what is accepted

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output
-from fluidgrad.app.config import Config, suggestion
+from fluidgrad.app.config import Config
 from fluidgrad.app.designs import optimise
 from fluidgrad.app.jobs import Job, job, start_jax
 from fluidgrad.app.problem import Problem, figures, named_units, objective_of
 from fluidgrad.app.reading import explain, find, load, shipped_folder
 from fluidgrad.app.report import draw_check, draw_sensitivity, draw_simulation, report, save_solution
+from fluidgrad.app.sections import suggestion
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _summed(leaf: Any, derivative: Any) -> Any:
 
 
 def _rows(numbers: Any, by_number: Any) -> list[dict[str, Any]]:
-    from fluidgrad.case import get, walk
+    from fluidgrad.app.case import get, walk
 
     rows = []
     for path, value in walk(numbers):

@@ -1,0 +1,189 @@
+"""``[mesh]``: bodies, and the meshes round them. Each table has the names of the function that builds from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+import fluidgrad as fg
+from fluidgrad.app.sections import TRACED, XY, Number, Pair, Section, beside, read_table
+from fluidgrad.errors import InputError
+
+if TYPE_CHECKING:
+    from fluidgrad.app.case import Numbers
+    from fluidgrad.curves import Curve
+    from fluidgrad.mesh import Mesh
+
+
+class Circle(Section):
+    """A circle."""
+
+    kind: Literal["circle"]
+    center: Pair = Field(description="center x, y [L]")
+    radius: Number = Field(gt=0, description="radius [L]")
+
+    def build(self, n: Numbers) -> Curve:
+        return fg.circle(n["center"], n["radius"])
+
+
+class Ellipse(Section):
+    """An ellipse."""
+
+    kind: Literal["ellipse"]
+    center: Pair = Field(description="center x, y [L]")
+    radii: Pair = Field(description="the two radii [L]")
+    angle: Number = Field(0.0, description="of the first radius from the x axis [rad]")
+
+    def build(self, n: Numbers) -> Curve:
+        return fg.ellipse(n["center"], n["radii"], n["angle"])
+
+
+def _modes(value: Any) -> Any:
+    """So many modes that start at zero, where a number is given instead of them."""
+    return [[0.0, 0.0] for _ in range(value)] if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 200 else value
+
+
+class Fourier(Section):
+    """A circle whose radius varies with the angle: radius (1 + sum_k a_k cos k angle + b_k sin k angle)."""
+
+    kind: Literal["fourier"]
+    center: Pair = Field(description="center x, y [L]")
+    radius: Number = Field(gt=0, description="mean radius [L]")
+    modes: Annotated[list[XY], TRACED, BeforeValidator(_modes)] = Field(
+        min_length=1, description="pairs a_k, b_k for k = 1, 2, ... (fractions of the radius), or how many that start at zero"
+    )
+
+    def build(self, n: Numbers) -> Curve:
+        return fg.fourier_curve(n["center"], n["radius"], n["modes"])
+
+
+class Points(Section):
+    """A curve through points: a smooth spline, or a polygon."""
+
+    kind: Literal["points"]
+    file: str | None = Field(None, description="text file of rows x, y, from the config's folder; read into points")
+    points: Annotated[list[XY], TRACED] = Field(min_length=3, description="rows x, y in order along the curve [L]")
+    corners: bool = Field(False, description="straight lines between the points instead of a spline")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any, info: ValidationInfo) -> Any:
+        from fluidgrad.curves import read_points
+
+        return read_table(data, info, "points", read_points)
+
+    def build(self, n: Numbers) -> Curve:
+        return fg.closed_curve(n["points"], corners=self.corners)
+
+
+Body = Annotated[Circle | Ellipse | Fourier | Points, Field(discriminator="kind")]
+
+
+class Extrude(Section):
+    """Layers over a 2D mesh, z from 0 to height."""
+
+    height: Number = Field(gt=0, description="in z [L]")
+    layers: int = Field(ge=1, description="number of layers, before refinement")
+    patches: list[str] = Field(["bottom", "top"], min_length=2, max_length=2, description="names of the two ends")
+
+
+class AbstractMesh(Section):
+    """What all meshes have."""
+
+    refine: int = Field(1, ge=1, le=64, description="multiplies the number of cells along every line, for convergence checks")
+    extrude: Extrude | None = Field(None, description="make a 3D mesh of layers")
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        """The 2D mesh of these numbers; ``like`` one from the same section, when they are traced."""
+        raise NotImplementedError
+
+    def solid(self, n: Numbers, flat: Mesh) -> Mesh:
+        """The mesh itself, or its layers."""
+        if self.extrude is None:
+            return flat
+        e = self.extrude
+        return fg.extrude(flat, n["extrude"]["height"], e.layers * self.refine, (e.patches[0], e.patches[1]))
+
+
+Count = Annotated[int, Field(ge=1)]
+Counts = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class Box(AbstractMesh):
+    """A rectangle; patches left, right, bottom and top unless named otherwise."""
+
+    kind: Literal["box"]
+    lower: Pair = Field([0.0, 0.0], description="lower left corner [L]")
+    upper: Pair = Field([1.0, 1.0], description="upper right corner [L]")
+    cells: Counts = Field(1024, description="about how many, or along x and y")
+    grading: float | XY = Field(0.0, description="clustering to the walls: 0 uniform, 2 strong; one number or for x and y")
+    patches: dict[Literal["left", "right", "bottom", "top"], str | list[tuple[str, float, float]]] = Field(
+        {}, description='names of the sides, or intervals ["name", from, to] that cover a side'
+    )
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        return fg.box(n["lower"], n["upper"], self.cells, self.grading, self.patches, self.refine, like)
+
+
+class Channel(AbstractMesh):
+    """A channel from (0, 0) to (length, height); patches inlet, outlet, walls, and body or the bodies' names."""
+
+    kind: Literal["channel"]
+    length: Number = Field(gt=0, description="in x [L]")
+    height: Number = Field(gt=0, description="in y [L]")
+    cells: int = Field(5000, ge=4, description="about how many: the one resolution knob")
+    body: Body | None = Field(None, description="a body in the channel, whose patch is called body")
+    bodies: dict[str, Body] = Field({}, description="several bodies by the names of their patches")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Channel:
+        if self.body is not None and self.bodies:
+            raise InputError("both body and bodies are given", accepted="body for one, bodies for several by name")
+        return self
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        bodies = {name: body.build(n["bodies"][name]) for name, body in self.bodies.items()}
+        body = self.body.build(n["body"]) if self.body else bodies or None
+        return fg.channel(n["length"], n["height"], body, self.cells, self.refine, like)
+
+
+class OGrid(AbstractMesh):
+    """Rings from a body to a far circle; patches body and far."""
+
+    kind: Literal["o_grid"]
+    body: Body = Field(description="the inner curve")
+    outer: Number = Field(gt=0, description="radius of the outer circle [L]")
+    cells: Counts = Field(5000, description="about how many, or round and across")
+    grading: float | None = Field(
+        None, gt=0, description="thickness of the last layer over that of the first; cells keep their shape by default"
+    )
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        return fg.o_grid(self.body.build(n["body"]), n["outer"], self.cells, self.grading, self.refine, like)
+
+
+class MeshFile(AbstractMesh):
+    """A gmsh file; patches are its physical groups."""
+
+    kind: Literal["file"]
+    path: str = Field(description="a .msh file, from the config's folder")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, data: Any, info: ValidationInfo) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("path"), str):
+            return data | {"path": str(beside(info, data["path"]).resolve())}
+        return data
+
+    @model_validator(mode="after")
+    def _not_refined(self) -> MeshFile:
+        if self.refine > 1:
+            raise InputError(f"refine = {self.refine}, but a mesh file cannot be refined", accepted="refine = 1, or a finer file")
+        return self
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        return fg.read_mesh(self.path) if like is None else like
+
+
+AnyMesh = Annotated[Box | Channel | OGrid | MeshFile, Field(discriminator="kind")]

@@ -1,0 +1,76 @@
+"""What every table of a config file is: a frozen model that refuses unknown keys and knows which of its keys are numbers.
+
+Fields marked ``TRACED`` are the case's numbers: derivatives exist with respect to them, and a design may vary them. The
+rest is structure. Other files that a table names are read into it, so that a resolved config needs none.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+
+from fluidgrad.errors import InputError
+
+if TYPE_CHECKING:
+    from fluidgrad.app.case import Numbers
+
+TRACED = "traced"
+Number = Annotated[float, TRACED]
+OneOrMany = Annotated[float | list[float], TRACED]
+XY = Annotated[list[float], Field(min_length=2, max_length=2)]
+Pair = Annotated[list[float], TRACED, Field(min_length=2, max_length=2)]
+Vector = Annotated[list[float], TRACED, Field(min_length=2, max_length=3)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def numbers(self) -> Numbers:
+        """The traced numbers of this table and the tables in it, by key."""
+        found: Numbers = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                found[name] = value.numbers()
+            elif isinstance(value, dict):
+                found[name] = {key: v.numbers() for key, v in value.items() if isinstance(v, Section)}
+            elif TRACED in field.metadata and value is not None:
+                found[name] = np.asarray(value, float)
+        return {name: value for name, value in found.items() if not (isinstance(value, dict) and not value)}
+
+
+def read_table(data: Any, info: ValidationInfo, key: str, read: Callable[[Path], np.ndarray]) -> Any:
+    """Replaces ``file = "table.csv"`` in a section's data by the numbers in it, under ``key``."""
+    if not isinstance(data, dict) or not isinstance(data.get("file"), str):
+        return data
+    if key in data:
+        raise InputError(f"both file and {key} are given", accepted=f"one of them: the file is read into {key}")
+    return {k: v for k, v in data.items() if k != "file"} | {key: read(beside(info, data["file"])).tolist()}
+
+
+def beside(info: ValidationInfo, file: str) -> Path:
+    """A file that a section names, from the config's folder."""
+    return Path((info.context or {}).get("folder", ".")) / file
+
+
+@contextmanager
+def place(where: str) -> Iterator[None]:
+    """Names the place in the file of an error raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise error.at(where) from None
+
+
+def suggestion(given: str, known: Iterable[str], otherwise: str) -> str:
+    """The accepted names, with the nearest first if one is near."""
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}? {otherwise}" if near else otherwise
