@@ -95,6 +95,13 @@ def test_settings_may_be_any_toml_value_or_bare_text():
     )
 
 
+def test_a_side_of_a_box_may_be_split_into_patches(tmp_path):
+    found = config('mesh={kind="box", cells=[4, 4], patches={left=[["low", 0.0, 0.5], ["high", 0.5, 1]]}}')
+    assert found.mesh.build(found.numbers()["mesh"]).patches == ("low", "high", "right", "bottom", "top")
+    again = parse(toml(found.model_dump(exclude_none=True, mode="json")), "again.toml", tmp_path)
+    assert again == found
+
+
 def test_a_case_builds_its_flow_from_numbers():
     case = config().case()
     flow = case.flow(case.numbers)

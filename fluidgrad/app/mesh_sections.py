@@ -107,6 +107,7 @@ class AbstractMesh(Section):
 
 
 Count = Annotated[int, Field(ge=1)]
+Interval = Annotated[tuple[str, float, float], Field(strict=False)]  # TOML has lists, which a strict tuple would refuse
 Counts = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
@@ -118,7 +119,7 @@ class Box(AbstractMesh):
     upper: Pair = Field([1.0, 1.0], description="upper right corner [L]")
     cells: Counts = Field(1024, description="about how many, or along x and y")
     grading: float | XY = Field(0.0, description="clustering to the walls: 0 uniform, 2 strong; one number or for x and y")
-    patches: dict[Literal["left", "right", "bottom", "top"], str | list[tuple[str, float, float]]] = Field(
+    patches: dict[Literal["left", "right", "bottom", "top"], str | list[Interval]] = Field(
         {}, description='names of the sides, or intervals ["name", from, to] that cover a side'
     )
 
