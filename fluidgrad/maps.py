@@ -76,9 +76,9 @@ class Sensitivity:
 
     def plot(self, path: str) -> None:
         """Draw the maps into a picture."""
-        from fluidgrad.app.plots import plot_sensitivity
+        from fluidgrad.app.sensitivity_plots import overview
 
-        plot_sensitivity(self, path)
+        overview(path, self)
 
 
 def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: Solution | None = None) -> Sensitivity:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad.app import plots
-from fluidgrad.app.plots import Labels, Window
+from fluidgrad.app import fields, flow_plots, interpolation, sensitivity_plots, study_plots
+from fluidgrad.app.fields import Window
+from fluidgrad.app.style import Labels
 from fluidgrad.flow import Solution
 
 
@@ -16,7 +17,7 @@ from fluidgrad.flow import Solution
 def channel():
     mesh = fg.channel(2.2, 0.41, body=fg.circle((0.2, 0.2), 0.05), cells=300)
     flow = fg.Flow(mesh, viscosity=1e-3, inlet=fg.Inflow(0.2), outlet=fg.Outflow(), walls=fg.Wall(), body=fg.Wall())
-    x = np.asarray(plots.geometry(mesh).x_cell)
+    x = np.asarray(interpolation.geometry(mesh).x_cell)
     state = np.column_stack([0.3 * x[:, 1], 0.01 * np.sin(3 * x[:, 0]), 1 - x[:, 0]])
     return Solution(flow, jnp.asarray(state.ravel()), None)
 
@@ -36,31 +37,32 @@ def test_labels_name_units_and_divide_them():
 
 
 def test_every_picture_of_a_flow_is_drawn(channel, tmp_path):
-    walls = plots.walls_of(channel.flow)
+    walls = fields.walls_of(channel.flow)
     drawn = [
-        plots.mesh(tmp_path / "mesh.png", channel.flow.mesh, walls),
-        plots.speed(tmp_path / "speed.png", channel),
-        plots.pressure(tmp_path / "pressure.png", channel),
-        plots.signed_field(tmp_path / "signed.png", channel.flow.mesh, np.asarray(channel.pressure) - 0.5, "dJ/dα", walls),
-        plots.adjoint(tmp_path / "adjoint.png", channel.flow.mesh, np.asarray(channel.velocity), "dJ/df", walls),
+        flow_plots.mesh(tmp_path / "mesh.png", channel.flow.mesh, walls),
+        flow_plots.speed(tmp_path / "speed.png", channel),
+        flow_plots.pressure(tmp_path / "pressure.png", channel),
+        sensitivity_plots.signed_field(tmp_path / "signed.png", channel.flow.mesh, np.asarray(channel.pressure) - 0.5, "dJ/dα", walls),
+        sensitivity_plots.adjoint(tmp_path / "adjoint.png", channel.flow.mesh, np.asarray(channel.velocity), "dJ/df", walls),
     ]
     assert all(is_png(f) for f in drawn)
 
 
 def test_the_same_data_make_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
-        plots.history(tmp_path / name, [0, 1, 2], [3.0, 2.0, 1.5], [0.0, 1e-3, 1e-8], "drag")
+        study_plots.history(tmp_path / name, [0, 1, 2], [3.0, 2.0, 1.5], [0.0, 1e-3, 1e-8], "drag")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_the_picture_of_a_check_and_of_a_table(tmp_path):
     h = 10.0 ** -np.arange(1, 6)
     curve = {"name": "drag", "taylor_steps": h, "remainders": h**2, "steps": h, "errors": np.maximum(h**4, 1e-13 / h)}
-    assert is_png(plots.check(tmp_path / "check.png", [curve] * 3))
-    assert is_png(plots.table(tmp_path / "table.png", [("flow.viscosity", 1e-3), ("mesh.length", -2e-4), ("zero", 0.0)], "change of J"))
+    assert is_png(study_plots.check(tmp_path / "check.png", [curve] * 3))
+    rows = [("flow.viscosity", 1e-3), ("mesh.length", -2e-4), ("zero", 0.0)]
+    assert is_png(sensitivity_plots.table(tmp_path / "table.png", rows, "change of J"))
     line = (np.linspace(0, 1, 9), np.linspace(0, 2, 9))
-    assert is_png(plots.profiles(tmp_path / "design.png", {"inlet": line}, {"inlet": line}, (0.0, 3.0)))
-    assert is_png(plots.values(tmp_path / "values.png", {"a": np.zeros(3)}, {"a": np.ones(3)}))
+    assert is_png(study_plots.profiles(tmp_path / "design.png", {"inlet": line}, {"inlet": line}, (0.0, 3.0)))
+    assert is_png(study_plots.values(tmp_path / "values.png", {"a": np.zeros(3)}, {"a": np.ones(3)}))
 
 
 def test_walls_are_drawn_piece_by_piece(tmp_path):
@@ -71,41 +73,41 @@ def test_walls_are_drawn_piece_by_piece(tmp_path):
         s=np.r_[angle, np.nan, angle], x=np.concatenate([ring, gap, 2 * ring]), n=np.concatenate([ring, gap, -ring]),
         value=np.r_[np.sin(angle), np.nan, np.cos(angle)],
     )  # fmt: skip
-    assert [(p.start, p.stop) for p in plots._pieces(line)] == [(0, 33), (34, 67)]
-    assert is_png(plots.wall(tmp_path / "wall.png", {"body": line}, "dJ/dn"))
+    assert [(p.start, p.stop) for p in sensitivity_plots._pieces(line)] == [(0, 33), (34, 67)]
+    assert is_png(sensitivity_plots.wall(tmp_path / "wall.png", {"body": line}, "dJ/dn"))
 
 
 def test_the_inside_of_a_body_is_not_fluid(channel):
-    inside = plots._inside(channel.flow.mesh, np.array([[0.2, 0.2], [0.2, 0.3], [1.0, 0.2], [-0.1, 0.2], [0.24, 0.22]]))
+    inside = interpolation.inside(channel.flow.mesh, np.array([[0.2, 0.2], [0.2, 0.3], [1.0, 0.2], [-0.1, 0.2], [0.24, 0.22]]))
     assert inside.tolist() == [False, True, True, False, False]
     here = Window(channel.flow.mesh, (0.0, 2.2), (0.0, 0.41))
-    x, y, value = plots._on_grid(here, np.ones((channel.flow.mesh.n_cells, 1)), 80)
+    x, y, value = interpolation.on_grid(here, np.ones((channel.flow.mesh.n_cells, 1)), 80)
     body = np.hypot(x[None, :] - 0.2, y[:, None] - 0.2) < 0.045
     assert np.isnan(value[body]).all() and np.nanmax(np.abs(value - 1)) < 1e-12
 
 
 def test_values_at_points_keep_constants_and_take_the_boundarys(channel):
     mesh = channel.flow.mesh
-    assert np.allclose(plots._at_points(mesh, np.full(mesh.n_cells, 3.0), None), 3.0, rtol=1e-14)
+    assert np.allclose(interpolation.at_points(mesh, np.full(mesh.n_cells, 3.0), None), 3.0, rtol=1e-14)
     t = mesh.topology
-    value = plots._at_points(mesh, np.full(mesh.n_cells, 3.0), np.zeros(t.n_boundary))
+    value = interpolation.at_points(mesh, np.full(mesh.n_cells, 3.0), np.zeros(t.n_boundary))
     on_edge = np.unique(t.face_points[t.n_interior :])
     assert (value[on_edge] == 0).all() and np.allclose(np.delete(value, on_edge), 3.0)
 
 
 def test_limits_of_signed_fields_are_symmetric_and_robust():
     value = np.r_[np.linspace(-1, 1, 1000), 50.0]
-    limit, extend = plots._symmetric(value)
+    limit, extend = fields.symmetric_limit(value)
     assert 0.9 < limit <= 1.0 and extend == "both"
-    assert plots._symmetric(np.zeros(5)) == (1.0, "neither")
-    assert plots._symmetric(np.array([-2.0, 1.0])) == (2.0, "neither")
+    assert fields.symmetric_limit(np.zeros(5)) == (1.0, "neither")
+    assert fields.symmetric_limit(np.array([-2.0, 1.0])) == (2.0, "neither")
 
 
 def test_bodies_far_from_everything_are_shown_alone():
     mesh = fg.o_grid(fg.circle((0.0, 0.0), 0.5), 50.0, cells=(16, 12))
-    shown = plots.windows(mesh, ["body"])
+    shown = fields.windows(mesh, ["body"])
     assert list(shown) == ["near"] and shown["near"].x[1] < 10
-    near = plots.windows(fg.channel(2.2, 0.41, body=fg.circle((0.2, 0.2), 0.05), cells=300), ["walls", "body"])
+    near = fields.windows(fg.channel(2.2, 0.41, body=fg.circle((0.2, 0.2), 0.05), cells=300), ["walls", "body"])
     assert list(near) == ["", "near"] and near[""].x == pytest.approx((0.0, 2.2))
 
 
@@ -114,6 +116,6 @@ def test_a_3d_flow_is_cut_half_way_up(tmp_path):
     walls = {k: fg.Wall() for k in mesh.patches if k not in ("left", "right")}
     flow = fg.Flow(mesh, viscosity=1.0, left=fg.Inflow(1.0), right=fg.Outflow(), **walls)
     state = np.tile([1.0, 0.1, 0.0, 0.5], (mesh.n_cells, 1))
-    assert is_png(plots.speed(tmp_path / "speed.png", Solution(flow, jnp.asarray(state.ravel()), None)))
-    x, y, value = plots._on_grid(Window(mesh, (0.0, 2.0), (0.0, 1.0)), state[:, :1], 40)
+    assert is_png(flow_plots.speed(tmp_path / "speed.png", Solution(flow, jnp.asarray(state.ravel()), None)))
+    x, y, value = interpolation.on_grid(Window(mesh, (0.0, 2.0), (0.0, 1.0)), state[:, :1], 40)
     assert np.allclose(value, 1.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output
+from fluidgrad.app.interpolation import interpolated
 from fluidgrad.app.jobs import Job
 from fluidgrad.app.problem import Problem, Quantity, figures, named_units
 from fluidgrad.app.report import draw_design, read_history, save_solution
@@ -262,20 +263,3 @@ def finer(
         work.say("warning: the gain vanishes on the finer mesh: it belongs to the mesh, not to the flow. Search again with more cells.")
     return {"compared": True, "refine": refined.refine, "cells": cells, "improvement": remains, "vanished": vanished,
             "start": values[0], "optimum": values[1]}  # fmt: skip
-
-
-def interpolated(known: Solution, flow: Flow) -> Any:
-    """A state for a flow on another mesh, from a solution nearby: where its solve starts."""
-    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
-
-    from fluidgrad.app.plots import geometry
-
-    x, to = geometry(known.flow.mesh).x_cell, geometry(flow.mesh).x_cell
-    q = np.column_stack([known.velocity, known.pressure])
-    found = NearestNDInterpolator(x, q)(to)
-    if x.shape[1] == 2:
-        linear = LinearNDInterpolator(x, q)(to)
-        found = np.where(np.isfinite(linear), linear, found)
-    import jax.numpy as jnp
-
-    return jnp.concatenate([jnp.asarray(found).ravel(), jnp.zeros(flow.n_extra)])

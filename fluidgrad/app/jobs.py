@@ -11,15 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fluidgrad.app import output
 from fluidgrad.app.config import Config
 from fluidgrad.app.reading import find, load
+from fluidgrad.app.style import Labels
 from fluidgrad.errors import InputError, NotConverged
-
-if TYPE_CHECKING:
-    from fluidgrad.app.plots import Labels
 
 CACHE_FROM = 0.3  # seconds of compilation that are worth a file in the cache
 
@@ -41,8 +38,6 @@ class Job:
 
     @property
     def labels(self) -> Labels:
-        from fluidgrad.app.plots import Labels
-
         return Labels(self.config.units.length, self.config.units.time)
 
     @property

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from fluidgrad.app import output, plots
+from fluidgrad.app import flow_plots, output, sensitivity_plots, study_plots
+from fluidgrad.app.fields import walls_of
+from fluidgrad.app.interpolation import geometry
 from fluidgrad.app.jobs import import_functionals, start_jax
-from fluidgrad.app.plots import Labels
 from fluidgrad.app.problem import Problem, in_space, objective_of
 from fluidgrad.app.reading import load
+from fluidgrad.app.style import Labels
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,9 +58,9 @@ def report(folders: Sequence[str]) -> list[Path]:
 
 
 def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
-    plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, plots.walls_of(solution.flow), labels)
-    plots.speed(folder / "figures" / "speed.png", solution, labels)
-    plots.pressure(folder / "figures" / "pressure.png", solution, labels)
+    flow_plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, walls_of(solution.flow), labels)
+    flow_plots.speed(folder / "figures" / "speed.png", solution, labels)
+    flow_plots.pressure(folder / "figures" / "pressure.png", solution, labels)
 
 
 def draw_design(
@@ -73,15 +75,15 @@ def draw_design(
     """Mesh, flows, history, and the design before and after."""
     out = folder / "figures"
     before, after = flows
-    walls = plots.walls_of(before.flow)
-    plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
-    plots.speed(out / "speed_start.png", before, labels, "start")
-    plots.speed(out / "speed.png", after, labels, "optimum")
-    plots.pressure(out / "pressure.png", after, labels, "optimum")
+    walls = walls_of(before.flow)
+    flow_plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
+    flow_plots.speed(out / "speed_start.png", before, labels, "start")
+    flow_plots.speed(out / "speed.png", after, labels, "optimum")
+    flow_plots.pressure(out / "pressure.png", after, labels, "optimum")
     label = labels(name, in_space(problem.quantities[0].units, name, before.flow.mesh.dim))
     done = [i for i, failed in enumerate(history["failed"]) if not failed]
-    plots.history(out / "history.png", [int(history["evaluation"][i]) for i in done], [float(history[name][i]) for i in done],
-                  [float(history["violation"][i]) for i in done], label)  # fmt: skip
+    columns = [[float(history[key][i]) for i in done] for key in (name, "violation")]
+    study_plots.history(out / "history.png", [int(history["evaluation"][i]) for i in done], *columns, label)
     inflows = problem.config.boundary
     patches = [path.split(".")[1] for path in design if path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]
     if patches and before.flow.mesh.dim == 2:
@@ -89,33 +91,31 @@ def draw_design(
         limits = [
             d.bounds for d in problem.config.design if d.vary.split(".")[1] in patches and all(isinstance(b, float) for b in d.bounds)
         ]
-        lines = [{p: plots.profile(flow.flow, p, ends[p]) for p in patches} for flow in flows]
-        plots.profiles(out / "design.png", *lines, limits[0] if limits else None, labels)
+        lines = [{p: study_plots.profile(flow.flow, p, ends[p]) for p in patches} for flow in flows]
+        study_plots.profiles(out / "design.png", *lines, limits[0] if limits else None, labels)
     else:
-        plots.values(out / "design.png", problem.start, design)
+        study_plots.values(out / "design.png", problem.start, design)
     if any(path.startswith("mesh.") for path in design):
-        plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
-        plots.outlines(out / "shape.png", before.flow.mesh, after.flow.mesh, walls, labels)
+        flow_plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
+        study_plots.outlines(out / "shape.png", before.flow.mesh, after.flow.mesh, walls, labels)
 
 
 def draw_sensitivity(folder: Path, labels: Labels, flow: Flow, maps: Any, objective: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     units = in_space(objective.units, objective.name, flow.mesh.dim)
-    found = plots.Maps(maps, flow, objective.name, units, labels)
-    for name, draw in plots.sensitivity_figures(found).items():
-        draw(folder / "figures" / f"{name}.png")
+    sensitivity_plots.draw_maps(folder / "figures", maps, flow, objective.name, units, labels)
     bars = [(r["number"], r["per_cent"]) for r in rows]
-    plots.table(folder / "figures" / "numbers.png", bars, labels("change of J per 1 %", units), f"J = {objective.name}")
+    sensitivity_plots.table(folder / "figures" / "numbers.png", bars, labels("change of J per 1 %", units), f"J = {objective.name}")
 
 
 def draw_check(folder: Path, curves: Sequence[Mapping[str, Any]], name: str) -> None:
-    plots.check(folder / "figures" / "check.png", curves, f"derivatives of {name}")
+    study_plots.check(folder / "figures" / "check.png", curves, f"derivatives of {name}")
 
 
 # ---- data of a folder
 
 
 def save_solution(file: Path, solution: Solution) -> None:
-    g = plots.geometry(solution.flow.mesh)
+    g = geometry(solution.flow.mesh)
     output.write_arrays(file, state=solution.state, velocity=solution.velocity, pressure=solution.pressure, x_cell=g.x_cell, volume=g.V)
 
 

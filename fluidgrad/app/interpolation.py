@@ -1,0 +1,116 @@
+"""Values in the cells of a mesh, elsewhere: at its points, on an even grid across it, in the cells of another mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from fluidgrad.app.fields import Window
+    from fluidgrad.flow import Flow, Solution
+    from fluidgrad.mesh import Mesh
+
+
+def at_points(mesh: Mesh, cell: np.ndarray, edge: np.ndarray | None) -> np.ndarray:
+    """Values at the mesh's points: the mean of the cells about each, weighted by nearness; on the boundary of its faces."""
+    t, points, x_cell = mesh.topology, np.asarray(mesh.points), geometry(mesh).x_cell
+    total, weight = np.zeros(len(points)), np.zeros(len(points))
+    first = 0
+    for _, loops in t.cells:
+        number = np.arange(first, first + len(loops))
+        first += len(loops)
+        for corner in loops.T:
+            used = corner >= 0
+            w = 1 / np.linalg.norm(points[corner[used]] - x_cell[number[used]], axis=1)
+            np.add.at(total, corner[used], w * cell[number[used]])
+            np.add.at(weight, corner[used], w)
+    value = total / np.where(weight > 0, weight, 1)
+    if edge is not None:
+        ends = t.face_points[t.n_interior :, :2]
+        total, count = np.zeros(len(points)), np.zeros(len(points))
+        np.add.at(total, ends, np.repeat(edge[:, None], 2, 1))
+        np.add.at(count, ends, 1)
+        value = np.where(count > 0, total / np.where(count > 0, count, 1), value)
+    return value
+
+
+def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Float[np.ndarray, "boundary k"] | None = None) -> tuple:
+    """Cell values on an even grid of about ``n`` points across the window, NaN outside the fluid."""
+    from scipy.interpolate import LinearNDInterpolator
+    from scipy.spatial import KDTree
+
+    mesh = shown.mesh
+    g, t = geometry(mesh), mesh.topology
+    x_cell = g.x_cell
+    step = max(shown.x[1] - shown.x[0], shown.y[1] - shown.y[0]) / n
+    x, y = (np.linspace(a, b, max(int((b - a) / step), 8)) for a, b in (shown.x, shown.y))
+    grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    if mesh.dim == 2:
+        edge = cell[t.owner[t.n_interior :]] if edge is None else edge
+        places, values = np.concatenate([x_cell, g.x_face[t.n_interior :]]), np.concatenate([cell, edge])
+        near = shown.wider(0.3).has(places) | (np.arange(len(places)) >= len(x_cell))
+        found = LinearNDInterpolator(places[near], values[near])(grid)
+        found[~inside(mesh, grid)] = np.nan
+    else:
+        z = np.full(len(grid), (x_cell[:, 2].min() + x_cell[:, 2].max()) / 2)
+        distance, nearest = KDTree(x_cell).query(np.column_stack([grid, z]))
+        found = cell[nearest].astype(float)
+        found[distance > np.cbrt(g.V)[nearest] * 1.2] = np.nan
+    return x, y, found.reshape(len(y), len(x), -1)
+
+
+def interpolated(known: Solution, flow: Flow) -> Any:
+    """A state for a flow on another mesh, from a solution nearby: where its solve starts."""
+    import jax.numpy as jnp
+    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+
+    x, to = geometry(known.flow.mesh).x_cell, geometry(flow.mesh).x_cell
+    q = np.column_stack([known.velocity, known.pressure])
+    found = NearestNDInterpolator(x, q)(to)
+    if x.shape[1] == 2:
+        linear = LinearNDInterpolator(x, q)(to)
+        found = np.where(np.isfinite(linear), linear, found)
+    return jnp.concatenate([jnp.asarray(found).ravel(), jnp.zeros(flow.n_extra)])
+
+
+def triangles(mesh: Mesh) -> np.ndarray:
+    """The cells cut into triangles from their first corner."""
+    found = []
+    for _, loops in mesh.topology.cells:
+        for k in range(1, loops.shape[1] - 1):
+            corners = loops[:, [0, k, k + 1]]
+            found.append(corners[(corners >= 0).all(1)])
+    return np.concatenate(found)
+
+
+def inside(mesh: Mesh, x: Float[np.ndarray, "n 2"]) -> np.ndarray:
+    """Whether points are in the fluid: an odd number of boundary edges to their right."""
+    t = mesh.topology
+    a, b = np.moveaxis(np.asarray(mesh.points)[t.face_points[t.n_interior :, :2]], 1, 0)
+    odd = np.zeros(len(x), bool)
+    for (ax, ay), (bx, by) in zip(a, b, strict=True):
+        if ay != by:
+            crosses = (ay > x[:, 1]) != (by > x[:, 1])
+            odd ^= crosses & (x[:, 0] < ax + (x[:, 1] - ay) * (bx - ax) / (by - ay))
+    return odd
+
+
+def geometry(mesh: Mesh) -> Any:
+    """What is measured of a mesh, in NumPy arrays."""
+    import jax
+
+    return jax.tree.map(np.asarray, _measure()(mesh))
+
+
+@cache
+def _measure() -> Callable[[Mesh], Any]:
+    """Compiled, for op by op it takes seconds."""
+    import jax
+
+    from fluidgrad.mesh import measure
+
+    return jax.jit(measure)

@@ -1,0 +1,144 @@
+"""Figures of a study: the design before and after, the history of the search, and the check of its derivatives.
+
+Every function draws one figure into one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidgrad.app.fields import windows
+from fluidgrad.app.interpolation import geometry
+from fluidgrad.app.style import UNNAMED, WIDTH, Labels, figure, new, plane
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fluidgrad.mesh import Mesh
+
+
+@figure
+def outlines(before: Mesh, after: Mesh, walls: Sequence[str], labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """The walls before and after."""
+    here = list(windows(before, walls).values())[-1]
+    fig, axes = new(5.4, 5.4 * here.aspect + 0.8)
+    for mesh, name, style in ((before, "start", {"color": "0.5", "ls": "--"}), (after, "optimum", {"color": "C0"})):
+        for i, wall in enumerate(walls):
+            lines = np.asarray(mesh.points)[mesh.topology.face_points[mesh.topology.faces_of(wall)][:, :2]]
+            gaps = np.concatenate([lines, np.full((len(lines), 1, 2), np.nan)], 1).reshape(-1, 2)
+            axes.plot(*gaps.T, lw=1.2, label=name if i == 0 else None, **style)
+    pad = 0.05 * (here.x[1] - here.x[0])
+    plane(axes, (here.x[0] - pad, here.x[1] + pad), (here.y[0] - pad, here.y[1] + pad), labels)
+    axes.legend()
+    axes.set_title(title)
+    return fig
+
+
+@figure
+def profiles(
+    before: Mapping[str, tuple[np.ndarray, np.ndarray]], after: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    bounds: tuple[float, float] | None = None, labels: Labels = UNNAMED, title: str = "",
+) -> Figure:  # fmt: skip
+    """Speeds along patches before and after: for each patch, arc length and speed."""
+    fig, all_axes = new(min(WIDTH, 4.6 * len(before)), 3.8, 1, len(before), squeeze=False)
+    for axes, patch in zip(all_axes[0], before, strict=True):
+        for (s, u), name, style in ((before[patch], "start", {"ls": "--", "color": "0.45"}), (after[patch], "optimum", {})):
+            axes.plot(u, s, label=name, **style)
+        for bound in bounds or ():
+            axes.axvline(bound, color="0.75", lw=0.7, ls=":", zorder=0)
+        axes.set_xlabel(labels("speed", "L T^-1"))
+        axes.set_ylabel(labels(f"along the {patch}", "L"))
+        axes.margins(y=0)
+        axes.legend()
+    fig.suptitle(title)
+    return fig
+
+
+def profile(flow: Any, patch: str, zero_ends: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Arc length and speed along an inflow of a 2D flow, face by face, and at the ends of a profile that is zero there."""
+    from fluidgrad.design import spans
+
+    a, b = (np.asarray(s) for s in spans(flow.mesh, patch))
+    S = geometry(flow.mesh).S[flow.mesh.topology.faces_of(patch)]
+    speed = np.asarray(flow.boundary[patch].speed)
+    u = -np.sum(speed * S, 1) / np.linalg.norm(S, axis=1) if speed.ndim == 2 else np.broadcast_to(speed, a.shape)
+    order = np.argsort(a)
+    s, u = (0.5 * (a + b))[order], u[order]
+    if zero_ends:
+        s, u = np.concatenate([[0.0], s, [1.0]]), np.concatenate([[0.0], u, [0.0]])
+    return s * np.linalg.norm(S, axis=1).sum(), u
+
+
+@figure
+def values(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], title: str = "") -> Figure:
+    """Any design before and after, number by number."""
+    fig, all_axes = new(WIDTH, 2.6 * len(before), len(before), 1, squeeze=False)
+    for axes, path in zip(all_axes[:, 0], before, strict=True):
+        a, b = np.ravel(before[path]), np.ravel(after[path])
+        axes.plot(a, "o--", ms=3, color="0.45", label="start")
+        axes.plot(b, "o-", ms=3, label="optimum")
+        axes.set_ylabel(path)
+        axes.legend()
+    all_axes[-1, 0].set_xlabel("number of the design")
+    fig.suptitle(title)
+    return fig
+
+
+@figure
+def history(
+    evaluation: Sequence[int],
+    objective: Sequence[float],
+    violation: Sequence[float],
+    label: str,
+    best: float | None = None,
+    title: str = "",
+) -> Figure:
+    """Objective and constraint violation over the evaluations."""
+    fig, (top, bottom) = new(5.6, 4.4, 2, 1, sharex=True, height_ratios=[1.5, 1])
+    k = np.asarray(evaluation)
+    top.plot(k, objective, ".-", ms=4)
+    if best is not None:
+        top.axhline(best, color="0.6", lw=0.7, ls=":")
+    top.set_ylabel(label)
+    v = np.asarray(violation, float)
+    floor = 1e-10  # less is none
+    bottom.semilogy(k, np.maximum(v, floor), ".-", ms=4, color="#D55E00")
+    bottom.set_ylabel("constraint violation")
+    if (v <= floor).any():
+        bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
+    bottom.set_xlabel("evaluation")
+    bottom.xaxis.get_major_locator().set_params(integer=True)
+    fig.suptitle(title)
+    return fig
+
+
+@figure
+def check(curves: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
+    """Taylor remainders, which must fall with the square of the step, and differences against the derivative: the V-curve,
+    down with the fourth power of the step, then up with round-off, the floor between them named.
+
+    Each curve: name, remainders over taylor_steps (divided by the value), errors over steps.
+    """
+    fig, (left, right) = new(WIDTH, 3.9, 1, 2)
+    floors = []
+    for i, c in enumerate(curves):
+        style = {"ms": 4, "color": f"C{i % 7}", "marker": "os^v"[i // 7 % 4], "lw": 1.0}
+        left.loglog(c["taylor_steps"], np.maximum(c["remainders"], 1e-17), label=c["name"], **style)
+        right.loglog(c["steps"], np.maximum(c["errors"], 1e-17), **style)
+        floors.append(float(np.min(c["errors"])))
+    first = np.asarray(curves[0]["taylor_steps"], float)
+    top = max(float(np.max(c["remainders"])) for c in curves)
+    left.loglog(first, top * 2 * (first / first.max()) ** 2, color="0.5", lw=0.8, ls=":", label="slope 2")
+    left.set_xlabel("step, relative to the design")
+    left.set_ylabel("Taylor remainder, relative")
+    right.set_xlabel("step, relative to the design")
+    right.set_ylabel("error of differences, relative")
+    right.axhline(max(floors), color="0.5", lw=0.8, ls=":")
+    right.annotate(f"floor {max(floors):.1e}", (0.98, max(floors)), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                   xytext=(0, 2), textcoords="offset points", fontsize=8, color="0.3")  # fmt: skip
+    fig.legend(loc="outside lower center", ncols=min(len(curves) + 1, 3))
+    fig.suptitle(title)
+    return fig
