@@ -17,7 +17,7 @@ _NAMES = {
     "meshfile": ("read_mesh",),
     "mesh": ("Mesh",),
     "boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),
-    "flow": ("Flow", "Solution", "SolveReport"),
+    "flow": ("Flow", "Solution"),
     "steady": ("solve_steady",),
     "functionals": (
         "drag", "lift", "moment", "drag_coefficient", "lift_coefficient", "moment_coefficient", "pressure_drop", "dissipation",
@@ -26,8 +26,9 @@ _NAMES = {
     "derivative": ("value_and_grad", "linearize"),
     "verify": ("check",),
     "maps": ("sensitivity",),
-    "design": ("nodes", "parabola"),
-    "optimization": ("Study", "Constraint", "optimize"),
+    "profiles": ("nodes", "parabola"),
+    "study": ("Study", "Constraint"),
+    "optimization": ("optimize",),
     "errors": ("InputError", "NotConverged"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

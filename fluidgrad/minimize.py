@@ -2,7 +2,7 @@
 
     minimize f(x)    subject to    lower <= x <= upper,    low_i <= c_i(x) <= high_i       (low = high: an equality)
 
-The methods (``optimizers.py``) see scaled variables z (``design.Variables``) and functionals divided by the larger of
+The methods (``optimizers.py``) see scaled variables z (``study.Variables``) and functionals divided by the larger of
 their first value and their target (by the largest component of their gradient where that is nearly 0). Results are in
 the user's numbers.
 
@@ -30,9 +30,9 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
-from fluidgrad.design import Variables
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.optimizers import METHODS, Point, Vector, choose
+from fluidgrad.study import Variables
 
 TOLERANCE = 1e-5
 ITERATIONS = 200

@@ -1,7 +1,10 @@
 """Optimization of a study, with a journal that it can be resumed from.
 
-Every evaluation is in the journal, with the state that its solve started from, before the optimizer sees it. To resume is
-to repeat the search with the journal answering for as long as it can (``minimize.py``, ``journal.py``).
+An evaluation is one primal solve and, for each functional that depends on the flow, one transposed solve with the factor
+that the primal left behind. It is a pure function of the design and of the state that the solve starts from.
+
+Every evaluation is in the journal, with that state, before the optimizer sees it. To resume is to repeat the search with
+the journal answering for as long as it can (``minimize.py``, ``journal.py``).
 """
 
 from __future__ import annotations
@@ -9,21 +12,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from fluidgrad.design import Variables
+from fluidgrad import derivative
 from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.flow import Flow, Solution, check_flow
 from fluidgrad.journal import Journal, Record
 from fluidgrad.minimize import TOLERANCE, Step, Trial, minimize
 from fluidgrad.optimizers import choose
-from fluidgrad.study import Constraint, Study, evaluate
-
-__all__ = ["Constraint", "Result", "Study", "evaluate", "optimize"]
+from fluidgrad.quality import check_valid
+from fluidgrad.steady import solve_steady
+from fluidgrad.study import Functional, Study, Variables, name_of
 
 
 @dataclass(frozen=True)
@@ -188,3 +194,96 @@ def _describe(study: Study, method: str, tolerance: float) -> Record:
         "tolerance": tolerance,
         "options": {k: v for k, v in sorted(study.options.items())},
     }
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """How an evaluation went: ``primal_residual`` net over gross flux; for each functional its adjoint's relative
+    residual and the products it took (0 where the functional does not depend on the flow)."""
+
+    primal_residual: float
+    newton_steps: int
+    adjoint_residuals: list[float]
+    adjoint_products: list[int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The functionals of a study at a design: ``values`` ``(1 + m,)``, ``gradients`` pytrees like the design, the
+    ``state`` of the flow, and how it went."""
+
+    values: Float[np.ndarray, " functionals"]
+    gradients: list[Any]
+    state: Array
+    report: EvaluationReport
+
+
+def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluation:
+    """Values and gradients of a study's functionals at a design, by one primal solve and one transposed solve for each
+    functional that depends on the flow.
+
+    Args:
+        study: what to evaluate.
+        design: a pytree like ``study.start``.
+        start: a state to start from (``Evaluation.state`` of another design); rest if left out.
+
+    Raises:
+        NotConverged: the primal or an adjoint solve failed, or a functional is not finite.
+        InputError: the design gives no valid flow: a tangled mesh, a negative viscosity.
+    """
+    began = time.perf_counter()
+    design = jax.tree.map(jnp.asarray, design)
+    flow = _flow(study.flow, design)
+    check_valid(flow.mesh)
+    check_flow(flow)
+
+    def solve(flow: Flow) -> tuple[Array, Array]:
+        solution = solve_steady(flow, start, **study.options)
+        return solution.state, solution.report.iterations
+
+    (state, steps), pull_back = derivative.vjp(solve, flow)
+    gradients, values, adjoints = [], [], []
+    for name, (value, (direct, state_bar)) in zip(study.names, _functionals(study.flow, study.functionals, design, state), strict=True):
+        if not np.isfinite(value):
+            raise NotConverged(f"{name} is {float(value)}")
+        flow_bar, report = pull_back((state_bar, jnp.zeros_like(steps)))
+        gradients.append(jax.tree.map(np.add, direct, _pull_back(study.flow, design, flow_bar)))
+        values.append(float(value))
+        adjoints.append(report)
+        if not all(np.isfinite(g).all() for g in jax.tree.leaves(gradients[-1])):
+            raise NotConverged(f"the gradient of {name} is not finite", report)
+    report = EvaluationReport(
+        primal_residual=adjoints[0].primal_residual,
+        newton_steps=int(steps),
+        adjoint_residuals=[r.adjoint_residual for r in adjoints],
+        adjoint_products=[r.adjoint_products for r in adjoints],
+        seconds=time.perf_counter() - began,
+    )
+    return Evaluation(np.array(values), gradients, state, report)
+
+
+# Compiled apart, so that only the solve, which calls back to the host, is left out of JAX's cache of programs on disk.
+
+
+@partial(jax.jit, static_argnums=0)
+def _flow(flow: Callable[[Any], Flow], design: Any) -> Flow:
+    return flow(design)
+
+
+@partial(jax.jit, static_argnums=0)
+def _pull_back(flow: Callable[[Any], Flow], design: Any, cotangent: Flow) -> Any:
+    return jax.vjp(flow, design)[1](cotangent)[0]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _functionals(flow: Callable[[Any], Flow], functionals: tuple[Functional, ...], design: Any, state: Array) -> list[Any]:
+    """Value and gradient in (design, state) of each: in the design, not in the flow, since most of that seldom depends on it."""
+
+    def scalar(f: Functional, design: Any, state: Array) -> Array:
+        value = f(Solution(flow(design), state, None))  # pyright: ignore[reportArgumentType]  (how it was solved is no part of it)
+        if jnp.shape(value) != ():
+            raise InputError(f"{name_of(f) or 'a functional'} has shape {jnp.shape(value)}", accepted="one number")
+        return jnp.asarray(value, state.dtype)
+
+    return [jax.value_and_grad(partial(scalar, f), argnums=(0, 1))(design, state) for f in functionals]

@@ -8,11 +8,11 @@ import pytest
 
 import fluidgrad as fg
 from fluidgrad import optimization
-from fluidgrad.design import parabola_at_nodes
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.journal import Journal, read
-from fluidgrad.optimization import optimize
-from fluidgrad.study import Constraint, Study, evaluate
+from fluidgrad.optimization import evaluate, optimize
+from fluidgrad.profiles import parabola_at_nodes
+from fluidgrad.study import Constraint, Study
 
 MESH = fg.box((0, 0), (2, 1), (8, 5))
 

@@ -20,7 +20,8 @@ from fluidgrad.errors import InputError, NotConverged
 if TYPE_CHECKING:
     from fluidgrad.flow import Flow, Solution
     from fluidgrad.minimize import Step
-    from fluidgrad.optimization import Result, Study
+    from fluidgrad.optimization import Result
+    from fluidgrad.study import Study
 
 VANISHED = 0.5  # of a gain must remain on the finer mesh
 MISSED = 1e-6  # relative violation of constraints that no design can mend
@@ -46,7 +47,7 @@ def study_of(problem: Problem, file: str) -> Study:
     Raises:
         InputError: bounds that do not fit; constraints that no design within the bounds can meet.
     """
-    from fluidgrad.optimization import Constraint, Study
+    from fluidgrad.study import Constraint, Study
 
     config, objective = problem.config, problem.objective
     assert config.objective is not None and objective is not None

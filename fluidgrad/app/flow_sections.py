@@ -85,7 +85,7 @@ class NodesProfile(Section):
     def numbers(self) -> Numbers:
         if self.values is not None:
             return {"values": np.asarray(self.values)}
-        from fluidgrad.design import parabola_at_nodes
+        from fluidgrad.profiles import parabola_at_nodes
 
         assert self.count is not None and self.mean is not None
         if self.start == "uniform":  # with the flow rate of that mean, though it falls to zero at the ends

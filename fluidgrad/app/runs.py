@@ -164,7 +164,7 @@ def check(
 ) -> bool:
     """Check the derivative of the objective and of each constraint, at the start and at a random admissible design."""
     from fluidgrad import check as check_derivative
-    from fluidgrad.design import Variables
+    from fluidgrad.study import Variables
     from fluidgrad.verify import DIFFERENCE_ERROR, DOT_PRODUCT_GAP, TAYLOR_RATE
 
     with job(config, settings, imports, quiet, root, silent=as_json) as work:

@@ -59,7 +59,7 @@ def profiles(
 
 def profile(flow: Any, patch: str, zero_ends: bool) -> tuple[np.ndarray, np.ndarray]:
     """Arc length and speed along an inflow of a 2D flow, face by face, and at the ends of a profile that is zero there."""
-    from fluidgrad.design import spans
+    from fluidgrad.profiles import spans
 
     a, b = (np.asarray(s) for s in spans(flow.mesh, patch))
     S = geometry(flow.mesh).S[flow.mesh.topology.faces_of(patch)]

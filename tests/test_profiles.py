@@ -1,4 +1,4 @@
-"""Profiles are exact face averages; a design's numbers round-trip through its scaled vector."""
+"""Profiles are exact face averages, whatever the mesh."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fluidgrad.blocks import box, extrude
-from fluidgrad.design import Variables, nodes, parabola, parabola_at_nodes, spans
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import Mesh, build_topology, measure
+from fluidgrad.profiles import nodes, parabola, parabola_at_nodes, spans
 
 VALUES = jnp.array([0.3, -0.1, 0.5, 0.2])
 
@@ -91,58 +91,3 @@ def test_profiles_refuse_what_they_cannot_run_along():
         nodes(mesh, "top", VALUES.reshape(2, 2))
     with pytest.raises(InputError, match="no patch named 'inlet'"):
         parabola(mesh, "inlet", 1.0)
-
-
-START = {"angle": 0.3, "values": np.array([[0.1, 0.2], [0.3, 0.4]])}
-
-
-def test_a_design_round_trips():
-    v = Variables.of(START, {"values": (0.0, [[1.0, 1.0], [1.0, 0.4]])})
-    assert v.names == ("angle", "values[0, 0]", "values[0, 1]", "values[1, 0]", "values[1, 1]")
-    back = v.tree(v.unscaled(v.scaled(v.start)))
-    np.testing.assert_allclose(back["values"], START["values"], rtol=1e-15)
-    np.testing.assert_allclose(v.flat(START), v.start)
-    low, high = v.scaled_bounds
-    np.testing.assert_array_equal(low, [-np.inf, 0, 0, 0, 0])
-    np.testing.assert_array_equal(high, [np.inf, 1, 1, 1, 1])
-    assert v.scale[0] == 0.3  # the typical size, where there are no two bounds
-
-
-def test_no_scaled_vector_leaves_the_bounds():
-    v = Variables.of(np.full(3, 0.2), (0.1, 0.7))
-    x = v.unscaled(np.array([1.0, 1.0 + 1e-9, -1e-9]))
-    np.testing.assert_array_equal(x, [0.7, 0.7, 0.1])
-
-
-def test_numbers_with_equal_bounds_are_held():
-    v = Variables.of([0.5, 0.5], ([0.5, 0.0], [0.5, 1.0]))
-    assert v.free.tolist() == [False, True]
-    np.testing.assert_array_equal(v.unscaled(np.array([0.25])), [0.5, 0.25])
-
-
-def test_random_designs_are_admissible_and_repeat():
-    v = Variables.of(START, {"values": (0.0, 0.6)})
-    x = v.random(3)
-    np.testing.assert_array_equal(x, v.random(3))
-    assert (x >= v.lower).all() and (x <= v.upper).all() and abs(x[0] - 0.3) <= 0.03
-
-
-@pytest.mark.parametrize(
-    "start, bounds, text",
-    [
-        ({}, None, "the design has no numbers"),
-        ({"r": "big"}, None, r"the start of \['r'\] is 'big'; real numbers"),
-        ({"r": np.nan}, None, "the start of r is nan; finite numbers"),
-        ({"r": 0.1}, {"r": (0.2, 0.1)}, r"the bounds of r are \[0.2, 0.1\]; a lower bound below the upper one"),
-        ({"r": 0.1}, {"r": (np.nan, 1.0)}, r"the bounds of r are \[nan, 1\]"),
-        ({"r": [0.1, 0.7]}, {"r": (0.0, 0.6)}, r"the start of r.1 is 0.7, outside its bounds \[0, 0.6\]; a start within"),
-        ({"r": 0.1}, {"q": (0.0, 1.0)}, "bounds of 'q'; the design has r"),
-        (np.ones(3), {"r": (0.0, 1.0)}, r"bounds by name; a pair \(lower, upper\)"),
-        (np.ones(3), (0.0, 1.0, 2.0), r"bounds \(0.0, 1.0, 2.0\); a pair"),
-        (np.ones(3), ([0.0, 0.0], [2.0, 2.0]), r"bounds of shape \(2,\) do not fit a design of shape \(3,\)"),
-        (np.ones(3), (1.0, 1.0), "every number of the design has equal bounds"),
-    ],
-)
-def test_designs_refuse(start, bounds, text):
-    with pytest.raises(InputError, match=text):
-        Variables.of(start, bounds)
