@@ -23,9 +23,10 @@ from jaxtyping import Array, Float
 from fluidgrad.boundary import Inflow, Wall
 from fluidgrad.derivative import GradientReport, vjp
 from fluidgrad.flow import Flow, Solution
-from fluidgrad.mesh import CellScalar, CellVector, Topology, measure
+from fluidgrad.mesh import CellScalar, CellVector, measure
 from fluidgrad.motion import Spread
 from fluidgrad.steady import solve_steady
+from fluidgrad.topology import Topology, corner_shares
 
 
 @dataclass(frozen=True)
@@ -122,27 +123,6 @@ def _speeds(kind: Any, t: Topology, patch: str, flow: Flow) -> Any:
     return kind
 
 
-def chains(t: Topology, patch: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A 2D patch as polylines: for each connected piece its points in order (a closed one repeats its first) and the
-    faces between them, numbered from the patch's first."""
-    ends = t.face_points[t.faces_of(patch)][:, :2]
-    after = {}
-    for i, (a, b) in enumerate(ends.tolist()):
-        after[a] = (b, i)
-    starts = sorted(set(ends[:, 0].tolist()) - set(ends[:, 1].tolist()), key=lambda a: after[a][1])
-    pieces, left = [], set(range(len(ends)))
-    while left:
-        a = starts.pop(0) if starts else int(ends[min(left), 0])
-        points, faces = [a], []
-        while a in after and after[a][1] in left:
-            a, i = after[a]
-            left.discard(i)
-            points.append(a)
-            faces.append(i)
-        pieces.append((np.array(points), np.array(faces)))
-    return pieces
-
-
 def _along_faces(t: Topology, patch: str, S: np.ndarray, points: np.ndarray, derivative: np.ndarray) -> Line:
     """A map with one value a face."""
     faces = t.faces_of(patch)
@@ -153,7 +133,7 @@ def _along_faces(t: Topology, patch: str, S: np.ndarray, points: np.ndarray, der
     if t.dim == 3:
         return Line(np.arange(len(x), dtype=float), x, n, value, area)
     pieces = []
-    for _, f in chains(t, patch):
+    for _, f in t.lines(patch):
         s = np.cumsum(area[f]) - 0.5 * area[f]
         pieces.append((s, x[f], n[f], value[f], area[f]))
     return _joined(pieces)
@@ -163,9 +143,7 @@ def _along_points(t: Topology, patch: str, S: np.ndarray, points: np.ndarray, de
     """A map with one value a boundary point, from a derivative with respect to the points."""
     faces = t.faces_of(patch)
     corner = t.face_points[faces]
-    distinct = np.ones(corner.shape, bool)
-    distinct[:, 1:] = corner[:, 1:] != corner[:, :-1]
-    share = distinct / distinct.sum(1, keepdims=True)
+    share = corner_shares(corner)
     owned, normal = np.zeros(len(points)), np.zeros_like(points)
     np.add.at(owned, corner, share * np.linalg.norm(S[faces], axis=1)[:, None])
     np.add.at(normal, corner, -share[..., None] * S[faces][:, None])
@@ -176,7 +154,7 @@ def _along_points(t: Topology, patch: str, S: np.ndarray, points: np.ndarray, de
     if t.dim == 3:
         return Line(np.arange(len(own), dtype=float), points[own], normal[own], value[own], owned[own])
     pieces = []
-    for p, _ in chains(t, patch):
+    for p, _ in t.lines(patch):
         s = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(points[p], axis=0), axis=1)))
         pieces.append((s, points[p], normal[p], value[p], owned[p]))
     return _joined(pieces)

@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import FaceScalar, Mesh, Topology
+from fluidgrad.mesh import FaceScalar, Mesh
+from fluidgrad.topology import Topology, corner_shares
 
 # Six points that integrate polynomials of degree 4 over a triangle exactly (Dunavant 1985), as barycentric weights.
 _A, _B = (0.44594849091596488632, 0.22338158967801146570), (0.09157621350977074346, 0.10995174365532186764)
@@ -98,25 +99,16 @@ def spans(mesh: Mesh, patch: str) -> tuple[FaceScalar, FaceScalar]:
 @lru_cache(maxsize=64)
 def _line(topology: Topology, patch: str) -> tuple[Int[np.ndarray, " n+1"], Int[np.ndarray, " n"]]:
     """The points of a patch from end to end, and the place of each of its faces along them."""
-    faces = topology.face_points[topology.faces_of(patch)][:, :2]
-    touching: dict[int, list[int]] = {}
-    for f, corners in enumerate(faces.tolist()):
-        for p in corners:
-            touching.setdefault(p, []).append(f)
-    ends = [p for p, f in touching.items() if len(f) == 1]
-    path, rank = sorted(ends)[:1], np.full(len(faces), -1)
-    if len(ends) == 2:
-        x = topology.nominal[ends]
-        axis = int(np.argmax(np.abs(x[1] - x[0])))
-        path = [ends[int(x[1, axis] < x[0, axis])]]
-        while (here := [f for f in touching[path[-1]] if rank[f] < 0]) and len(touching[path[-1]]) < 3:
-            rank[here[0]] = len(path) - 1
-            path.append(int(faces[here[0]].sum()) - path[-1])
-    if (rank < 0).any():
+    pieces = topology.lines(patch)
+    if len(pieces) != 1 or len(np.unique(pieces[0][0])) < len(pieces[0][0]):
         raise InputError(
             f"patch {patch!r} is not one line from end to end", accepted="a profile needs one; give speeds face by face instead"
         )
-    return np.array(path), rank
+    points, faces = pieces[0]
+    along = topology.nominal[points[-1]] - topology.nominal[points[0]]
+    if along[np.argmax(np.abs(along))] < 0:
+        points, faces = points[::-1], faces[::-1]
+    return points, np.argsort(faces)
 
 
 def _product_of_parabolas(mesh: Mesh, patch: str) -> FaceScalar:
@@ -127,9 +119,7 @@ def _product_of_parabolas(mesh: Mesh, patch: str) -> FaceScalar:
     size = np.ptp(at, axis=0)
     flat = int(np.argmin(size))
     axes = [k for k in range(3) if k != flat]
-    distinct = np.ones(corners.shape)
-    distinct[:, 1:] = corners[:, 1:] != corners[:, :-1]
-    share = jnp.asarray(distinct / distinct.sum(1, keepdims=True), mesh.points.dtype)
+    share = jnp.asarray(corner_shares(corners), mesh.points.dtype)
 
     def fractions(points: Any, xp: Any) -> Any:
         x = points[corners][..., axes]

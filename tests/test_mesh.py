@@ -83,6 +83,17 @@ def test_two_squares():
     np.testing.assert_allclose(g.x_face[t.faces_of("around")][:3], [[0.5, 0], [1.5, 0], [2, 0.5]])
 
 
+def test_a_patch_is_polylines_also_where_it_touches_itself():
+    corner = np.concatenate([SQUARE[:4], [[2, 1], [2, 2], [1, 2]]])
+    quads = np.array([[0, 1, 2, 3], [2, 4, 5, 6]])
+    around = np.concatenate([np.stack([q, np.roll(q, -1)], 1) for q in quads])
+    pieces = build_topology(corner, [("quad", quads)], {"around": around}).lines("around")
+    assert [points.tolist() for points, _ in pieces] == [[0, 1, 2, 3, 0], [2, 4, 5, 6, 2]]
+    assert [faces.tolist() for _, faces in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    ((points, faces),) = mesh("box").topology.lines("left")
+    assert len(points) == len(faces) + 1 == len(set(points.tolist()))
+
+
 def test_topologies_are_equal_when_their_contents_are():
     one, two = (build_topology(SQUARE, [("quad", QUADS)], {"around": AROUND}) for _ in range(2))
     other = build_topology(SQUARE, [("quad", QUADS)], {"rim": AROUND})
