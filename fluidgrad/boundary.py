@@ -32,7 +32,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import FaceScalar, FaceVector, Topology
+from fluidgrad.mesh import FaceScalar, FaceVector
+from fluidgrad.topology import Topology
 
 FAR_FIELD_BLEND = 0.1  # |U.n|/|U| over which a far field turns from inflow to outflow
 

@@ -20,7 +20,7 @@ gradients are inverse-distance-weighted least squares over face neighbours and b
 the pressure's leaves out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
-(``jacobian.py``).
+(``residual.py``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from jaxtyping import Array, Float, Int
 
 from fluidgrad.boundary import Conditions
 from fluidgrad.flow import Flow
-from fluidgrad.mesh import Geometry, Topology, measure, ragged
+from fluidgrad.mesh import Geometry, measure
+from fluidgrad.topology import Topology, ragged
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
 WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
@@ -64,8 +65,7 @@ def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
     t, n = topology, topology.n_interior
     index, sign = t.cell_faces
     is_interior = index < n
-    across = np.where(sign > 0, np.append(t.neighbour, np.zeros(t.n_boundary + 1, int))[index], np.append(t.owner, 0)[index])
-    cell = np.where(is_interior, across, np.arange(t.n_cells)[:, None])
+    cell = t.across
     boundary = np.where((index >= n) & (index < t.n_faces), index - n, t.n_boundary)
 
     # Directions in which velocity and pressure have data; a mirror helps both.

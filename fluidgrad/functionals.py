@@ -22,8 +22,8 @@ from jaxtyping import Array, ArrayLike
 from fluidgrad.errors import InputError
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.fluxes import BoundaryFlux, Discrete, discretize, gradient
-from fluidgrad.mesh import Topology
 from fluidgrad.residual import at_boundary, split
+from fluidgrad.topology import Topology
 
 REGISTRY: dict[str, Functional] = {}
 

@@ -28,7 +28,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float
 
 from fluidgrad.errors import InputError
-from fluidgrad.jacobian import Jacobian, Pattern
+from fluidgrad.residual import Jacobian, Pattern
 from fluidgrad.superlu import SuperLU
 
 BLOCK_MEMORY = 24 * 2**30  # bytes the dense blocks may take

@@ -2,7 +2,7 @@
 
     inflow      dJ/d(normal speed), per unit length of the patch
     wall        dJ/dn per unit length, n into the fluid: the total derivative for a wall that moves and takes the mesh
-                along (``motion.py``), divided by the length each point owns
+                along (``mesh.Spread``), divided by the length each point owns
     porosity    dJ/d(alpha), per unit volume
     force       dJ/d(force), per unit volume: the adjoint velocity
 
@@ -23,8 +23,7 @@ from jaxtyping import Array, Float
 from fluidgrad.boundary import Inflow, Wall
 from fluidgrad.derivative import GradientReport, vjp
 from fluidgrad.flow import Flow, Solution
-from fluidgrad.mesh import CellScalar, CellVector, measure
-from fluidgrad.motion import Spread
+from fluidgrad.mesh import CellScalar, CellVector, Spread, measure
 from fluidgrad.steady import solve_steady
 from fluidgrad.topology import Topology, corner_shares
 

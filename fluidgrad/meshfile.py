@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import Mesh, build_topology
+from fluidgrad.mesh import Mesh
 from fluidgrad.quality import check_valid
+from fluidgrad.topology import build_topology
 
 FLAT = {"triangle": 3, "quad": 4}
 # The order of points that turns a cell inside out.

@@ -24,8 +24,7 @@ from fluidgrad.adjoint import PROBE, root, root_forward
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow import Flow, Solution, SolveReport
 from fluidgrad.fluxes import Discrete, discretize
-from fluidgrad.jacobian import assemble, pattern
-from fluidgrad.residual import imbalance, residual, split
+from fluidgrad.residual import assemble, imbalance, pattern, residual, split
 
 NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
 FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many products

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jaxtyping import Array
 
-from fluidgrad.jacobian import Pattern
+from fluidgrad.residual import Pattern
 
 LEAF = 24  # cells that nested dissection leaves together
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked

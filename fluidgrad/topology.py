@@ -88,6 +88,14 @@ class Topology:
         return np.where(sign > 0, index, np.where(sign < 0, index + self.n_faces, self.n_faces + self.n_interior))
 
     @cached_property
+    def across(self) -> Int[np.ndarray, "cells k"]:
+        """The cell across each of a cell's faces, slot by slot; the cell itself at a boundary and in padding."""
+        index, sign = self.cell_faces
+        inside = np.minimum(index, self.n_interior - 1)
+        other = np.where(sign > 0, self.neighbour[inside], self.owner[inside]) if self.n_interior else index
+        return np.where(index < self.n_interior, other, np.arange(self.n_cells)[:, None])
+
+    @cached_property
     def neighbours(self) -> Int[np.ndarray, "cells k"]:
         """The cells across each cell's interior faces, padded with the cell itself."""
         o, n = self.owner[: self.n_interior], self.neighbour

@@ -12,9 +12,10 @@ from scipy.spatial import Delaunay, Voronoi
 
 import fluidgrad as fg
 from fluidgrad.fluxes import discretize, gradient
-from fluidgrad.mesh import Mesh, build_topology
+from fluidgrad.mesh import Mesh
 from fluidgrad.mesh import measure as measured
 from fluidgrad.residual import at_boundary, imbalance, split
+from fluidgrad.topology import build_topology
 
 _measure = jax.jit(measured)
 

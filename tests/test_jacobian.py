@@ -7,9 +7,8 @@ import pytest
 from cases import JACOBIANS, random_state
 
 from fluidgrad.fluxes import discretize
-from fluidgrad.jacobian import as_csr, assemble, pattern
 from fluidgrad.linear import _multiply
-from fluidgrad.residual import residual
+from fluidgrad.residual import as_csr, assemble, pattern, residual
 
 TRACED = []
 

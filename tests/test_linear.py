@@ -15,7 +15,7 @@ import fluidgrad as fg
 from fluidgrad import linear, superlu
 from fluidgrad.errors import InputError
 from fluidgrad.fluxes import discretize
-from fluidgrad.jacobian import Jacobian, as_csr, assemble, pattern
+from fluidgrad.residual import Jacobian, as_csr, assemble, pattern
 
 FLOWS = {"open": study, "closed and driven": driven}
 

@@ -9,7 +9,7 @@ import pytest
 from cases import measure
 
 import fluidgrad as fg
-from fluidgrad.motion import Spread
+from fluidgrad.mesh import Spread
 from fluidgrad.steady import differentiating
 
 NAMES = ("coarse", "fine")

@@ -7,8 +7,9 @@ import pytest
 
 from fluidgrad.blocks import box, extrude
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import Mesh, build_topology, measure
+from fluidgrad.mesh import Mesh, measure
 from fluidgrad.profiles import nodes, parabola, parabola_at_nodes, spans
+from fluidgrad.topology import build_topology
 
 VALUES = jnp.array([0.3, -0.1, 0.5, 0.2])
 

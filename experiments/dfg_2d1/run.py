@@ -74,8 +74,7 @@ def profile(mesh: fg.Mesh) -> list[tuple[str, str]]:
     """Seconds of the parts of one Newton step, each compiled and alone."""
     from fluidgrad import linear
     from fluidgrad.fluxes import discretize
-    from fluidgrad.jacobian import assemble, pattern
-    from fluidgrad.residual import balance
+    from fluidgrad.residual import assemble, balance, pattern
 
     f = flow(mesh, fg.parabola(mesh, "inlet", MEAN))
     state = fg.solve_steady(f).state
