@@ -32,7 +32,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
-from fluidgrad.linear import gmres
+from fluidgrad.iteration import gmres, traced
 
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
 PROBE = 5  # primal: residual, converged; adjoint: residual, products, solves
@@ -105,8 +105,12 @@ def _no_tangent(x: Array) -> Any:
     return jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.zeros(x.shape, jax.dtypes.float0)
 
 
-@partial(jax.jit, static_argnums=0)
 def _solve(problem: ImplicitProblem, theta: Any, start: Any) -> Any:
+    return _solve_traced(problem, theta, start) if traced(theta, start) else problem.solve(theta, start)
+
+
+@partial(jax.jit, static_argnums=0)
+def _solve_traced(problem: ImplicitProblem, theta: Any, start: Any) -> Any:
     return jax.lax.stop_gradient(problem.solve(theta, start))
 
 
@@ -120,6 +124,16 @@ def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, cota
     return jax.vjp(lambda v: problem.residual(_merge(v, fixed), q), varied)[1](cotangent)[0]
 
 
+def _krylov(problem: ImplicitProblem, theta: Any, factor: Any, transpose: bool) -> Any:
+    """A solver of linear systems, and of what it says: [residual, products, solves]."""
+
+    def solve(matvec: Any, b: Array) -> tuple[Array, Array]:
+        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, transpose), b, problem.accuracy)
+        return x, jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
+
+    return solve
+
+
 @partial(jax.jit, static_argnums=0)
 def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> Array:
     """x with R_q x = b; transposable, and differentiable in ``theta``, ``q`` and ``b``."""
@@ -127,28 +141,30 @@ def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
     def product(x: Array) -> Array:
         return jax.jvp(lambda q: problem.residual(theta, q), (q,), (x,))[1]
 
-    def krylov(transpose: bool) -> Any:
+    def solver(transpose: bool) -> Any:
         def solve(matvec: Any, b: Array) -> Array:
-            x, residual, _ = gmres(matvec, lambda v: problem.precondition(theta, factor, v, transpose), b, problem.accuracy)
-            return jnp.where(residual <= ACCEPTED, x, jnp.nan)
+            x, went = _krylov(problem, theta, factor, transpose)(matvec, b)
+            return jnp.where(went[0] <= ACCEPTED, x, jnp.nan)
 
         return solve
 
-    return jax.lax.custom_linear_solve(product, b, krylov(False), krylov(True))
+    return jax.lax.custom_linear_solve(product, b, solver(False), solver(True))
+
+
+def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
+    """x with R_q^T x = b, and [residual, products, solves]; differentiable in ``theta``, ``q`` and ``b``."""
+    if traced(theta, q, factor, b):
+        return _solve_adjoint_traced(problem, theta, q, factor, b)
+    return _krylov(problem, theta, factor, True)(lambda x: _product_transposed(problem, theta, q, x), b)
 
 
 @partial(jax.jit, static_argnums=0)
-def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
-    """x with R_q^T x = b, and [residual, products, solves]; differentiable in ``theta``, ``q`` and ``b``."""
+def _product_transposed(problem: ImplicitProblem, theta: Any, q: Array, x: Array) -> Array:
+    return jax.vjp(lambda q: problem.residual(theta, q), q)[1](x)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _solve_adjoint_traced(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
     _, transposed = jax.vjp(lambda q: problem.residual(theta, q), q)
-
-    def solve(matvec: Any, b: Array) -> Any:
-        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, True), b, problem.accuracy)
-        went = jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
-        return x, went
-
-    def solve_transposed(matvec: Any, b: Array) -> Any:
-        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, False), b, problem.accuracy)
-        return x, jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
-
-    return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, solve, solve_transposed, has_aux=True)
+    solvers = (_krylov(problem, theta, factor, transpose) for transpose in (True, False))
+    return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, *solvers, has_aux=True)

@@ -106,6 +106,11 @@ class Flow:
         return replace(self.mesh, topology=topology), faces
 
     @property
+    def gives(self) -> tuple[str, ...]:
+        """What each patch of the joined mesh gives to gradients (see ``boundary.py``)."""
+        return tuple(self.boundary[name].gives for name in self.joined[0].topology.patches)  # pyright: ignore
+
+    @property
     def driven(self) -> tuple[str, ...]:
         """Periodic patches whose pressure drop is an unknown, found from their flow rate."""
         return tuple(k for k in self.joined[1] if self.boundary[k].flow_rate is not None)  # pyright: ignore

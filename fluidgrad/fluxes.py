@@ -133,7 +133,7 @@ def discretize(flow: Flow) -> Discrete:
     mesh, _ = flow.joined
     t, g = mesh.topology, measure(mesh)
     c = flow.conditions(g)
-    gives = tuple(flow.boundary[name].gives for name in t.patches)
+    gives = flow.gives
     s = stencil(t, gives)
     n = t.n_interior
     mirror = np.repeat([float(k == "mirror") for k in gives], [hi - lo for lo, hi in t.patches.values()])

@@ -12,7 +12,7 @@ A *factor* is an array pytree that can be passed through ``jit`` and kept. Super
 remembers the factorisations of the last few matrices it saw, so solving twice with one matrix factors it once, and a
 solve stays a pure function of matrix and right-hand side.
 
-:func:`gmres` corrects a factor that belongs to a nearby matrix (the last Newton iterate's).
+A factor that belongs to a nearby matrix (the last Newton iterate's) is corrected by GMRES (``iteration.py``).
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def choose(name: str) -> Backend:
     return BACKENDS[name]()
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def factor(backend: Backend, p: Pattern, J: Jacobian) -> tuple[Any, Jacobian]:
     """Factor a Jacobian. Borders are eliminated when solving, so that one backend serves open and closed domains; the
     cell-to-cell part of a closed domain is singular by a constant pressure, and one diagonal entry is raised for it."""
@@ -58,6 +59,7 @@ def factor(backend: Backend, p: Pattern, J: Jacobian) -> tuple[Any, Jacobian]:
     return backend.factor(p, blocks), J
 
 
+@partial(jax.jit, static_argnums=(0, 1, 4))
 def solve(backend: Backend, p: Pattern, factored: tuple[Any, Jacobian], b: Array, transpose: bool = False) -> Array:
     """x with J x = b, or J^T x = b, for flat vectors."""
     F, J = factored
@@ -213,56 +215,3 @@ def _multiply(p: Pattern, blocks: Array, x: Array, transpose: bool) -> Array:
     blocks = jnp.swapaxes(blocks, 1, 2) if transpose else blocks
     parts = jnp.einsum("bij,bjk->bik", blocks, x.reshape(p.n_cells, p.block, -1)[column])
     return jnp.zeros((p.n_cells, *parts.shape[1:]), x.dtype).at[row].add(parts).reshape(x.shape)
-
-
-# ---- a nearby factor
-
-
-def gmres(matvec: Any, precondition: Any, b: Array, tolerance: float, steps: int = 30) -> tuple[Array, Array, Array]:
-    """GMRES with the preconditioner on the right (Saad 2003, section 9.3.2): the residual it watches is the true one.
-
-    Returns x, the relative residual |b - A x| / |b| (recomputed at the end) and the number of products. The right-hand
-    side is scaled by a power of two first, so one of size 1e-300 is solved as well as one of size 1; zero gives zero.
-    """
-    size = jnp.max(jnp.abs(b))
-    scale = jnp.where((size > 0) & jnp.isfinite(size), jnp.exp2(-jnp.round(jnp.log2(jnp.where(size > 0, size, 1.0)))), 1.0)
-    b = b * scale
-    beta = jnp.linalg.norm(b)
-    n = b.shape[0]
-    V = jnp.zeros((steps + 1, n), b.dtype).at[0].set(jnp.where(beta > 0, b / jnp.where(beta > 0, beta, 1.0), 0.0))
-    Z = jnp.zeros((steps, n), b.dtype)
-    H = jnp.zeros((steps + 1, steps), b.dtype)
-
-    def residual(H: Array, j: Array) -> tuple[Array, Array]:
-        """Least squares over the first j columns (the others are made unit, and drop out)."""
-        used = jnp.arange(steps) < j
-        A = jnp.where(used[None], H, jnp.eye(steps + 1, steps, k=-1, dtype=H.dtype))
-        rhs = jnp.zeros(steps + 1, b.dtype).at[0].set(beta)
-        q, r = jnp.linalg.qr(A)
-        y = jnp.where(used, jax.scipy.linalg.solve_triangular(r, q.T @ rhs), 0.0)
-        return y, jnp.linalg.norm(rhs - H @ y)
-
-    def unfinished(carry: Any) -> Array:
-        _, _, _, j, r = carry
-        return (j < steps) & (r > tolerance * beta)
-
-    def extend(carry: Any) -> Any:
-        V, Z, H, j, _ = carry
-        z = precondition(V[j])
-        w = matvec(z)
-        size = jnp.linalg.norm(w)
-        h = V @ w
-        w = w - h @ V
-        again = V @ w  # twice is enough (Giraud et al. 2005)
-        w, h = w - again @ V, h + again
-        norm = jnp.linalg.norm(w)
-        w = jnp.where(norm > 1e-14 * size, w / jnp.where(norm > 0, norm, 1.0), 0.0)
-        H = H.at[:, j].set(h.at[j + 1].add(norm))
-        _, r = residual(H, j + 1)
-        return V.at[j + 1].set(w), Z.at[j].set(z), H, j + 1, jnp.where(jnp.isfinite(norm), r, 0.0)
-
-    V, Z, H, j, _ = jax.lax.while_loop(unfinished, extend, (V, Z, H, jnp.zeros((), int), beta))
-    y, _ = residual(H, j)
-    x = y @ Z
-    true = jax.lax.cond(beta == 0, lambda: jnp.zeros((), b.dtype), lambda: jnp.linalg.norm(b - matvec(x)) / beta)  # NaN if b is
-    return x / scale, true, j

@@ -238,17 +238,17 @@ def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluatio
     check_valid(flow.mesh)
     check_flow(flow)
 
-    def solve(flow: Flow) -> tuple[Array, Array]:
-        solution = solve_steady(flow, start, **study.options)
+    def solve(design: Any) -> tuple[Array, Array]:
+        solution = solve_steady(_flow(study.flow, design), start, **study.options)
         return solution.state, solution.report.iterations
 
-    (state, steps), pull_back = derivative.vjp(solve, flow)
+    (state, steps), pull_back = derivative.vjp(solve, design)
     gradients, values, adjoints = [], [], []
     for name, (value, (direct, state_bar)) in zip(study.names, _functionals(study.flow, study.functionals, design, state), strict=True):
         if not np.isfinite(value):
             raise NotConverged(f"{name} is {float(value)}")
-        flow_bar, report = pull_back((state_bar, jnp.zeros_like(steps)))
-        gradients.append(jax.tree.map(np.add, direct, _pull_back(study.flow, design, flow_bar)))
+        by_flow, report = pull_back((state_bar, jnp.zeros_like(steps)))
+        gradients.append(jax.tree.map(np.add, direct, by_flow))
         values.append(float(value))
         adjoints.append(report)
         if not all(np.isfinite(g).all() for g in jax.tree.leaves(gradients[-1])):
@@ -263,17 +263,12 @@ def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluatio
     return Evaluation(np.array(values), gradients, state, report)
 
 
-# Compiled apart, so that only the solve, which calls back to the host, is left out of JAX's cache of programs on disk.
+# Compiled apart from the solve, which is a loop of the host.
 
 
 @partial(jax.jit, static_argnums=0)
 def _flow(flow: Callable[[Any], Flow], design: Any) -> Flow:
     return flow(design)
-
-
-@partial(jax.jit, static_argnums=0)
-def _pull_back(flow: Callable[[Any], Flow], design: Any, cotangent: Flow) -> Any:
-    return jax.vjp(flow, design)[1](cotangent)[0]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

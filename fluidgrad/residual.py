@@ -40,6 +40,7 @@ from fluidgrad.fluxes import (
     gradient,
     interior_data,
     interior_flux,
+    stencil,
     values_outside,
 )
 from fluidgrad.mesh import to_cells, to_faces
@@ -146,19 +147,19 @@ class Pattern:
         return len(self.centres)
 
 
+def pattern(flow: Flow) -> Pattern:
+    """The block pattern of a flow's Jacobian."""
+    return _pattern(flow.joined[0].topology, flow.gives)
+
+
 @lru_cache(maxsize=32)
-def _pattern(topology: Topology, slots: bytes) -> Pattern:
-    n = topology.n_cells
-    a, s = topology.across, np.frombuffer(slots, topology.across.dtype).reshape(n, -1)
+def _pattern(t: Topology, gives: tuple[str, ...]) -> Pattern:
+    n = t.n_cells
+    a, s = t.across, stencil(t, gives).cell
     me = np.arange(n)[:, None]
     column = np.concatenate([me, a, s, s[a].reshape(n, -1)], 1)
     key, target = np.unique(me * n + column, return_inverse=True)
-    return Pattern(key // n, key % n, target.reshape(column.shape), topology.nominal_centres, topology.dim + 1)
-
-
-def pattern(d: Discrete) -> Pattern:
-    """The block pattern of the Jacobian; computed once a topology and stencil."""
-    return _pattern(d.topology, d.stencil.cell.tobytes())
+    return Pattern(key // n, key % n, target.reshape(column.shape), t.nominal_centres, t.dim + 1)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["blocks", "columns", "rows", "corner"], meta_fields=[])
@@ -233,7 +234,7 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
     slots = jnp.einsum("covi,csvi->csov", H_own, G_slot)
     far = jnp.einsum("ckovi,cksvi->cksov", H_other, G_slot[t.across])
     parts = jnp.concatenate([diagonal[:, None], near, slots, far.reshape(len(q), -1, m, m)], 1)
-    p = pattern(d)
+    p = pattern(flow)
     blocks = jnp.zeros((len(p.row), m, m), q.dtype).at[p.target.ravel()].add(parts.reshape(-1, m, m))
 
     if not flow.n_extra:

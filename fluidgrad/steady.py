@@ -24,6 +24,7 @@ from fluidgrad.adjoint import PROBE, root, root_forward
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow import Flow, Solution, SolveReport
 from fluidgrad.fluxes import Discrete, discretize
+from fluidgrad.iteration import either, gmres, repeat, traced
 from fluidgrad.residual import assemble, imbalance, pattern, residual, split
 
 NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
@@ -49,11 +50,11 @@ class Steady:
         return residual(flow, q)
 
     def precondition(self, flow: Flow, factor: Any, b: Array, transpose: bool) -> Array:
-        return backends.solve(self.backend, pattern(_shape_of(flow)), factor, b, transpose)
+        return backends.solve(self.backend, pattern(flow), factor, b, transpose)
 
     def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
         """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""
-        d = discretize(flow)
+        d = _discretize(flow)
         q0, tolerance = start
         one = jnp.ones((), q0.dtype)
 
@@ -73,7 +74,7 @@ class Steady:
 
         first = _Newton(q0, jnp.zeros_like(q0), self._no_factor(flow, d), one * jnp.inf, one * 0, jnp.asarray(True))
         search = _Search(first, q0, one * jnp.inf, one, one * FIRST_RATIO, one * 0, one * 0)
-        s = jax.lax.while_loop(unfinished, stage, search)
+        s = repeat(unfinished, stage, search)
         q = jnp.where(jnp.isfinite(s.found), s.best, s.newton.q)
         cells, _ = split(flow, s.newton.R)
         place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
@@ -81,64 +82,81 @@ class Steady:
         return q, jnp.stack([s.newton.residual, ok, s.steps, s.stages, s.found, place]), s.newton.factor
 
     def _no_factor(self, flow: Flow, d: Discrete) -> Any:
-        """Zeros in the shape of a factor: a loop must carry one from the start."""
+        """What a loop begins with: where it is traced, zeros in the shape of a factor."""
+        if not traced(d):
+            return None
         q = jnp.zeros(flow.n_unknowns, d.geometry.V.dtype)
-        shape = jax.eval_shape(lambda: backends.factor(self.backend, pattern(d), assemble(flow, d, q)))
+        shape = jax.eval_shape(lambda: backends.factor(self.backend, pattern(flow), assemble(flow, d, q)))
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
 
     def _newton(self, flow: Flow, d: Discrete, q: Array, tolerance: Array) -> _Newton:
         """Damped Newton from q, at least one step of it (its factor is wanted)."""
-        p = pattern(d)
-
-        def sizes(R: Array) -> Array:
-            cells, extra = split(flow, R)
-            inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
-            return jnp.concatenate([inside, jnp.abs(extra)])
+        p = pattern(flow)
 
         def unfinished(n: _Newton) -> Array:
             return n.fell & (n.steps < STEPS) & ((n.residual > tolerance) | (n.steps < 1))
 
         def step(n: _Newton) -> _Newton:
-            R, gross = imbalance(flow, d, n.q)
+            R, gross = _imbalance(flow, d, n.q)
 
             def fresh() -> tuple[Array, Any]:
-                factor = backends.factor(self.backend, p, assemble(flow, d, n.q))
+                factor = backends.factor(self.backend, p, _assemble(flow, d, n.q))
                 return backends.solve(self.backend, p, factor, R), factor
 
             def held() -> tuple[Array, Array]:
                 """The step by the factor of an earlier one, and whether that was good enough."""
 
-                def product(v: Array) -> Array:
-                    return jax.jvp(lambda q: imbalance(flow, d, q)[0], (n.q,), (v,))[1]
+                def precondition(v: Array) -> Array:
+                    return backends.solve(self.backend, p, n.factor, v)
 
-                x, r, _ = backends.gmres(product, lambda v: backends.solve(self.backend, p, n.factor, v), R, FORCING, PRODUCTS)
+                x, r, _ = gmres(lambda v: _product(flow, d, n.q, v), precondition, R, FORCING, PRODUCTS)
                 return x, r <= FORCING
 
             nothing = jnp.zeros_like(R), jnp.asarray(False)
-            dq, good = jax.lax.cond((n.steps > 0) & (n.residual < NEAR), held, lambda: nothing)
-            dq, factor = jax.lax.cond(good, lambda: (dq, n.factor), fresh)
-            dq = -dq
-
-            def trial(carry: Any) -> Any:
-                s = 0.5 * carry[0]
-                q_s = n.q + s * dq
-                R_s, gross_s = imbalance(flow, d, q_s)
-                scale = jnp.maximum(gross, gross_s)
-                before, after = (jnp.sum(_over(sizes(r), scale) ** 2) for r in (R, R_s))
-                residual = jnp.max(_over(sizes(R_s), gross_s))
-                return s, q_s, R_s, residual, (after < (1 - 0.1 * s) * before) | (residual <= tolerance)
-
-            def too_long(carry: Any) -> Array:
-                s, *_, fell = carry
-                return ~fell & (s > 0.5**HALVINGS) & jnp.isfinite(jnp.sum(dq))
-
-            again = (jnp.full((), 2.0, q.dtype), n.q, R, jnp.full((), jnp.inf, q.dtype), jnp.asarray(False))
-            _, q_s, R_s, residual, fell = jax.lax.while_loop(too_long, trial, again)
-            return _Newton(q_s, R_s, factor, residual, n.steps + 1, fell)
+            dq, good = either((n.steps > 0) & (n.residual < NEAR), held, lambda: nothing)
+            dq, factor = either(good, lambda: (dq, n.factor), fresh)
+            q, R, residual, fell = _line_search(flow, d, n.q, R, gross, -dq, tolerance)
+            return _Newton(q, R, factor, residual, n.steps + 1, fell)
 
         zero = jnp.zeros((), q.dtype)
         begin = _Newton(q, jnp.zeros_like(q), self._no_factor(flow, d), zero + jnp.inf, zero, zero == 0)
-        return jax.lax.while_loop(unfinished, step, begin)
+        return repeat(unfinished, step, begin)
+
+
+_discretize, _imbalance, _assemble = jax.jit(discretize), jax.jit(imbalance), jax.jit(assemble)
+
+
+@jax.jit
+def _product(flow: Flow, d: Discrete, q: Array, v: Array) -> Array:
+    """The Jacobian times v, without assembling it."""
+    return jax.jvp(lambda q: imbalance(flow, d, q)[0], (q,), (v,))[1]
+
+
+@jax.jit
+def _line_search(flow: Flow, d: Discrete, q: Array, R: Array, gross: Array, dq: Array, tolerance: Array) -> tuple[Array, ...]:
+    """q + s dq with the first s of 1, 1/2, 1/4 ... that makes the residual fall: that state, its residual, net over gross
+    flux, and whether it fell."""
+
+    def sizes(R: Array) -> Array:
+        cells, extra = split(flow, R)
+        inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
+        return jnp.concatenate([inside, jnp.abs(extra)])
+
+    def trial(carry: Any) -> Any:
+        s = 0.5 * carry[0]
+        q_s = q + s * dq
+        R_s, gross_s = imbalance(flow, d, q_s)
+        scale = jnp.maximum(gross, gross_s)
+        before, after = (jnp.sum(_over(sizes(r), scale) ** 2) for r in (R, R_s))
+        residual = jnp.max(_over(sizes(R_s), gross_s))
+        return s, q_s, R_s, residual, (after < (1 - 0.1 * s) * before) | (residual <= tolerance)
+
+    def too_long(carry: Any) -> Array:
+        s, *_, fell = carry
+        return ~fell & (s > 0.5**HALVINGS) & jnp.isfinite(jnp.sum(dq))
+
+    again = (jnp.full((), 2.0, q.dtype), q, R, jnp.full((), jnp.inf, q.dtype), jnp.asarray(False))
+    return jax.lax.while_loop(too_long, trial, again)[1:]
 
 
 class _Newton(NamedTuple):
@@ -168,11 +186,6 @@ class _Search(NamedTuple):
 def _over(a: Array, b: Array) -> Array:
     """a / b, with 0 / 0 = 0."""
     return jnp.where(a > 0, a / jnp.where(b > 0, b, 1e-300), 0.0)
-
-
-def _shape_of(flow: Flow) -> Any:
-    """The static part of a discretization, without computing one."""
-    return jax.eval_shape(discretize, flow)
 
 
 def solve_steady(

@@ -79,7 +79,7 @@ def profile(mesh: fg.Mesh) -> list[tuple[str, str]]:
     f = flow(mesh, fg.parabola(mesh, "inlet", MEAN))
     state = fg.solve_steady(f).state
     d, backend = jax.jit(discretize)(f), linear.choose("auto")
-    p = pattern(d)
+    p = pattern(f)
     residual, jacobian = jax.jit(balance), jax.jit(assemble)
     apply = jax.jit(lambda J, b: linear.solve(backend, p, linear.factor(backend, p, J), b))
     b = residual(f, d, state)

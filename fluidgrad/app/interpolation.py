@@ -64,16 +64,16 @@ def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Flo
 
 
 def interpolated(known: Solution, flow: Flow) -> Any:
-    """A state for a flow on another mesh, from a solution nearby: where its solve starts."""
+    """A state for a flow on another mesh, from a solution nearby: where its solve starts. Linear from the nearest cell, by
+    its own gradient."""
     import jax.numpy as jnp
-    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+    from scipy.spatial import KDTree
 
     x, to = geometry(known.flow.mesh).x_cell, geometry(flow.mesh).x_cell
     q = np.column_stack([known.velocity, known.pressure])
-    found = NearestNDInterpolator(x, q)(to)
-    if x.shape[1] == 2:
-        linear = LinearNDInterpolator(x, q)(to)
-        found = np.where(np.isfinite(linear), linear, found)
+    _, near = KDTree(x).query(to)
+    slope = np.asarray(_gradient()(known.flow, q))[near]
+    found = q[near] + np.einsum("cvi,ci->cv", slope, to - x[near])
     return jnp.concatenate([jnp.asarray(found).ravel(), jnp.zeros(flow.n_extra)])
 
 
@@ -114,3 +114,12 @@ def _measure() -> Callable[[Mesh], Any]:
     from fluidgrad.mesh import measure
 
     return jax.jit(measure)
+
+
+@cache
+def _gradient() -> Callable[[Flow, np.ndarray], Any]:
+    import jax
+
+    from fluidgrad.fluxes import discretize, gradient
+
+    return jax.jit(lambda flow, q: gradient(discretize(flow), q))
