@@ -85,7 +85,7 @@ def test_a_simulation_leaves_a_folder_that_explains_itself(simulation):
         "manifest.json",
         "results.json",
         "solution.npz",
-        *(f"figures/{n}.png" for n in ("mesh", "speed", "pressure")),
+        *(f"figures/{n}.png" for n in ("mesh", "quality", "speed", "pressure")),
     }
     result = read(simulation)
     assert result["converged"] and result["solve"]["residual"] <= 1e-10

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad.app import fields, flow_plots, interpolation, sensitivity_plots, study_plots
+from fluidgrad.app import fields, flow_plots, interpolation, mesh_plots, sensitivity_plots, study_plots
 from fluidgrad.app.fields import Window
 from fluidgrad.app.style import Labels
 from fluidgrad.flow import Solution
@@ -40,12 +40,19 @@ def test_every_picture_of_a_flow_is_drawn(channel, tmp_path):
     walls = fields.walls_of(channel.flow)
     drawn = [
         flow_plots.mesh(tmp_path / "mesh.png", channel.flow.mesh, walls),
+        mesh_plots.quality(tmp_path / "quality.png", channel.flow.mesh, walls),
         flow_plots.speed(tmp_path / "speed.png", channel),
         flow_plots.pressure(tmp_path / "pressure.png", channel),
         sensitivity_plots.signed_field(tmp_path / "signed.png", channel.flow.mesh, np.asarray(channel.pressure) - 0.5, "dJ/dα", walls),
         sensitivity_plots.adjoint(tmp_path / "adjoint.png", channel.flow.mesh, np.asarray(channel.velocity), "dJ/df", walls),
     ]
     assert all(is_png(f) for f in drawn)
+
+
+@pytest.mark.parametrize("kind", ["perfect", "one cell", "3D"])
+def test_the_quality_of_any_mesh_is_drawn(kind, tmp_path):
+    flat = fg.box(cells=(1, 1) if kind == "one cell" else (4, 3))
+    assert is_png(mesh_plots.quality(tmp_path / "quality.png", fg.extrude(flat, 0.5, 2) if kind == "3D" else flat, ["left"]))
 
 
 def test_the_same_data_make_the_same_bytes(tmp_path):

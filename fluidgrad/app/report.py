@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from fluidgrad.app import flow_plots, output, sensitivity_plots, study_plots
+from fluidgrad.app import flow_plots, mesh_plots, output, sensitivity_plots, study_plots
 from fluidgrad.app.fields import walls_of
 from fluidgrad.app.interpolation import geometry
 from fluidgrad.app.jobs import import_functionals, start_jax
@@ -59,6 +59,7 @@ def report(folders: Sequence[str]) -> list[Path]:
 
 def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
     flow_plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, walls_of(solution.flow), labels)
+    mesh_plots.quality(folder / "figures" / "quality.png", solution.flow.mesh, walls_of(solution.flow), labels)
     flow_plots.speed(folder / "figures" / "speed.png", solution, labels)
     flow_plots.pressure(folder / "figures" / "pressure.png", solution, labels)
 
@@ -77,6 +78,7 @@ def draw_design(
     before, after = flows
     walls = walls_of(before.flow)
     flow_plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
+    mesh_plots.quality(out / "quality.png", before.flow.mesh, walls, labels)
     flow_plots.speed(out / "speed_start.png", before, labels, "start")
     flow_plots.speed(out / "speed.png", after, labels, "optimum")
     flow_plots.pressure(out / "pressure.png", after, labels, "optimum")
@@ -97,6 +99,7 @@ def draw_design(
         study_plots.values(out / "design.png", problem.start, design)
     if any(path.startswith("mesh.") for path in design):
         flow_plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
+        mesh_plots.quality(out / "quality_optimum.png", after.flow.mesh, walls, labels, "optimum")
         study_plots.outlines(out / "shape.png", before.flow.mesh, after.flow.mesh, walls, labels)
 
 
