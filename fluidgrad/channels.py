@@ -15,14 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
-from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from fluidgrad.blocks import checked, edges, needs_like, quads, reuse, whole
 from fluidgrad.curves import Curve, arc_length, concrete, number
 from fluidgrad.errors import InputError
 from fluidgrad.grading import Axis, Near, place
 from fluidgrad.mesh import Mesh, Topology, build_topology
-from fluidgrad.ring import ring
+from fluidgrad.ring import Match, join, joined, ring
 
 # Wanted sizes in widths of the body, before the scale that makes the number of cells. Found by trial for the least error
 # of drag per cell in the Schaefer-Turek channel at Re 20: many thin rings, and small cells in the gaps to the walls.
@@ -34,7 +33,6 @@ LARGEST = 0.5  # of the height of the channel: no cell longer
 WALL = 0.3  # cells at the walls, of those at a box's corners
 ROOM = 0.62  # part of the gap to a wall that a box may take
 BETWEEN = 0.38  # part of the gap between two bodies that each box may take
-MATCHED = 256  # places round a box whose partners on the body are kept
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,13 @@ class Hole:
     Attributes:
         name: of the patch.
         box: first and last line along x, first and last along y.
-        match: pairs (place round the box, ``t`` of the body joined to it), as fractions.
+        match: which ``t`` of the body is joined to which place round the box.
         layers: sizes across the ring, and their number.
     """
 
     name: str
     box: tuple[int, int, int, int]
-    match: tuple[tuple[float, float], ...]
+    match: Match
     layers: Axis
     count: int
     bend: bool
@@ -179,8 +177,10 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
     counts, holes, _ = min((counted(low), counted(high)), key=lambda c: abs(c[2] - cells))
     matched = []
     for h, curve in zip(holes, bodies.values(), strict=True):
-        sides = [sum(counts[0][h.box[0] : h.box[1]]), sum(counts[1][h.box[2] : h.box[3]])]
-        matched.append(replace(h, match=_match(curve, h, sides, where)))
+        i0, i1, j0, j1 = h.box
+        (x0, x1), (y0, y1) = (where[0][i0], where[0][i1]), (where[1][j0], where[1][j1])
+        box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+        matched.append(replace(h, match=join(curve, box, [sum(counts[0][i0:i1]), sum(counts[1][j0:j1])])))
     return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), whole(refine))
 
 
@@ -253,38 +253,6 @@ def _hole(name: str, curve: Curve, box: tuple, where: list[tuple], axes: tuple[A
     return Hole(name, box, (), layers, 0, curve.kind != "circle")
 
 
-def _match(curve: Curve, hole: Hole, sides: Sequence[int], where: list[tuple]) -> tuple[tuple[float, float], ...]:
-    """Which ``t`` of the body is joined to which place round the box, as pairs of fractions, rising.
-
-    A corner of the box is joined to a point between that which reaches farthest towards it and where nodes equally spaced
-    along the body would be; from corner to corner nodes are equally spaced along the body. A polygon has nodes on its
-    corners, if there are enough.
-    """
-    length, shape = arc_length(curve)
-    samples = np.linspace(0, 1, len(length))
-    x, y = where
-    i0, i1, j0, j1 = hole.box
-    corners = np.array([[x[i0], y[j0]], [x[i1], y[j0]], [x[i1], y[j1]], [x[i0], y[j1]]])
-    toward = corners - np.asarray(curve.center)
-    facing = length[np.argmax(shape @ (toward / np.linalg.norm(toward, axis=1)[:, None]).T, axis=0)]
-    facing = facing[0] + np.mod(facing - facing[0], 1)
-    around = 2 * sum(sides)
-    place = np.cumsum([0, sides[0], sides[1], sides[0]]) / around
-    even = place + np.mean(facing - place)
-    share = 1.0 if curve.kind in ("circle", "fourier") else 0.5
-    turns = np.arange(-2, 3)[:, None]
-    smooth = PchipInterpolator((place + turns).ravel(), (share * facing + (1 - share) * even + turns).ravel())
-    if curve.kind == "polygon":
-        k = len(curve.numbers["points"])
-        dense = np.linspace(-1, 2, 3 * 4096 + 1)
-        nearest = np.rint(around * np.interp(np.interp(np.arange(k) / k, samples, length), smooth(dense), dense)).astype(int)
-        if np.diff(np.append(nearest, nearest[0] + around)).min() > 1:
-            return tuple((float(i / around), float(j / k)) for j, i in enumerate(nearest))
-    s = np.arange(MATCHED) / MATCHED
-    turn, fraction = np.divmod(smooth(s), 1)
-    return tuple(zip(s.tolist(), (turn + np.interp(fraction, length, samples)).tolist(), strict=True))
-
-
 # What is made from the numbers
 
 
@@ -302,20 +270,10 @@ def _points(recipe: ChannelRecipe, length: Array, height: Array, bodies: tuple[C
     blocks = [grid[kept]]
     for hole, body, loop in zip(recipe.holes, bodies, around, strict=True):
         (eta,) = hole.layers.nodes([hole.count * recipe.refine])
-        rays = ring(body.at(_joined(recipe, hole)), grid[loop], eta, hole.bend, recipe.refine)
+        inner = body.at(joined(hole.match, len(loop), body.kind != "polygon"))
+        rays = ring(inner, grid[loop], eta, hole.bend, recipe.refine)
         blocks.append(rays[:-1].reshape(-1, 2))
     return jnp.concatenate(blocks)
-
-
-def _joined(recipe: ChannelRecipe, hole: Hole) -> Float[np.ndarray, " around"]:
-    """The ``t`` of the body joined to each node round the box."""
-    x, y = _spans(recipe, hole)
-    around = 2 * (x.stop - x.start + y.stop - y.start)
-    place, t = np.array(hole.match).T
-    s = np.arange(around) / around
-    if len(place) < MATCHED:
-        return np.interp(s, np.concatenate([place - 1, place, place + 1]), np.concatenate([t - 1, t, t + 1]))
-    return s + CubicSpline(np.append(place, 1), np.append(t - place, t[0]), bc_type="periodic")(s)
 
 
 def _spans(recipe: ChannelRecipe, hole: Hole) -> tuple[slice, slice]:

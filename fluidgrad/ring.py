@@ -10,20 +10,31 @@ which say that xi and eta are harmonic functions of position; such a map onto a 
 Schoen and Yau 1978). What the net moved by is interpolated smoothly to the ring, where it vanishes on both curves.
 A fixed number of sweeps, each a linear solve, makes the points a smooth function of the curves; the net does not depend
 on the resolution, so refined rings are nested.
+
+Rays can only be bent so far: which point of the body each begins at (:func:`join`) decides whether a ring is good.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicSpline, PchipInterpolator
+
+from fluidgrad.curves import Curve, arc_length
 
 NET = 64, 12  # intervals of the coarse net round and across
 SWEEPS = 12
+MATCHED = 256  # places round a box whose partners on the body are kept
+NEAREST = 0.8  # of a body's points are those nearest to their partners on the box; the rest are equally spaced
+BLUR = 0.04  # of the way round, over which the nearest are averaged: none is nearest to the inside of a pocket
+SHARP = 0.3  # radians by which a corner turns that has a node on it
+
+Match = tuple[tuple[float, float], ...]  # (place round the box, ``t`` of the body joined to it), as fractions
 
 
 def ring(
@@ -50,6 +61,61 @@ def ring(
     # Straight rays rule near the outer curve, where layers should follow the neighbouring blocks.
     across = across * (1 - np.asarray(eta)[:, None] ** 2) ** 2
     return rays + jnp.einsum("le,efi,nf->lni", across, moved, jnp.asarray(_periodic_spline(len(inner))))
+
+
+def join(body: Curve, box: Float[np.ndarray, "4 2"], sides: Sequence[int]) -> Match:
+    """Which point of a body is joined to which place round a box: at the angle of the box's corners on a circle, else
+    between the nearest and equal spacing. A polygon's match has a row for each node, with nodes on the corners, if there
+    are enough.
+
+    Args:
+        body: a curve of known numbers.
+        box: its corners, counter-clockwise from the lower left.
+        sides: numbers of nodes along x and along y.
+    """
+    length, shape = arc_length(body)
+    samples = np.linspace(0, 1, len(length))
+    around = 2 * sum(sides)
+    corners = np.cumsum([0, *sides, sides[0]]) / around
+    s = np.arange(MATCHED) / MATCHED
+    if body.kind in ("circle", "fourier"):
+        toward = box - np.asarray(body.center)
+        place, fraction = corners, np.unwrap(np.arctan2(toward[:, 1], toward[:, 0])) / (2 * np.pi)
+    else:
+        x = np.stack([np.interp(s, np.append(corners, 1), np.append(c, c[0])) for c in box.T], 1)
+        nearest = np.unwrap(length[np.argmin(np.linalg.norm(shape[:-1, None] - x, axis=2), axis=0)], period=1) - s
+        blur = np.exp(-((np.minimum(s, 1 - s) / BLUR) ** 2) / 2)
+        ahead = np.fft.irfft(np.fft.rfft(nearest) * np.fft.rfft(blur / blur.sum()), MATCHED)
+        place, fraction = s, s + ahead.mean() + NEAREST * (ahead - ahead.mean())
+    turns = np.arange(-2, 3)[:, None]
+    smooth = PchipInterpolator((place + turns).ravel(), (fraction - np.floor(fraction[0]) + turns).ravel())
+    if body.kind != "polygon":
+        turn, fraction = np.divmod(smooth(s), 1)
+        return tuple(zip(s.tolist(), (turn + np.interp(fraction, length, samples)).tolist(), strict=True))
+    points = np.asarray(body.numbers["points"])
+    side = np.roll(points, -1, 0) - points
+    angle = np.arctan2(side[:, 1], side[:, 0])
+    t = np.flatnonzero(np.abs(np.mod(angle - np.roll(angle, 1) + np.pi, 2 * np.pi) - np.pi) > SHARP) / len(points)
+    nodes, corner = np.arange(around), np.interp(t, samples, length)
+    fraction = smooth(nodes / around)
+    node = np.rint(around * np.interp(corner, smooth(dense := np.linspace(-1, 2, 3 * 4096 + 1)), dense)).astype(int)
+    met = len(node) > 1 and np.diff(node, append=node[0] + around).min() > 1
+    if met:  # equally spaced from corner to corner
+        turns = np.arange(-2, 3)[:, None]
+        fraction = np.interp(nodes, (node + around * turns).ravel(), (corner + turns).ravel())
+    turn, fraction = np.divmod(fraction, 1)
+    joined = turn + np.interp(fraction, length, samples)
+    if met:
+        joined[node % around] = t - node // around
+    return tuple(zip((nodes / around).tolist(), joined.tolist(), strict=True))
+
+
+def joined(match: Match, around: int, smooth: bool) -> Float[np.ndarray, " around"]:
+    """The ``t`` of the body joined to each of ``around`` nodes; ``smooth`` unless the body has corners."""
+    place, t = np.array(match).T
+    s, ahead = np.arange(around) / around, np.append(t - place, t[0] - place[0])
+    place = np.append(place, 1)
+    return s + (CubicSpline(place, ahead, bc_type="periodic")(s) if smooth else np.interp(s, place, ahead))
 
 
 def _length(ray: Array) -> Array:

@@ -9,7 +9,7 @@ import pytest
 
 from fluidgrad.blocks import box, extrude, o_grid
 from fluidgrad.channels import channel
-from fluidgrad.curves import circle, closed_curve, ellipse, fourier_curve
+from fluidgrad.curves import area, circle, closed_curve, ellipse, fourier_curve
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import measure as measured
 from fluidgrad.mesh import to_cells
@@ -50,6 +50,27 @@ MESHES = {
     "o-grid of an ellipse": lambda: o_grid(ellipse((0, 0), (1, 0.3)), 10, cells=1500),
     "3D": lambda: extrude(tube(DISK, cells=400), 0.3, 2),
 }
+
+
+def turned(points, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return 0.2 + 0.05 * np.array(points) / np.max(points) @ [[c, s], [-s, c]]
+
+
+ELL = 0.15 + np.array([(0, 0), (0.1, 0), (0.1, 0.04), (0.04, 0.04), (0.04, 0.1), (0, 0.1)])
+SQUARE = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
+PLATE = np.array(SQUARE) * (1, 0.1)
+ANGULAR = {
+    "L": ELL,
+    "L of many points": np.concatenate([np.linspace(a, b, 20, False) for a, b in zip(ELL, np.roll(ELL, -1, 0), strict=True)]),
+    "T": 0.15 + np.array([(35, 0), (65, 0), (65, 60), (100, 60), (100, 100), (0, 100), (0, 60), (35, 60)]) / 1000,
+    "plus": turned([(-1, -3), (1, -3), (1, -1), (3, -1), (3, 1), (1, 1), (1, 3), (-1, 3), (-1, 1), (-3, 1), (-3, -1), (-1, -1)], 0),
+    "square at 30 degrees": turned(SQUARE, 30),
+    "square at 45 degrees": turned(SQUARE, 45),
+    "triangle": [(0.15, 0.15), (0.25, 0.2), (0.15, 0.25)],
+    "plate": turned(PLATE, 0),
+    "plate at -20 degrees": turned(PLATE, -20),
+}  # fmt: skip
 ROUND = {"circle": 2.2 * 0.41, "tandem": 2.2 * 0.41}
 
 
@@ -64,6 +85,17 @@ def test_cells_are_closed_and_positive_and_their_corners_open(name):
     n = mesh.topology.n_interior
     outside = np.sum(np.asarray(g.x_face)[n:] * np.asarray(g.S)[n:]) / mesh.dim
     assert abs(outside / np.sum(g.V) - 1) < 1e-12
+
+
+@pytest.mark.parametrize("name", ANGULAR)
+def test_bodies_with_corners_are_met_by_nodes_and_no_cell_is_flat(name):
+    """Re-entrant corners were refused as tangled, and so was a square that is turned."""
+    body = closed_curve(ANGULAR[name], corners=True)
+    for cells in (1500, 5000):
+        mesh = tube(body, cells)
+        assert Quality(mesh).corner.min() > 0.25, str(mesh)
+        inside = abs(np.sum(measure(mesh).V) - 2.2 * 0.41)
+        assert abs(inside - area(np.asarray(body.numbers["points"]))) < 1e-14
 
 
 def test_areas_are_exact_up_to_the_polygon_that_the_body_is():
