@@ -30,6 +30,7 @@ SIDE, CORNER = 0.09, 0.115  # cells along the middle of a box's side and at its 
 FIRST = 1 / 80  # first layer on the body
 GROWTH, WAKE_GROWTH, RING_GROWTH = 0.07, 0.1, 0.04  # of the size per length away from where it is smallest
 LARGEST = 0.5  # of the height of the channel: no cell longer
+EMPTY = 0.1  # the same without a body, where nothing else makes cells short
 WALL = 0.3  # cells at the walls, of those at a box's corners
 ROOM = 0.62  # part of the gap to a wall that a box may take
 BETWEEN = 0.38  # part of the gap between two bodies that each box may take
@@ -95,7 +96,7 @@ def channel(
             curve's modes may be traced, and never change the counts.
 
     Raises:
-        InputError: a body that touches or leaves the channel, or another body; a tangled mesh.
+        InputError: a body that touches or leaves the channel, or another body; too few cells; a tangled mesh.
 
     Differentiable in every number.
     """
@@ -162,7 +163,7 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
     holes = [_hole(name, curve, box, where, axes, w) for (name, curve), box, w in zip(bodies.items(), boxes_at, width, strict=True)]
 
     def counted(scale: float) -> tuple[tuple, list[Hole], int]:
-        counts = tuple(a.counts(scale, least=1 if len(bodies) > 1 else 2) for a in axes)
+        counts = tuple(a.counts(scale, least={0: 4, 1: 2}.get(len(bodies), 1)) for a in axes)
         filled = [replace(h, count=h.layers.counts(scale, least=3)[0]) for h in holes]
         total = sum(counts[0]) * sum(counts[1])
         for h in filled:
@@ -171,6 +172,8 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
         return counts, filled, total
 
     low, high = 1e-3, 1e3
+    if cells < (least := counted(high)[2]):
+        raise InputError(f"cells = {cells} is too coarse for this channel", accepted=f"{least} cells or more")
     for _ in range(60):
         scale = np.sqrt(low * high)
         low, high = (scale, high) if counted(scale)[2] > cells else (low, scale)
@@ -233,14 +236,14 @@ def _merge(positions: list[tuple[int, float]], near: float) -> list[list[tuple[i
 
 def _axis(axis: int, where: list[tuple], boxes: list[tuple], width: np.ndarray, height: float) -> Axis:
     lines = where[axis]
-    unit = width.min(initial=np.inf) if len(width) else height / 4
+    unit = width.min() if len(width) else height / 2
     sizes = []
     for box, w in zip(boxes, width, strict=True):
         sizes.append(Near(lines[box[2 * axis]], lines[box[2 * axis + 1]], SIDE * w, CORNER * w, GROWTH, None if axis else WAKE_GROWTH))
     if axis:
         wall = WALL * CORNER * unit
         sizes += [Near(0.0, 0.0, wall, wall, GROWTH), Near(height, height, wall, wall, GROWTH)]
-    return Axis(lines, tuple(sizes), LARGEST * height)
+    return Axis(lines, tuple(sizes), (LARGEST if len(width) else EMPTY) * height)
 
 
 def _hole(name: str, curve: Curve, box: tuple, where: list[tuple], axes: tuple[Axis, Axis], width: float) -> Hole:

@@ -123,6 +123,17 @@ def test_refined_meshes_hold_every_point_of_the_coarse_one(name):
     assert distance.max() < 1e-13, distance.max()
 
 
+@pytest.mark.parametrize(("length", "height"), [(4, 1), (2.2, 0.41), (1, 1), (20, 1), (1, 4)])
+@pytest.mark.parametrize("cells", [30, 60, 300, 5000])
+def test_an_empty_channel_has_sensible_cells_however_few(length, height, cells):
+    """Cells could be as long as half the height, however thin: 60 made 2 along a square channel and 30 across."""
+    mesh = channel(length, height, cells=cells)
+    (along,), (across,) = mesh.recipe.counts
+    assert abs(mesh.n_cells / cells - 1) < 0.25
+    middle = along * height / (length * across)  # thickness over length of the mean cell
+    assert 0.09 < middle < 2.1, (along, across)
+
+
 def test_about_as_many_cells_as_asked_for():
     for cells in (1000, 5000, 20000):
         assert abs(tube(DISK, cells=cells).n_cells / cells - 1) < 0.04
@@ -250,6 +261,8 @@ def test_an_extruded_mesh_keeps_its_sides():
         (lambda: tube(fourier_curve((0.2, 0.2), 0.1, [(0, 0), (0.95, 0)])), "tangled|touches"),
         (lambda: channel(-1.0, 1.0), "a channel -1 long and 1 high; positive numbers"),
         (lambda: tube(DISK, cells=0), "cells = 0; the number of cells"),
+        (lambda: tube(DISK, cells=30), "cells = 30 is too coarse for this channel; 56 cells or more"),
+        (lambda: channel(4, 1, cells=9), "cells = 9 is too coarse for this channel; 16 cells or more"),
         (lambda: tube(DISK, refine=0), "refine = 0; 1, 2, 3"),
         (lambda: tube(DISK, like=box()), "like is a mesh of another generator"),
         (lambda: tube([DISK], like=tube(DISK, cells=400)), "like is a channel with other bodies"),
