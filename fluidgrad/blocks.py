@@ -126,14 +126,14 @@ def o_grid(
     return checked(Mesh(points, topology, recipe))
 
 
-def extrude(mesh: Mesh, height: ArrayLike, layers: int, patches: tuple[str, str] = ("bottom", "top")) -> Mesh:
+def extrude(mesh: Mesh, height: ArrayLike, layers: int, patches: tuple[str, str] = ("front", "back")) -> Mesh:
     """Layers of hexahedra and prisms over a 2D mesh, z from 0 to ``height``.
 
     Args:
         mesh: quadrilaterals and triangles. Its patches keep their names.
         height: [L].
         layers: their number.
-        patches: the names of the two ends.
+        patches: the names of the ends at z = 0 and at ``height``; that of a side adds the end to it, as ("walls", "walls").
 
     Differentiable in ``height`` and in the mesh's points.
     """

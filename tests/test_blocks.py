@@ -250,6 +250,17 @@ def test_an_extruded_mesh_keeps_its_sides():
     assert mesh.n_cells == 2 * flat.n_cells
 
 
+def test_the_ends_of_layers_are_patches_of_their_own_unless_named_as_a_side():
+    """They were called bottom and top by default, and became part of a box's sides of these names."""
+    flat = box(cells=(3, 2))
+    assert extrude(flat, 1.0, 2).patches == (*flat.patches, "front", "back")
+    duct = extrude(tube(DISK, cells=400), 0.3, 2, patches=("walls", "walls"))
+    assert duct.patches == ("inlet", "outlet", "walls", "body")
+    t = duct.topology
+    size = np.linalg.norm(measure(duct).S, axis=1)[t.faces_of("walls")].sum()
+    assert abs(size - 2 * 2.2 * 0.3 - 2 * np.sum(measure(duct).V) / 0.3) < 1e-12
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -85,7 +85,9 @@ class Extrude(Section):
 
     height: Number = Field(gt=0, description="in z [L]")
     layers: int = Field(ge=1, description="number of layers, before refinement")
-    patches: list[str] = Field(["bottom", "top"], min_length=2, max_length=2, description="names of the two ends")
+    patches: list[str] = Field(
+        ["front", "back"], min_length=2, max_length=2, description="names of the ends at z = 0 and at height; that of a side adds the end to it"
+    )
 
 
 class AbstractMesh(Section):
