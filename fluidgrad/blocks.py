@@ -11,20 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import ArrayLike, Float
 
 from fluidgrad.curves import Curve, Numbers, arc_length, area, circle, concrete, number
 from fluidgrad.errors import InputError
-from fluidgrad.grading import tanh_nodes
+from fluidgrad.grading import cut_nodes, edges, quads
 from fluidgrad.mesh import Mesh, Topology, build_topology
 from fluidgrad.quality import check_valid
-from fluidgrad.ring import ring
+from fluidgrad.ring import RingRecipe, ring_points, ring_topology
 
 SIDES = ("left", "right", "bottom", "top")
 Split = Sequence[tuple[str, float, float]]  # name, from, to
@@ -37,16 +36,6 @@ class BoxRecipe:
     counts: tuple[int, int]
     grading: tuple[float, float]
     patches: tuple[tuple[str, tuple[tuple[str, float, float], ...]], ...]
-    refine: int
-
-
-@dataclass(frozen=True)
-class RingRecipe:
-    """Counts round and across, the clustering across, and whether rays are bent."""
-
-    counts: tuple[int, int]
-    grading: float
-    bend: bool
     refine: int
 
 
@@ -122,7 +111,7 @@ def o_grid(
         raise needs_like("o_grid")
     else:
         recipe = _ring_recipe(body, outer, cells, grading, refine)
-    points, topology = _ring_points(recipe, body, outer), _ring_topology(recipe)
+    points, topology = ring_points(recipe, body, outer), ring_topology(recipe)
     return checked(Mesh(points, topology, recipe))
 
 
@@ -196,29 +185,13 @@ def _box_layout(recipe: BoxRecipe) -> tuple[Topology, Float[np.ndarray, "points 
     """The topology of a box, and its points in the unit square."""
     nodes, ends = [], []
     for axis, names in ((0, ("bottom", "top")), (1, ("left", "right"))):
-        n = recipe.counts[axis]
-        spread = tanh_nodes(recipe.grading[axis])
         cuts = sorted({round(b, 12) for side, split in recipe.patches if side in names for _, _, b in split} | {0.0, 1.0})
-        # Integer steps at the ends of intervals, the cells between them as the grading would have them.
-        table = np.linspace(0, 1, 4001)
-        steps = np.rint(n * np.interp(cuts, spread(table), table)).astype(int)
-        if (np.diff(steps) < 1).any():
-            i = int((np.diff(steps) < 1).argmax())
-            raise InputError(
-                f"no cell fits into the interval {cuts[i]:g} to {cuts[i + 1]:g} (fractions) of the {' and '.join(names)} side",
-                accepted="more cells or wider intervals",
-            )
-        m = n * recipe.refine
-        x = spread(np.arange(m + 1) / m)
-        x[[0, -1]] = 0, 1
-        graded = x.copy()
-        for i in range(len(cuts) - 1):
-            part = slice(steps[i] * recipe.refine, steps[i + 1] * recipe.refine + 1)
-            a, b = spread(steps[i] / n), spread(steps[i + 1] / n)
-            if abs(a - cuts[i]) + abs(b - cuts[i + 1]) > 1e-12:
-                x[part] = cuts[i] + (graded[part] - a) * (cuts[i + 1] - cuts[i]) / (b - a)
+        try:
+            x, steps = cut_nodes(recipe.counts[axis], recipe.grading[axis], cuts, recipe.refine)
+        except InputError as error:
+            raise InputError(f"{error.given} of the {' and '.join(names)} side", error.accepted) from None
         nodes.append(x)
-        ends.append(dict(zip(cuts, steps * recipe.refine, strict=True)))
+        ends.append(dict(zip(cuts, steps, strict=True)))
     nx, ny = (len(x) - 1 for x in nodes)
     index = np.arange((nx + 1) * (ny + 1)).reshape(nx + 1, ny + 1)
     points = np.stack(np.meshgrid(*nodes, indexing="ij"), -1).reshape(-1, 2)
@@ -257,24 +230,6 @@ def _ring_recipe(body: Curve, outer: Curve, cells: int | tuple[int, int], gradin
     return RingRecipe(counts, float(grading), body.kind != "circle" or outer.kind != "circle", whole(refine))
 
 
-@partial(jax.jit, static_argnums=0)
-def _ring_points(recipe: RingRecipe, body: Curve, outer: Curve) -> Float[Array, "points 2"]:
-    around, across = (c * recipe.refine for c in recipe.counts)
-    t, s = np.arange(around) / around, np.arange(across + 1) / across
-    eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
-    return ring(body.at(t), outer.at(t), eta, recipe.bend, recipe.refine).reshape(-1, 2)
-
-
-@lru_cache(maxsize=16)
-def _ring_topology(recipe: RingRecipe) -> Topology:
-    around, across = (c * recipe.refine for c in recipe.counts)
-    index = np.arange((across + 1) * around).reshape(across + 1, around)
-    index = np.concatenate([index, index[:, :1]], 1)
-    angle = 2 * np.pi * np.arange(around) / around
-    circles = np.stack([np.cos(angle), np.sin(angle)], -1) * np.linspace(1, 2, across + 1)[:, None, None]
-    return build_topology(circles.reshape(-1, 2), [("quad", quads(index))], {"body": edges(index[0]), "far": edges(index[-1])})
-
-
 # Layers
 
 
@@ -302,17 +257,6 @@ def _extruded(flat: Topology, layers: int, ends: tuple[str, str]) -> Topology:
 
 
 # Shared by the generators
-
-
-def quads(index: Int[np.ndarray, "n m"]) -> Int[np.ndarray, "cells 4"]:
-    """The cells of a block whose points have these numbers: counter-clockwise when the second index is to the left of
-    the first."""
-    return np.stack([index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]], -1).reshape(-1, 4)
-
-
-def edges(line: Int[np.ndarray, " n"]) -> Int[np.ndarray, "edges 2"]:
-    """The faces along a line of points."""
-    return np.stack([line[:-1], line[1:]], 1)
 
 
 def _pair(grading: float | tuple[float, float]) -> tuple[float, float]:

@@ -16,24 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from fluidgrad.blocks import checked, edges, needs_like, quads, reuse, whole
+from fluidgrad.blocks import checked, needs_like, reuse, whole
 from fluidgrad.curves import Curve, arc_length, concrete, number
 from fluidgrad.errors import InputError
-from fluidgrad.grading import Axis, Near, place
+from fluidgrad.grading import Axis, Near, edges, place, quads
 from fluidgrad.mesh import Mesh, Topology, build_topology
-from fluidgrad.ring import Match, join, joined, ring
+from fluidgrad.ring import Match, boxes, check_inside, join, joined, ring
 
 # Wanted sizes in widths of the body, before the scale that makes the number of cells. Found by trial for the least error
 # of drag per cell in the Schaefer-Turek channel at Re 20: many thin rings, and small cells in the gaps to the walls.
-MARGIN = 0.9  # from the body to its box, where there is room
 SIDE, CORNER = 0.09, 0.115  # cells along the middle of a box's side and at its corners
 FIRST = 1 / 80  # first layer on the body
 GROWTH, WAKE_GROWTH, RING_GROWTH = 0.07, 0.1, 0.04  # of the size per length away from where it is smallest
 LARGEST = 0.5  # of the height of the channel: no cell longer
 EMPTY = 0.1  # the same without a body, where nothing else makes cells short
 WALL = 0.3  # cells at the walls, of those at a box's corners
-ROOM = 0.62  # part of the gap to a wall that a box may take
-BETWEEN = 0.38  # part of the gap between two bodies that each box may take
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def channel(
     if concrete(length, height):
         for name, curve in bodies.items():
             if curve.is_concrete:
-                _inside(name, arc_length(curve)[1], float(length), float(height))
+                check_inside(name, arc_length(curve)[1], float(length), float(height))
     return checked(Mesh(_points(recipe, length, height, curves), _topology(recipe), recipe))
 
 
@@ -148,17 +145,17 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
     if not (np.ndim(cells) == 0 and cells >= 4):
         raise InputError(f"cells = {cells}", accepted="the number of cells of the whole channel")
     shapes = {name: arc_length(curve)[1][:-1] for name, curve in bodies.items()}
-    boxes = _boxes(shapes, length, height)
+    around = boxes(shapes, length, height)
     scaled = [(np.asarray(c.center), np.asarray(c.size)) for c in bodies.values()]
     width = np.array([np.sqrt(np.ptp(s, axis=0).prod()) for s in shapes.values()])
     ends, lines, where = (length, height), [], []
     for axis in (0, 1):
-        table = [[(i, b[side, axis]) for i, b in enumerate(boxes)] for side in (0, 1)]
+        table = [[(i, b[side, axis]) for i, b in enumerate(around)] for side in (0, 1)]
         groups = _merge(sorted(sum(table, []), key=lambda p: p[1]), 0.15 * width.min(initial=np.inf))
         ratio = lambda i, x, axis=axis: float((x - scaled[i][0][axis]) / scaled[i][1][axis])  # noqa: E731
         lines.append((Line(), *[Line(tuple((i, ratio(i, x)) for i, x in g)) for g in groups], Line()))
         where.append((0.0, *[float(np.mean([x for _, x in g])) for g in groups], ends[axis]))
-    boxes_at = [tuple(int(np.argmin(np.abs(np.array(where[a]) - b[side, a]))) for a in (0, 1) for side in (0, 1)) for b in boxes]
+    boxes_at = [tuple(int(np.argmin(np.abs(np.array(where[a]) - b[side, a]))) for a in (0, 1) for side in (0, 1)) for b in around]
     axes = _axis(0, where, boxes_at, width, height), _axis(1, where, boxes_at, width, height)
     holes = [_hole(name, curve, box, where, axes, w) for (name, curve), box, w in zip(bodies.items(), boxes_at, width, strict=True)]
 
@@ -185,42 +182,6 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
         box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
         matched.append(replace(h, match=join(curve, box, [sum(counts[0][i0:i1]), sum(counts[1][j0:j1])])))
     return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), whole(refine))
-
-
-def _inside(name: str, shape: np.ndarray, length: float, height: float) -> None:
-    gap = np.concatenate([shape, [length, height] - shape], 1)
-    if (gap <= 0).any():
-        side = ("inlet", "bottom wall", "outlet", "top wall")[int(gap.min(0).argmin())]
-        x, y = shape[int(gap.min(1).argmin())]
-        raise InputError(
-            f"{name} touches or crosses the {side} near ({x:.4g}, {y:.4g})",
-            accepted=f"a body inside the channel, 0 < x < {length:g} and 0 < y < {height:g}",
-        )
-
-
-def _boxes(shapes: dict[str, np.ndarray], length: float, height: float) -> list[Float[np.ndarray, "2 2"]]:
-    """Lower and upper corner of the box round each body."""
-    names = list(shapes)
-    bound = []
-    for name, shape in shapes.items():
-        _inside(name, shape, length, height)
-        bound.append(np.stack([shape.min(0), shape.max(0)]))
-    room = []
-    for b in bound:
-        margin = MARGIN * np.sqrt(np.ptp(b, axis=0).prod())
-        room.append(np.minimum(margin, ROOM * np.stack([b[0], [length, height] - b[1]])))
-    for i in range(len(bound)):
-        for j in range(i):
-            gap = np.stack([bound[i][0] - bound[j][1], bound[j][0] - bound[i][1]])  # i after j, j after i
-            side, axis = np.unravel_index(gap.argmax(), gap.shape)
-            if gap[side, axis] <= 0:
-                raise InputError(
-                    f"{names[j]} and {names[i]} are too close: the rectangles round them overlap",
-                    accepted="bodies that a line along x or y separates",
-                )
-            for k, s in ((i, side), (j, 1 - side)):
-                room[k][s, axis] = min(room[k][s, axis], BETWEEN * gap[side, axis])
-    return [b + r * [[-1], [1]] for b, r in zip(bound, room, strict=True)]
 
 
 def _merge(positions: list[tuple[int, float]], near: float) -> list[list[tuple[int, float]]]:

@@ -18,8 +18,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from scipy.interpolate import CubicHermiteSpline
+
+from fluidgrad.errors import InputError
 
 SAMPLES = 2000  # of the size along one segment
 
@@ -76,11 +78,49 @@ def place(lines: Sequence[Any], fractions: Sequence[Float[np.ndarray, " nodes"]]
     return xp.concatenate([*pieces, xp.asarray(lines[len(fractions)])[None]])
 
 
+def quads(index: Int[np.ndarray, "n m"]) -> Int[np.ndarray, "cells 4"]:
+    """The cells of a block whose points have these numbers: counter-clockwise when the second index is to the left of
+    the first."""
+    return np.stack([index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]], -1).reshape(-1, 4)
+
+
+def edges(line: Int[np.ndarray, " n"]) -> Int[np.ndarray, "edges 2"]:
+    """The faces along a line of points."""
+    return np.stack([line[:-1], line[1:]], 1)
+
+
 def tanh_nodes(strength: float) -> Callable[[np.ndarray], np.ndarray]:
     """The map of [0, 1] onto itself that clusters nodes to both ends; 0 leaves them equally spaced."""
     if strength == 0:
         return lambda s: np.asarray(s, float)
     return lambda s: 0.5 * (1 + np.tanh(strength * (2 * np.asarray(s) - 1)) / np.tanh(strength))
+
+
+def cut_nodes(n: int, strength: float, cuts: Sequence[float], refine: int) -> tuple[Float[np.ndarray, " nodes"], Int[np.ndarray, " cuts"]]:
+    """Nodes in [0, 1] of ``n`` cells, each refined, that cluster to both ends; the nodes nearest to ``cuts`` lie on them.
+
+    Returns:
+        the nodes, and the number of the node on each cut.
+
+    Raises:
+        InputError: no cell fits between two cuts.
+    """
+    spread = tanh_nodes(strength)
+    # Integer steps at the cuts, the cells between them as the grading would have them.
+    table = np.linspace(0, 1, 4001)
+    steps = np.rint(n * np.interp(cuts, spread(table), table)).astype(int)
+    if (np.diff(steps) < 1).any():
+        i = int((np.diff(steps) < 1).argmax())
+        raise InputError(f"no cell fits into the interval {cuts[i]:g} to {cuts[i + 1]:g} (fractions)", "more cells or wider intervals")
+    x = spread(np.arange(n * refine + 1) / (n * refine))
+    x[[0, -1]] = 0, 1
+    graded = x.copy()
+    for i in range(len(cuts) - 1):
+        part = slice(steps[i] * refine, steps[i + 1] * refine + 1)
+        a, b = spread(steps[i] / n), spread(steps[i + 1] / n)
+        if abs(a - cuts[i]) + abs(b - cuts[i + 1]) > 1e-12:
+            x[part] = cuts[i] + (graded[part] - a) * (cuts[i + 1] - cuts[i]) / (b - a)
+    return x, steps * refine
 
 
 @lru_cache(maxsize=256)

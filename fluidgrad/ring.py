@@ -17,7 +17,8 @@ Rays can only be bent so far: which point of the body each begins at (:func:`joi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,9 @@ from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from fluidgrad.curves import Curve, arc_length
+from fluidgrad.errors import InputError
+from fluidgrad.grading import edges, quads
+from fluidgrad.mesh import Topology, build_topology
 
 NET = 64, 12  # intervals of the coarse net round and across
 SWEEPS = 12
@@ -33,8 +37,21 @@ MATCHED = 256  # places round a box whose partners on the body are kept
 NEAREST = 0.8  # of a body's points are those nearest to their partners on the box; the rest are equally spaced
 BLUR = 0.04  # of the way round, over which the nearest are averaged: none is nearest to the inside of a pocket
 SHARP = 0.3  # radians by which a corner turns that has a node on it
+MARGIN = 0.9  # widths of the body from it to its box, where there is room
+ROOM = 0.62  # part of the gap to a wall that a box may take
+BETWEEN = 0.38  # part of the gap between two bodies that each box may take
 
 Match = tuple[tuple[float, float], ...]  # (place round the box, ``t`` of the body joined to it), as fractions
+
+
+@dataclass(frozen=True)
+class RingRecipe:
+    """Counts round and across, the clustering across, and whether rays are bent."""
+
+    counts: tuple[int, int]
+    grading: float
+    bend: bool
+    refine: int
 
 
 def ring(
@@ -61,6 +78,42 @@ def ring(
     # Straight rays rule near the outer curve, where layers should follow the neighbouring blocks.
     across = across * (1 - np.asarray(eta)[:, None] ** 2) ** 2
     return rays + jnp.einsum("le,efi,nf->lni", across, moved, jnp.asarray(_periodic_spline(len(inner))))
+
+
+def check_inside(name: str, shape: np.ndarray, length: float, height: float) -> None:
+    gap = np.concatenate([shape, [length, height] - shape], 1)
+    if (gap <= 0).any():
+        side = ("inlet", "bottom wall", "outlet", "top wall")[int(gap.min(0).argmin())]
+        x, y = shape[int(gap.min(1).argmin())]
+        raise InputError(
+            f"{name} touches or crosses the {side} near ({x:.4g}, {y:.4g})",
+            accepted=f"a body inside the channel, 0 < x < {length:g} and 0 < y < {height:g}",
+        )
+
+
+def boxes(shapes: dict[str, np.ndarray], length: float, height: float) -> list[Float[np.ndarray, "2 2"]]:
+    """Lower and upper corner of the box round each body."""
+    names = list(shapes)
+    bound = []
+    for name, shape in shapes.items():
+        check_inside(name, shape, length, height)
+        bound.append(np.stack([shape.min(0), shape.max(0)]))
+    room = []
+    for b in bound:
+        margin = MARGIN * np.sqrt(np.ptp(b, axis=0).prod())
+        room.append(np.minimum(margin, ROOM * np.stack([b[0], [length, height] - b[1]])))
+    for i in range(len(bound)):
+        for j in range(i):
+            gap = np.stack([bound[i][0] - bound[j][1], bound[j][0] - bound[i][1]])  # i after j, j after i
+            side, axis = np.unravel_index(gap.argmax(), gap.shape)
+            if gap[side, axis] <= 0:
+                raise InputError(
+                    f"{names[j]} and {names[i]} are too close: the rectangles round them overlap",
+                    accepted="bodies that a line along x or y separates",
+                )
+            for k, s in ((i, side), (j, 1 - side)):
+                room[k][s, axis] = min(room[k][s, axis], BETWEEN * gap[side, axis])
+    return [b + r * [[-1], [1]] for b, r in zip(bound, room, strict=True)]
 
 
 def join(body: Curve, box: Float[np.ndarray, "4 2"], sides: Sequence[int]) -> Match:
@@ -166,6 +219,24 @@ def _solve_rows(g11: Array, g22: Array, right: Array, first: Array, last: Array)
 
     _, rows = jax.lax.scan(eliminate, (jnp.zeros((n, n)), first), (g11, g22, right))
     return jax.lax.scan(substitute, last, rows, reverse=True)[1]
+
+
+@partial(jax.jit, static_argnums=0)
+def ring_points(recipe: RingRecipe, body: Curve, outer: Curve) -> Float[Array, "points 2"]:
+    around, across = (c * recipe.refine for c in recipe.counts)
+    t, s = np.arange(around) / around, np.arange(across + 1) / across
+    eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
+    return ring(body.at(t), outer.at(t), eta, recipe.bend, recipe.refine).reshape(-1, 2)
+
+
+@lru_cache(maxsize=16)
+def ring_topology(recipe: RingRecipe) -> Topology:
+    around, across = (c * recipe.refine for c in recipe.counts)
+    index = np.arange((across + 1) * around).reshape(across + 1, around)
+    index = np.concatenate([index, index[:, :1]], 1)
+    angle = 2 * np.pi * np.arange(around) / around
+    circles = np.stack([np.cos(angle), np.sin(angle)], -1) * np.linspace(1, 2, across + 1)[:, None, None]
+    return build_topology(circles.reshape(-1, 2), [("quad", quads(index))], {"body": edges(index[0]), "far": edges(index[-1])})
 
 
 @lru_cache(maxsize=16)
