@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BEST = {"corner": 1.0, "skewness": 0.0, "non_orthogonality": 0.0, "aspect_ratio": 1.0, "growth": 1.0}
 MARKS = {name: {"marker": mark, "ms": 7, "mec": color} for name, mark, color in zip(BEST, "os^Dv", COLORS, strict=False)}
+NEAR = 1e-3  # to the best: not worth a mark
 BINS = 25
 
 
@@ -38,7 +39,7 @@ def quality(mesh: Mesh, walls: Sequence[str] = (), labels: Labels = UNNAMED, tit
         cells = axes.add_collection(PolyCollection(polygons, array=found.corner, **style), autolim=False)  # pyright: ignore
         outline(axes, mesh)
         for name, w in worst.items():
-            if abs(w.value - BEST[name]) > 1e-6:
+            if abs(w.value - BEST[name]) > NEAR:
                 axes.plot(*w.place, mfc="none", **MARKS[name] | {"mec": "white", "mew": 3.0})
                 axes.plot(*w.place, mfc="none", mew=1.6, **MARKS[name])
         color_bar(fig, axes, cells, "sine of the worst corner")
@@ -49,7 +50,7 @@ def quality(mesh: Mesh, walls: Sequence[str] = (), labels: Labels = UNNAMED, tit
         fig, row = new(WIDTH, 2.2)
         fig.suptitle(title, fontsize="medium")
     # One row of histograms, side by side, in the place of one graph.
-    place = row.get_subplotspec().subgridspec(1, len(worst), wspace=0.05)
+    place = row.get_subplotspec().subgridspec(1, len(worst), wspace=0.05)  # pyright: ignore[reportOptionalMemberAccess]
     row.remove()
     graphs = place.subplots(sharey=True, squeeze=False)[0]
     for axes, name in zip(graphs, worst, strict=True):
@@ -63,9 +64,9 @@ def _histogram(axes: Axes, name: str, values: np.ndarray, worst: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
     low, high = sorted((BEST[name], 0.0 if name == "corner" else float(values.max())))
-    axes.hist(values, np.linspace(low, max(high, low + 1e-3), BINS + 1).tolist(), color=MARKS[name]["mec"], alpha=0.75)
+    axes.hist(values, np.linspace(low, max(high, low + 0.1), BINS + 1).tolist(), color=MARKS[name]["mec"], alpha=0.75)
     axes.set_yscale("log")
     axes.plot(worst, 0, mfc="white", mew=1.4, clip_on=False, transform=axes.get_xaxis_transform(), **MARKS[name])
     label, unit = ("non-orthogonality", "°") if name == "non_orthogonality" else (name.replace("_", " "), "")
-    axes.set_xlabel(f"{label}\nworst {worst if worst > 1e-6 else 0:.3g}{unit}", fontsize=7.5)
+    axes.set_xlabel(f"{label}\nworst {worst if worst > NEAR else 0:.3g}{unit}", fontsize=7.5)
     axes.xaxis.set_major_locator(MaxNLocator(3))

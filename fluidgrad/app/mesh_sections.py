@@ -86,7 +86,10 @@ class Extrude(Section):
     height: Number = Field(gt=0, description="in z [L]")
     layers: int = Field(ge=1, description="number of layers, before refinement")
     patches: list[str] = Field(
-        ["front", "back"], min_length=2, max_length=2, description="names of the ends at z = 0 and at height; that of a side adds the end to it"
+        ["front", "back"],
+        min_length=2,
+        max_length=2,
+        description="names of the ends at z = 0 and at height; that of a side adds the end to it",
     )
 
 
