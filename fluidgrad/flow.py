@@ -53,9 +53,9 @@ class Flow:
     porosity: ArrayLike
     force: ArrayLike
     boundary: Mapping[str, Boundary]
+    reference: tuple[ArrayLike, ArrayLike] | None
     convection: bool
     scheme: str
-    reference: tuple[float, float] | None
 
     def __init__(
         self,
@@ -66,14 +66,15 @@ class Flow:
         force: ArrayLike = 0.0,
         convection: bool = True,
         scheme: str = "central",
-        reference: tuple[float, float] | None = None,
+        reference: tuple[ArrayLike, ArrayLike] | None = None,
         boundary: Mapping[str, Boundary] | None = None,
         **patches: Boundary,
     ):
         boundary = {**(boundary or {}), **patches}
         as_float = partial(jnp.asarray, dtype=mesh.points.dtype)
         kinds = {k: jax.tree.map(as_float, v, is_leaf=lambda x: isinstance(x, tuple | list)) for k, v in sorted(boundary.items())}
-        values = (mesh, as_float(viscosity), as_float(porosity), as_float(force), kinds, bool(convection), scheme, reference)
+        reference = None if reference is None else (as_float(reference[0]), as_float(reference[1]))
+        values = (mesh, as_float(viscosity), as_float(porosity), as_float(force), kinds, reference, bool(convection), scheme)
         self._set(*values)
         check_flow(self)
 
@@ -82,8 +83,10 @@ class Flow:
             object.__setattr__(self, name, value)
 
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
-        data = [(jax.tree_util.GetAttrKey(k), getattr(self, k)) for k in ("mesh", "viscosity", "porosity", "force", "boundary")]
-        return data, (self.convection, self.scheme, self.reference)
+        data = [
+            (jax.tree_util.GetAttrKey(k), getattr(self, k)) for k in ("mesh", "viscosity", "porosity", "force", "boundary", "reference")
+        ]
+        return data, (self.convection, self.scheme)
 
     @classmethod
     def tree_unflatten(cls, meta: Any, data: Any) -> Flow:

@@ -108,13 +108,13 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     return sum((jnp.sum(turn[_on(d.topology, p)]) for p in patch), jnp.zeros(()))
 
 
-def _dynamic_pressure(flow: Flow, powers_of_length: int) -> float:
+def _dynamic_pressure(flow: Flow, powers_of_length: int) -> Array:
     if flow.reference is None:
         raise InputError(
             "a coefficient needs a reference velocity and length",
             accepted="give flow.reference = { velocity = ..., length = ... }, or use the force itself",
         )
-    U, L = flow.reference
+    U, L = map(jnp.asarray, flow.reference)
     return 0.5 * U**2 * L**powers_of_length
 
 

@@ -114,7 +114,8 @@ def test_a_design_improves_and_is_compared_on_a_finer_mesh(design):
     assert {"objective", "violation", "gradient_norm", "primal_residual", "adjoint_residual", "seconds"} - set(rows[0]) == {"objective"}
     assert float(rows[0]["dissipation()"]) == pytest.approx(result["start"]["dissipation()"]["value"], rel=1e-9)
     assert (design / "journal.jsonl").is_file() and list((design / "states").iterdir())
-    assert {f.stem for f in (design / "figures").iterdir()} == {"mesh", "speed_start", "speed", "pressure", "history", "design"}
+    figures = {"mesh", "quality", "speed_start", "speed", "pressure", "history", "design"}
+    assert {f.stem for f in (design / "figures").iterdir()} == figures
     with np.load(design / "design.npz") as data:
         assert data["optimum/boundary.inlet.profile.values"].shape == (4,)
 
@@ -158,7 +159,7 @@ def test_sensitivity_gives_the_derivative_by_every_number(here):
         rows = {(r["number"], r["index"]): float(r["per_unit"]) for r in csv.DictReader(file)}
     assert len(rows) == 2 + 2 + 1 + 4 + 1
     assert {f.stem for f in (folder / "figures").iterdir()} == {
-        "mesh", "speed", "pressure", "porosity", "adjoint_velocity", "inflow", "wall_walls", "numbers"
+        "mesh", "quality", "speed", "pressure", "porosity", "adjoint_velocity", "inflow", "wall_walls", "numbers"
     }  # fmt: skip
 
     def drop(viscosity):

@@ -67,6 +67,12 @@ def test_a_profile_that_starts_as_a_parabola_has_the_mean_exactly():
         assert values.sum() / 9 == pytest.approx(0.2, rel=1e-15)
 
 
+def test_a_reference_is_among_the_numbers():
+    case = config("flow.reference={velocity=0.5, length=0.2}", "objective.minimize.functional=drag_coefficient").case()
+    assert get(case.numbers, "flow.reference.velocity") == 0.5
+    assert float(case.flow(put(case.numbers, "flow.reference.length", 0.3)).reference[1]) == pytest.approx(0.3)
+
+
 def test_put_changes_one_number_and_copies_nothing_else():
     numbers = config().numbers()
     changed = put(numbers, "flow.viscosity", 2e-3)

@@ -1,5 +1,7 @@
 """Functionals against hand calculation, and against each other by the balance of momentum."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +98,18 @@ def test_probes_read_a_linear_field_exactly_inside_and_on_the_boundary(shear, at
 def test_probes_name_their_quantity(shear):
     with pytest.raises(InputError, match="cannot probe 'velocity_z'; one of velocity_x"):
         fg.probe(shear, (1.0, 0.5), what="velocity_z")
+
+
+def test_coefficients_are_differentiable_in_the_reference(shear):
+    def coefficient(reference):
+        return fg.moment_coefficient(replace(shear, flow=replace_reference(shear.flow, reference)), "bottom")
+
+    def replace_reference(flow, reference):
+        return fg.Flow(flow.mesh, viscosity=flow.viscosity, porosity=flow.porosity, reference=reference, boundary=flow.boundary)
+
+    value, (by_velocity, by_length) = jax.value_and_grad(coefficient)((2.0, 0.5))
+    assert float(by_velocity) == pytest.approx(-2 * float(value) / 2.0, rel=1e-12)
+    assert float(by_length) == pytest.approx(-2 * float(value) / 0.5, rel=1e-12)
 
 
 def test_coefficients_need_a_reference():

@@ -151,7 +151,6 @@ class Config(Section):
         if self.porosity is not None and self.porosity.per_cell:
             numbers["porosity"]["density"] = np.full(solid.n_cells, float(numbers["porosity"]["density"]))
         static = {"convection": self.flow.convection, "scheme": self.flow.scheme}
-        reference = self.flow.reference and (self.flow.reference.velocity, self.flow.reference.length)
 
         def build(n: Numbers) -> Flow:
             mesh = self.mesh.solid(n["mesh"], self.mesh.build(n["mesh"], like=first))
@@ -162,7 +161,9 @@ class Config(Section):
             optional = {"force": n["flow"]["force"]} if "force" in n["flow"] else {}
             if self.porosity is not None:
                 optional["porosity"] = n["porosity"]["density"]
-            return Flow(mesh, viscosity=n["flow"]["viscosity"], reference=reference, **static, **optional, **boundary)
+            if self.flow.reference is not None:
+                optional["reference"] = (n["flow"]["reference"]["velocity"], n["flow"]["reference"]["length"])
+            return Flow(mesh, viscosity=n["flow"]["viscosity"], **static, **optional, **boundary)
 
         case = Case(build, numbers)
         with place(file):

@@ -23,8 +23,8 @@ VectorOrNone = Annotated[list[float] | None, TRACED, Field(min_length=2, max_len
 class Reference(Section):
     """What coefficients are made with."""
 
-    velocity: float = Field(gt=0, description="reference velocity [L/T]")
-    length: float = Field(gt=0, description="reference length [L]")
+    velocity: Number = Field(gt=0, description="reference velocity [L/T]")
+    length: Number = Field(gt=0, description="reference length [L]")
 
 
 class FlowSection(Section):
