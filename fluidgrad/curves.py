@@ -208,7 +208,10 @@ def _in_order(points: np.ndarray, least: int) -> np.ndarray:
     if len(points) > 1 and np.array_equal(points[0], points[-1]):
         points = points[:-1]
     if not least <= len(points) <= MAX_POINTS:
-        raise InputError(f"a curve through {len(points)} points", accepted=f"{least} to {MAX_POINTS} points")
+        raise InputError(
+            f"a curve through {len(points)} points",
+            accepted=f"{least} to {MAX_POINTS} points" + (", or 3 with corners" if least > 3 else ""),
+        )
     ahead = np.roll(points, -1, 0)
     if (same := (points == ahead).all(1)).any():
         raise InputError(f"points {same.argmax() + 1} and {(same.argmax() + 1) % len(points) + 1} of a curve are the same")

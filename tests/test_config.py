@@ -173,6 +173,7 @@ BAD = {
     "body and bodies": (["mesh.bodies={a={kind='circle', center=[1.0, 0.2], radius=0.05}}"], "both body and bodies are given"),
     "tolerance": (["solver.tolerance=2.0"], "tolerance must be below 1, got 2"),
     "setting without value": (["flow.viscosity"], "--set flow.viscosity; --set section.key=value"),
+    "setting that is no TOML": (["mesh={kind=3,}"], "--set mesh: {kind=3,} is not TOML: "),
     "setting through a number": (["flow.viscosity.x=1"], "'flow.viscosity' is not a table of the config"),
     "refined file": (["mesh={kind='file', path='a.msh', refine=2}"], "refine = 2, but a mesh file cannot be refined"),
 }  # fmt: skip

@@ -107,7 +107,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
         (lambda: circle((0, np.nan), 1), "center of a circle is .*finite numbers"),
         (lambda: fourier_curve((0, 0), 1, [0.1, 0.2]), "modes of shape .*pairs"),
         (lambda: fourier_curve((0, 0), 1, [(0, 0), (1.2, 0)]), "passes through its center at 90 degrees"),
-        (lambda: closed_curve([(0, 0), (1, 0), (1, 1)]), "a curve through 3 points; 4 to 2000"),
+        (lambda: closed_curve([(0, 0), (1, 0), (1, 1)]), "a curve through 3 points; 4 to 2000 points, or 3 with corners"),
         (lambda: closed_curve([(0, 0), (1, 1), (1, 0), (0, 1)], corners=True), "crosses itself between points 1 and 3"),
         (lambda: closed_curve([(0, 0), (1, 0), (1, 0), (0, 1)], corners=True), "points 2 and 3 of a curve are the same"),
         (lambda: closed_curve([(0, 0), (1, np.inf), (1, 0), (0, 1)]), "point 2 of a curve is"),

@@ -93,7 +93,9 @@ def apply(data: dict[str, Any], setting: str) -> str:
         raise InputError(f"--set {setting}", accepted="--set section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if text[:1] in ("{", "["):
+            raise InputError(f"--set {key}: {text} is not TOML: {_lower(str(error))}", accepted="a value as in TOML") from None
         value = text  # text without its quotes, which a shell takes away
     target: Any = data
     *path, last = key.split(".")
