@@ -21,9 +21,10 @@ from jaxtyping import ArrayLike, Float
 from fluidgrad.curves import Curve, Numbers, arc_length, area, circle, concrete, number
 from fluidgrad.errors import InputError
 from fluidgrad.grading import cut_nodes, edges, quads
-from fluidgrad.mesh import Mesh, Topology, build_topology
+from fluidgrad.mesh import Mesh
 from fluidgrad.quality import check_valid
 from fluidgrad.ring import RingRecipe, ring_points, ring_topology
+from fluidgrad.topology import Topology, build_topology
 
 SIDES = ("left", "right", "bottom", "top")
 Split = Sequence[tuple[str, float, float]]  # name, from, to

@@ -20,8 +20,9 @@ from fluidgrad.blocks import checked, needs_like, reuse, whole
 from fluidgrad.curves import Curve, arc_length, concrete, number
 from fluidgrad.errors import InputError
 from fluidgrad.grading import Axis, Near, edges, place, quads
-from fluidgrad.mesh import Mesh, Topology, build_topology
+from fluidgrad.mesh import Mesh
 from fluidgrad.ring import Match, boxes, check_inside, join, joined, ring
+from fluidgrad.topology import Topology, build_topology
 
 # Wanted sizes in widths of the body, before the scale that makes the number of cells. Found by trial for the least error
 # of drag per cell in the Schaefer-Turek channel at Re 20: many thin rings, and small cells in the gaps to the walls.

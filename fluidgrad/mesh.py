@@ -23,12 +23,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jaxtyping import Array, Float, Int
 
-from fluidgrad.topology import CELL_FACES, Topology, build_topology, corner_shares, ragged
-
-__all__ = [  # a mesh and its topology are mostly wanted together
-    "CELL_FACES", "CellScalar", "CellVector", "FaceScalar", "FaceVector", "Geometry", "Mesh", "Points", "Topology",
-    "build_topology", "measure", "ragged", "to_cells", "to_faces",
-]  # fmt: skip
+from fluidgrad.topology import Topology, corner_shares
 
 jax.config.update("jax_enable_x64", True)  # float64: an adjoint in float32 is noise below 1e-3
 

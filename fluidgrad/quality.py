@@ -20,7 +20,8 @@ from jaxtyping import Float
 
 from fluidgrad.curves import concrete
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import CELL_FACES, Mesh, measure
+from fluidgrad.mesh import Mesh, measure
+from fluidgrad.topology import CELL_FACES
 
 _measure = jax.jit(measure)  # one compilation for each kind of mesh, instead of one for each operation
 

@@ -29,7 +29,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from fluidgrad.curves import Curve, arc_length
 from fluidgrad.errors import InputError
 from fluidgrad.grading import edges, quads
-from fluidgrad.mesh import Topology, build_topology
+from fluidgrad.topology import Topology, build_topology
 
 NET = 64, 12  # intervals of the coarse net round and across
 SWEEPS = 12

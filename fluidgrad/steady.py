@@ -72,14 +72,13 @@ class Steady:
             ratio = jnp.where(some, jnp.maximum(1.0, found / stride), s.ratio * FIRST_RATIO)
             return _Search(n, best, found, ratio, stride, s.stages + 1, s.steps + n.steps)
 
-        first = _Newton(q0, jnp.zeros_like(q0), self._no_factor(flow, d), one * jnp.inf, one * 0, jnp.asarray(True))
+        first = _Newton(q0, self._no_factor(flow, d), one * jnp.inf, one * 0, jnp.asarray(True))
         search = _Search(first, q0, one * jnp.inf, one, one * FIRST_RATIO, one * 0, one * 0)
         s = repeat(unfinished, stage, search)
         q = jnp.where(jnp.isfinite(s.found), s.best, s.newton.q)
-        cells, _ = split(flow, s.newton.R)
-        place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
+        worst, place = _worst(flow, d, q)
         ok = (s.found == 1.0).astype(q.dtype)
-        return q, jnp.stack([s.newton.residual, ok, s.steps, s.stages, s.found, place]), s.newton.factor
+        return q, jnp.stack([worst, ok, s.steps, s.stages, s.found, place]), s.newton.factor
 
     def _no_factor(self, flow: Flow, d: Discrete) -> Any:
         """What a loop begins with: where it is traced, zeros in the shape of a factor."""
@@ -115,11 +114,11 @@ class Steady:
             nothing = jnp.zeros_like(R), jnp.asarray(False)
             dq, good = either((n.steps > 0) & (n.residual < NEAR), held, lambda: nothing)
             dq, factor = either(good, lambda: (dq, n.factor), fresh)
-            q, R, residual, fell = _line_search(flow, d, n.q, R, gross, -dq, tolerance)
-            return _Newton(q, R, factor, residual, n.steps + 1, fell)
+            q, residual, fell = _line_search(flow, d, n.q, R, gross, -dq, tolerance)
+            return _Newton(q, factor, residual, n.steps + 1, fell)
 
         zero = jnp.zeros((), q.dtype)
-        begin = _Newton(q, jnp.zeros_like(q), self._no_factor(flow, d), zero + jnp.inf, zero, zero == 0)
+        begin = _Newton(q, self._no_factor(flow, d), zero + jnp.inf, zero, zero == 0)
         return repeat(unfinished, step, begin)
 
 
@@ -134,36 +133,45 @@ def _product(flow: Flow, d: Discrete, q: Array, v: Array) -> Array:
 
 @jax.jit
 def _line_search(flow: Flow, d: Discrete, q: Array, R: Array, gross: Array, dq: Array, tolerance: Array) -> tuple[Array, ...]:
-    """q + s dq with the first s of 1, 1/2, 1/4 ... that makes the residual fall: that state, its residual, net over gross
-    flux, and whether it fell."""
-
-    def sizes(R: Array) -> Array:
-        cells, extra = split(flow, R)
-        inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
-        return jnp.concatenate([inside, jnp.abs(extra)])
+    """q + s dq with the first s of 1, 1/2, 1/4 ... that makes the residual R fall: that state, its net over gross flux, and
+    whether it fell."""
 
     def trial(carry: Any) -> Any:
         s = 0.5 * carry[0]
         q_s = q + s * dq
         R_s, gross_s = imbalance(flow, d, q_s)
         scale = jnp.maximum(gross, gross_s)
-        before, after = (jnp.sum(_over(sizes(r), scale) ** 2) for r in (R, R_s))
-        residual = jnp.max(_over(sizes(R_s), gross_s))
-        return s, q_s, R_s, residual, (after < (1 - 0.1 * s) * before) | (residual <= tolerance)
+        before, after = (jnp.sum(_over(_sizes(flow, r), scale) ** 2) for r in (R, R_s))
+        residual = jnp.max(_over(_sizes(flow, R_s), gross_s))
+        return s, q_s, residual, (after < (1 - 0.1 * s) * before) | (residual <= tolerance)
 
     def too_long(carry: Any) -> Array:
         s, *_, fell = carry
         return ~fell & (s > 0.5**HALVINGS) & jnp.isfinite(jnp.sum(dq))
 
-    again = (jnp.full((), 2.0, q.dtype), q, R, jnp.full((), jnp.inf, q.dtype), jnp.asarray(False))
+    again = (jnp.full((), 2.0, q.dtype), q, jnp.full((), jnp.inf, q.dtype), jnp.asarray(False))
     return jax.lax.while_loop(too_long, trial, again)[1:]
 
 
+@jax.jit
+def _worst(flow: Flow, d: Discrete, q: Array) -> tuple[Array, Array]:
+    """Net over gross flux of a state, and the cell with the largest residual."""
+    R, gross = imbalance(flow, d, q)
+    cells, _ = split(flow, R)
+    return jnp.max(_over(_sizes(flow, R), gross)), jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
+
+
+def _sizes(flow: Flow, R: Array) -> Array:
+    """Root mean squares over the cells of the net fluxes of momentum and mass, and the extra equations."""
+    cells, extra = split(flow, R)
+    inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
+    return jnp.concatenate([inside, jnp.abs(extra)])
+
+
 class _Newton(NamedTuple):
-    """State, its residual, the factor that led to it, net over gross flux, steps so far, whether the last one helped."""
+    """State, the factor that led to it, its net over gross flux, steps so far, whether the last one helped."""
 
     q: Array
-    R: Array
     factor: Any
     residual: Array
     steps: Array

@@ -6,8 +6,9 @@ import pytest
 
 from fluidgrad.blocks import box, extrude
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import Mesh, build_topology
+from fluidgrad.mesh import Mesh
 from fluidgrad.quality import Quality, check_valid, describe
+from fluidgrad.topology import build_topology
 
 PERFECT = {
     "tetra": [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)],
@@ -20,7 +21,7 @@ PERFECT = {
 
 
 def one_cell(kind, points):
-    from fluidgrad.mesh import CELL_FACES
+    from fluidgrad.topology import CELL_FACES
 
     faces = [np.pad(f, (0, 4 - len(f)), constant_values=-1) for f in CELL_FACES[kind]]
     points = np.array(points, float)

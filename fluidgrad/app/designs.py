@@ -147,6 +147,8 @@ def optimise(work: Job, problem: Problem) -> None:
         found = optimize(study, work.folder, method=options.method, max_iterations=options.max_iterations, tolerance=options.tolerance,
                          progress=_progress(work, sign))  # fmt: skip
     work.say(f"{found.method_reason}; {found.evaluations} evaluations, stopped: {found.reason}")
+    if not found.converged:
+        work.say(f"warning: the search had not converged: KKT residual {found.kkt_residual:.1e}, violation {found.violation:.1e}")
     rows = history_rows(found, sign)
     output.write_csv(work.folder / "history.csv", rows[0], rows[1:])
     output.write_arrays(work.folder / "design.npz", **{f"start/{k}": v for k, v in study.start.items()},
