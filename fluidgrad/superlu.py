@@ -106,8 +106,7 @@ def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
     # Power-of-two scaling, rows then columns: no rounding, and momentum and mass weigh alike.
     size: Any = abs(matrix)
     rows = _power_of_two(size.max(axis=1).toarray().ravel())
-    size = sp.diags(rows) @ size
-    columns = _power_of_two(size.max(axis=0).toarray().ravel())
+    columns = _power_of_two(np.maximum.reduceat(size.data * rows[matrix.indices], matrix.indptr[:-1]))
     matrix.data = matrix.data * rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
     held = _Held(p, values.copy(), matrix, rows, columns, _splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT))
     _make_room(held.size)
