@@ -7,3 +7,14 @@ import os
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Programs of one file are seldom another's, and each takes several of the memory maps a process may have (65,530 on
+    Linux): all of them together are too many, and XLA ends in a segmentation fault."""
+    yield
+    jax.clear_caches()
