@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from fluidgrad.curves import Curve, Numbers, arc_length, area, circle, concrete, number
+from fluidgrad.curves import Curve, Numbers, arc_length, area, circle, number
 from fluidgrad.errors import InputError
 from fluidgrad.grading import cut_nodes, edges, quads
+from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
 from fluidgrad.quality import check_valid
 from fluidgrad.ring import RingRecipe, ring_points, ring_topology
@@ -67,7 +68,7 @@ def box(
     lower, upper = number(lower), number(upper)
     if lower.shape != (2,) or upper.shape != (2,):
         raise InputError(f"a box from {lower} to {upper}", accepted="two numbers each; extrude makes a 3D box of a 2D one")
-    known = concrete(lower, upper)
+    known = not traced(lower, upper)
     if known and not (np.asarray(upper) > np.asarray(lower)).all():
         raise InputError(f"a box from {np.asarray(lower)} to {np.asarray(upper)}", accepted="upper above lower in x and y")
     if like is not None:
@@ -131,7 +132,7 @@ def extrude(mesh: Mesh, height: ArrayLike, layers: int, patches: tuple[str, str]
         raise InputError("only a 2D mesh can be extruded", accepted="a mesh of triangles and quadrilaterals")
     if layers < 1:
         raise InputError(f"{layers} layers", accepted="1 or more")
-    if concrete(height) and not np.asarray(height) > 0:
+    if not traced(height) and not np.asarray(height) > 0:
         raise InputError(f"height must be positive, got {np.asarray(height)}")
     z = jnp.asarray(height, float) * np.arange(layers + 1) / layers
     flat = jnp.tile(mesh.points, (layers + 1, 1))
@@ -290,6 +291,6 @@ def needs_like(generator: str) -> InputError:
 
 def checked(mesh: Mesh) -> Mesh:
     """The mesh, refused when it is tangled (which only shows where its points are not traced)."""
-    if concrete(mesh.points):
+    if not traced(mesh.points):
         check_valid(mesh)
     return mesh

@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.blocks import checked, needs_like, reuse, whole
-from fluidgrad.curves import Curve, arc_length, concrete, number
+from fluidgrad.curves import Curve, arc_length, number
 from fluidgrad.errors import InputError
 from fluidgrad.grading import Axis, Near, edges, place, quads
+from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
 from fluidgrad.ring import Match, boxes, check_inside, join, joined, ring
 from fluidgrad.topology import Topology, build_topology
@@ -107,11 +108,11 @@ def channel(
             raise InputError("like is a channel with other bodies", accepted="a mesh with as many bodies, of the same names")
     else:
         nominal = {name: _nominal(curve) for name, curve in bodies.items()}
-        if not concrete(length, height) or not all(n.is_concrete for n in nominal.values()):
+        if traced(length, height) or not all(n.is_concrete for n in nominal.values()):
             raise needs_like("channel")
         with jax.ensure_compile_time_eval():
             recipe = _recipe(float(length), float(height), nominal, cells, refine)
-    if concrete(length, height):
+    if not traced(length, height):
         for name, curve in bodies.items():
             if curve.is_concrete:
                 check_inside(name, arc_length(curve)[1], float(length), float(height))

@@ -21,10 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from fluidgrad.errors import InputError
+from fluidgrad.iteration import traced
 
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
@@ -84,18 +84,13 @@ class Curve:
     @property
     def is_concrete(self) -> bool:
         """Whether every number is known now, rather than traced by ``jax.grad`` or ``jax.jit``."""
-        return concrete(*self.numbers.values())
-
-
-def concrete(*numbers: Any) -> bool:
-    """Whether no number is traced."""
-    return not any(isinstance(x, Tracer) for x in numbers)
+        return not traced(self.numbers)
 
 
 def number(x: Numbers) -> Array | np.ndarray:
     """``x`` as an array. It stays a NumPy array unless something in it is traced: under ``jax.jit`` a JAX array made of
     constants counts as traced, and counts of cells could no longer follow from it."""
-    return jnp.asarray(x, float) if any(isinstance(v, Tracer) for v in jax.tree.leaves(x)) else np.asarray(x, float)
+    return jnp.asarray(x, float) if traced(x) else np.asarray(x, float)
 
 
 def circle(center: Numbers, radius: ArrayLike) -> Curve:
@@ -120,7 +115,7 @@ def fourier_curve(center: Numbers, radius: ArrayLike, modes: Numbers) -> Curve:
     if modes.ndim != 2 or modes.shape[1] != 2 or not len(modes):
         raise InputError(f"modes of shape {modes.shape}", accepted="pairs (cosine, sine), one for each wave number from 1")
     curve = _curve("fourier", center=(center, (2,)), radius=(radius, ()), modes=(modes, modes.shape))
-    if concrete(modes):
+    if not traced(modes):
         angle = 2 * np.pi * np.arange(16 * len(modes) + 64) / (16 * len(modes) + 64)
         phase = angle[:, None] * np.arange(1, len(modes) + 1)
         if (swell := 1 + np.cos(phase) @ np.asarray(modes)[:, 0] + np.sin(phase) @ np.asarray(modes)[:, 1]).min() <= 0:
@@ -143,7 +138,7 @@ def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
     points = read_points(points) if isinstance(points, (str, Path)) else number(points)
     if points.ndim != 2 or points.shape[1] != 2:
         raise InputError(f"points of shape {points.shape}", accepted="one row x, y for each point")
-    if concrete(points):
+    if not traced(points):
         points = _in_order(np.asarray(points), 3 if corners else 4)
     return Curve({"points": points}, "polygon" if corners else "spline")
 
@@ -192,7 +187,7 @@ def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
         if value.shape != shape:
             wanted = f"{shape[0]} numbers" if shape else "one number"
             raise InputError(f"{name} of a {kind} has shape {value.shape}", accepted=wanted)
-        if concrete(value):
+        if not traced(value):
             if not np.isfinite(value).all():
                 raise InputError(f"{name} of a {kind} is {np.asarray(value)}", accepted="finite numbers")
             if name in ("radius", "radii") and not (np.asarray(value) > 0).all():

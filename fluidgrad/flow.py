@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from fluidgrad.boundary import Boundary, Conditions, Periodic, join, prescribe
 from fluidgrad.errors import InputError
+from fluidgrad.iteration import traced
 from fluidgrad.mesh import CellScalar, CellVector, Geometry, Mesh
 
 SCHEMES = ("central", "upwind")
@@ -172,7 +172,7 @@ def check_flow(flow: Flow) -> None:
         raise InputError(f"unknown convection scheme {flow.scheme!r}", accepted=f"one of {', '.join(SCHEMES)}")
 
     def known(x: Any) -> np.ndarray | None:
-        return None if isinstance(x, Tracer) else np.asarray(x)
+        return None if traced(x) else np.asarray(x)
 
     for what, value in (("viscosity", flow.viscosity), ("porosity", flow.porosity), ("force", flow.force)):
         v = known(value)
@@ -208,7 +208,7 @@ def check_flow(flow: Flow) -> None:
                 raise InputError(
                     f"{key} of patch {name!r} has shape {jnp.shape(value)}", accepted=f"{shapes}: the patch has {hi - lo} faces"
                 )
-    if flow.closed and not any(isinstance(x, Tracer) for x in jax.tree.leaves(flow)):
+    if flow.closed and not traced(flow):
         _check_net_inflow(flow)
 
 

@@ -169,7 +169,6 @@ class Spread:
         self.inside = np.setdiff1d(np.arange(n), self.boundary)
         self._coupling = K[self.inside][:, self.boundary]
         self._lu = spla.splu(K[self.inside][:, self.inside]) if len(self.inside) else None
-        self._n = n
 
     def __call__(self, displacement: Float[np.ndarray, "points dim"]) -> Float[np.ndarray, "points dim"]:
         """Displacements of all points, from those of the boundary points (what is given inside is not read)."""

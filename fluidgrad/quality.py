@@ -18,12 +18,12 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from fluidgrad.curves import concrete
 from fluidgrad.errors import InputError
+from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh, measure
 from fluidgrad.topology import CELL_FACES
 
-_measure = jax.jit(measure)  # one compilation for each kind of mesh, instead of one for each operation
+measured = jax.jit(measure)  # one compilation for each kind of mesh, instead of one for each operation
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Quality:
 
     @cached_property
     def _points(self) -> Float[np.ndarray, "points dim"]:
-        if not concrete(self.mesh.points):
+        if traced(self.mesh.points):
             raise InputError("the quality of a mesh of traced points is not known", accepted="points outside jax.jit and jax.grad")
         return np.asarray(self.mesh.points)
 
     @cached_property
     def _geometry(self) -> tuple[np.ndarray, ...]:
-        g = _measure(self.mesh)
+        g = measured(self.mesh)
         n = self.mesh.topology.n_interior
         x_cell, x_face, x_twin = np.asarray(g.x_cell), np.asarray(g.x_face)[:n], np.asarray(g.x_twin)
         own = x_face - x_cell[self.mesh.topology.owner[:n]]
@@ -92,7 +92,7 @@ class Quality:
         """Each measure's worst value and its place."""
         n = self.mesh.topology.n_interior
         centre = self._points[self.mesh.topology.face_points].mean(1)
-        cell = np.asarray(_measure(self.mesh).x_cell)
+        cell = np.asarray(measured(self.mesh).x_cell)
         found = {"corner": (self.corner, np.argmin, cell), "aspect_ratio": (self.aspect_ratio, np.argmax, cell)}
         if n:
             for name in ("skewness", "non_orthogonality", "growth"):
@@ -124,9 +124,9 @@ def describe(mesh: Mesh) -> str:
     t = mesh.topology
     count = ", ".join(f"{len(loops)} {kind}" for kind, loops in t.cells)
     lines = [f"mesh in {t.dim}D: {t.n_cells} cells ({count}), {t.n_faces} faces, {len(mesh.points)} points"]
-    if not concrete(mesh.points):
+    if traced(mesh.points):
         return "\n".join([*lines, f"patches: {', '.join(t.patches)}; points are traced"])
-    area = np.linalg.norm(np.asarray(_measure(mesh).S), axis=1)
+    area = np.linalg.norm(np.asarray(measured(mesh).S), axis=1)
     width = max(map(len, t.patches), default=0)
     unit = "length" if t.dim == 2 else "area"
     for name, (first, last) in t.patches.items():

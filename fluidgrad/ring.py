@@ -154,13 +154,12 @@ def join(body: Curve, box: Float[np.ndarray, "4 2"], sides: Sequence[int]) -> Ma
     node = np.rint(around * np.interp(corner, smooth(dense := np.linspace(-1, 2, 3 * 4096 + 1)), dense)).astype(int)
     met = len(node) > 1 and np.diff(node, append=node[0] + around).min() > 1
     if met:  # equally spaced from corner to corner
-        turns = np.arange(-2, 3)[:, None]
         fraction = np.interp(nodes, (node + around * turns).ravel(), (corner + turns).ravel())
     turn, fraction = np.divmod(fraction, 1)
-    joined = turn + np.interp(fraction, length, samples)
+    met_at = turn + np.interp(fraction, length, samples)
     if met:
-        joined[node % around] = t - node // around
-    return tuple(zip((nodes / around).tolist(), joined.tolist(), strict=True))
+        met_at[node % around] = t - node // around
+    return tuple(zip((nodes / around).tolist(), met_at.tolist(), strict=True))
 
 
 def joined(match: Match, around: int, smooth: bool) -> Float[np.ndarray, " around"]:

@@ -96,12 +96,6 @@ class Topology:
         return np.where(index < self.n_interior, other, np.arange(self.n_cells)[:, None])
 
     @cached_property
-    def neighbours(self) -> Int[np.ndarray, "cells k"]:
-        """The cells across each cell's interior faces, padded with the cell itself."""
-        o, n = self.owner[: self.n_interior], self.neighbour
-        return ragged(np.concatenate([o, n]), self.n_cells, np.concatenate([n, o]), None)
-
-    @cached_property
     def nominal_faces(self) -> Float[np.ndarray, "cells k dim"]:
         """Rough centres of the faces of every cell in the mesh as built, each where the cell sees it: a periodic face is
         in two places."""

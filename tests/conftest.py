@@ -18,3 +18,25 @@ def forget_programs():
     Linux): all of them together are too many, and XLA ends in a segmentation fault."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Factorisations on the host, and solves there: whether transposed, and after how many factorisations."""
+    from fluidgrad import superlu
+
+    factored, solved = [], []
+    splu, solve = superlu._splu, superlu._solve_held
+
+    def count_splu(*args, **options):
+        factored.append(1)
+        return splu(*args, **options)
+
+    def count_solve(held, p, b, transpose, *rest):
+        solved.append((transpose, len(factored)))
+        return solve(held, p, b, transpose, *rest)
+
+    monkeypatch.setattr(superlu, "_splu", count_splu)
+    monkeypatch.setattr(superlu, "_solve_held", count_solve)
+    superlu._held.clear()
+    return factored, solved

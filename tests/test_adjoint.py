@@ -216,26 +216,6 @@ def test_hessian_vector_products_of_a_flow_agree_in_both_orders():
     assert float(forward_over_reverse) == pytest.approx((8 * near - far) / (12 * h), rel=1e-6)
 
 
-@pytest.fixture
-def counted(monkeypatch):
-    """Factorisations on the host, and solves there: whether transposed, and after how many factorisations."""
-    factored, solved = [], []
-    splu, solve = superlu._splu, superlu._solve_held
-
-    def count_splu(*args, **options):
-        factored.append(1)
-        return splu(*args, **options)
-
-    def count_solve(held, p, b, transpose, *rest):
-        solved.append((transpose, len(factored)))
-        return solve(held, p, b, transpose, *rest)
-
-    monkeypatch.setattr(superlu, "_splu", count_splu)
-    monkeypatch.setattr(superlu, "_solve_held", count_solve)
-    superlu._held.clear()
-    return factored, solved
-
-
 def test_a_gradient_takes_one_primal_solve_and_one_transposed_solve_with_its_last_factor(counted):
     factored, solved = counted
     flow = along(".viscosity", 0.01)[0]

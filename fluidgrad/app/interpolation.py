@@ -103,17 +103,9 @@ def geometry(mesh: Mesh) -> Any:
     """What is measured of a mesh, in NumPy arrays."""
     import jax
 
-    return jax.tree.map(np.asarray, _measure()(mesh))
+    from fluidgrad.quality import measured
 
-
-@cache
-def _measure() -> Callable[[Mesh], Any]:
-    """Compiled, for op by op it takes seconds."""
-    import jax
-
-    from fluidgrad.mesh import measure
-
-    return jax.jit(measure)
+    return jax.tree.map(np.asarray, measured(mesh))
 
 
 @cache
