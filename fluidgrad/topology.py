@@ -194,6 +194,8 @@ def build_topology(
     corners += [np.asarray(patches[p], int).reshape(len(patches[p]), -1) for p in names]
     width = max([c.shape[1] for c in corners])
     table = np.concatenate([np.pad(c, ((0, 0), (0, width - c.shape[1])), constant_values=-1) for c in corners])
+    table = table[:, (table >= 0).any(0)]  # a face in 2D has two corners, however wide the patches' tables are
+    width = table.shape[1]
     cell = np.concatenate([*owner, np.full(len(table) - sum(map(len, owner)), np.iinfo(np.int64).max)])
 
     # Equal faces have equal sorted corners: sort the half-faces by them, then by cell, and read off the runs.
