@@ -12,12 +12,17 @@ d = x_N - x_P and g = S.S / S.d, with a = alpha u - f the body terms:
     momentum        u_f F - viscous + p_f S
 
 tau is smooth everywhere; its sum over directions keeps stretched wall cells from over-damping (Rhie & Chow 1983, in
-the form of a stabilisation time). Distances are taken from a cell to the face on its own side, so a periodic face needs
-no offset. Over-relaxation with b = 4/3 and the cubic interpolation make both fluxes fourth order on a regular mesh
-(Nishikawa, J. Comput. Phys. 281 (2015) 518); the slope at a wall is that of the parabola through wall and cell with the
-cell's gradient. All three use values that the flux has anyway, and halve the error of the second-order scheme. Cell
-gradients are inverse-distance-weighted least squares over face neighbours and boundary values, exact for linear fields;
-the pressure's leaves out the faces where pressure is not given.
+the form of a stabilisation time). In triangles and tetrahedra the midpoint rule's error in the mass flux, of size h^3,
+has one sign in cells that point one way and the other in those between; the pressure answers by that error over tau g.
+With tau ~ h^2 / nu that is of size h, so there the sum over directions, 1 / h^2, is lowered to 1 / (h^2 + h l) with l a
+fixed part of the domain's size: of size h^2, and the Rhie-Chow term still of higher order than the error.
+
+Distances are taken from a cell to the face on its own side, so a periodic face needs no offset. Over-relaxation with
+b = 4/3 and the cubic interpolation make both fluxes fourth order on a regular mesh (Nishikawa, J. Comput. Phys. 281
+(2015) 518); the slope at a wall is that of the parabola through wall and cell with the cell's gradient. All three use
+values that the flux has anyway, and halve the error of the second-order scheme. Cell gradients are
+inverse-distance-weighted least squares over face neighbours and boundary values, exact for linear fields; the
+pressure's leaves out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
 (``residual.py``).
@@ -40,6 +45,7 @@ from fluidgrad.mesh import Geometry, measure
 from fluidgrad.topology import Topology, ragged
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
+SIMPLEX_LENGTH = 0.1  # l over the size of the domain, in triangles and tetrahedra
 WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
 
 
@@ -110,7 +116,7 @@ class Discrete:
         weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
         hop: d of every interior face, ``(interior, dim)``.
         mirror: 1 on symmetry faces, ``(boundary,)``.
-        spread: sum_d S_d^2 / V^2 of every cell, ``(cells,)`` [1/L^2].
+        spread: sum_d S_d^2 / V^2 of every cell, lowered in triangles and tetrahedra, ``(cells,)`` [1/L^2].
     """
 
     geometry: Geometry
@@ -162,6 +168,8 @@ def discretize(flow: Flow) -> Discrete:
     index, sign = t.cell_faces
     area = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
     spread = 0.5 * jnp.sum(area * np.abs(sign), 1) / g.V**2
+    length = SIMPLEX_LENGTH * jnp.sum(g.V) ** (1 / t.dim) * (np.abs(sign).sum(1) == t.dim + 1)
+    spread = spread / (1.0 + length * jnp.sqrt(spread))
     return Discrete(
         g, c, jnp.stack(weights), hop, mirror, jnp.asarray(flow.viscosity),
         jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), spread,

@@ -4,7 +4,9 @@ Compiling costs seconds for each new mesh and set of boundary kinds, so tests ta
 """
 
 from functools import cache
+from tempfile import TemporaryDirectory
 
+import gmsh
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,25 @@ def split_in_four(mesh, times):
         x = np.concatenate([x, x[middles].mean(1)])
         cells = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
     return by_hand(x, "triangle", cells)
+
+
+def gmsh_triangles(n):
+    """The unit square as gmsh divides it, n triangles to a side."""
+    gmsh.initialize(interruptible=False)
+    try:
+        gmsh.option.setNumber("General.Terminal", 0)
+        gmsh.option.setNumber("Mesh.MeshSizeMin", 1 / n)
+        gmsh.option.setNumber("Mesh.MeshSizeMax", 1 / n)
+        square = gmsh.model.occ.addRectangle(0, 0, 0, 1, 1)
+        gmsh.model.occ.synchronize()
+        gmsh.model.addPhysicalGroup(1, [tag for _, tag in gmsh.model.getEntities(1)], name="wall")
+        gmsh.model.addPhysicalGroup(2, [square], name="fluid")
+        gmsh.model.mesh.generate(2)
+        with TemporaryDirectory() as folder:
+            gmsh.write(f"{folder}/square.msh")
+            return fg.read_mesh(f"{folder}/square.msh")
+    finally:
+        gmsh.finalize()
 
 
 def tetrahedra(n=3, seed=0):
