@@ -105,8 +105,9 @@ class Wall:
 
 @_kind("pressure", meta=("tangential",))
 class Outflow:
-    """Do-nothing outflow: the traction is ``-pressure n``. ``tangential="zero"`` also holds the velocity normal to
-    the patch. ``pressure``: one number or one per face [L^2/T^2]."""
+    """Do-nothing outflow: ``-p n + nu du/dn = -pressure n``, which a developed flow passes unchanged (Heywood, Rannacher
+    & Turek 1996). ``tangential="zero"`` also holds the velocity normal to the patch. ``pressure``: one number or one
+    per face [L^2/T^2]."""
 
     pressure: ArrayLike = 0.0
     tangential: str = "free"

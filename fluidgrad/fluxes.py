@@ -12,17 +12,16 @@ d = x_N - x_P and g = S.S / S.d, with a = alpha u - f the body terms:
     momentum        u_f F - viscous + p_f S
 
 tau is smooth everywhere; its sum over directions keeps stretched wall cells from over-damping (Rhie & Chow 1983, in
-the form of a stabilisation time). In triangles and tetrahedra the midpoint rule's error in the mass flux, of size h^3,
-has one sign in cells that point one way and the other in those between; the pressure answers by that error over tau g.
-With tau ~ h^2 / nu that is of size h, so there the sum over directions, 1 / h^2, is lowered to 1 / (h^2 + h l) with l a
-fixed part of the domain's size: of size h^2, and the Rhie-Chow term still of higher order than the error.
+the form of a stabilisation time). In simplices the midpoint rule's error in the mass flux, of size h^3, alternates
+between cells that point one way and the other, and drives a pressure of that over tau g: of first order where tau is
+h^2 / nu. There the sum over directions, 1 / h^2, is lowered to 1 / (h^2 + h l) with l a fixed part of the domain's size.
 
 Distances are taken from a cell to the face on its own side, so a periodic face needs no offset. Over-relaxation with
 b = 4/3 and the cubic interpolation make both fluxes fourth order on a regular mesh (Nishikawa, J. Comput. Phys. 281
 (2015) 518); the slope at a wall is that of the parabola through wall and cell with the cell's gradient. All three use
-values that the flux has anyway, and halve the error of the second-order scheme. Cell gradients are
-inverse-distance-weighted least squares over face neighbours and boundary values, exact for linear fields; the
-pressure's leaves out the faces where pressure is not given.
+values that the flux has anyway, and halve the error of the second-order scheme. Cell gradients are least squares,
+weighted by inverse distance, over face neighbours and boundary values: exact for linear fields. The pressure's leaves
+out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
 (``residual.py``).
@@ -31,77 +30,21 @@ Every function here is pointwise in faces or cells apart from its gathers: the J
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from fluidgrad.boundary import Conditions
 from fluidgrad.flow import Flow
 from fluidgrad.mesh import Geometry, measure
-from fluidgrad.topology import Topology, ragged
+from fluidgrad.topology import Stencil, Topology, stencil
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
-SIMPLEX_LENGTH = 0.1  # l over the size of the domain, in triangles and tetrahedra
-WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
-
-
-@dataclass(frozen=True)
-class Stencil:
-    """Who takes part in each cell's gradient: slots of two hops across faces (the second is usually none), static.
-
-    Attributes:
-        cell: the cell at the end, ``(cells, slots)``; the cell itself where the slot is a boundary face or empty.
-        face, sign: hops, ``(2, cells, slots)``: faces, padded by the number of faces, and their direction.
-        boundary: the boundary face of a slot counted from the first, ``(cells, slots)``, or the number of them.
-    """
-
-    cell: Int[np.ndarray, "cells slots"]
-    face: Int[np.ndarray, "2 cells slots"]
-    sign: Float[np.ndarray, "2 cells slots"]
-    boundary: Int[np.ndarray, "cells slots"]
-
-
-@lru_cache(maxsize=64)
-def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
-    """The gradient stencil. ``given`` says what each patch gives (see ``boundary.py``), and so how much its faces help."""
-    t, n = topology, topology.n_interior
-    index, sign = t.cell_faces
-    is_interior = index < n
-    cell = t.across
-    boundary = np.where((index >= n) & (index < t.n_faces), index - n, t.n_boundary)
-
-    # Directions in which velocity and pressure have data; a mirror helps both.
-    kind = np.repeat(np.array([*given, "none"]), [*(hi - lo for lo, hi in t.patches.values()), 1])[boundary]
-    r = t.nominal_faces - t.nominal_centres[:, None]
-    r /= np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300)
-    weak = np.zeros(t.n_cells, bool)
-    for helps in ("velocity", "pressure"):
-        used = is_interior | (kind == helps) | (kind == "mirror")
-        spread = np.linalg.eigvalsh(np.einsum("ck,cki,ckj->cij", used.astype(float), r, r))
-        weak |= spread[:, 0] < WEAK_DIRECTION * spread[:, -1]
-    face, direction = [index, np.full_like(index, t.n_faces)], [sign, np.zeros_like(sign)]
-    if weak.any():
-        # P -> neighbour -> its neighbours, except back to P or to one that P touches already
-        P, k, j = np.nonzero((weak[:, None] & is_interior)[:, :, None] & is_interior[cell])
-        ends = cell[cell[P, k], j]
-        fresh = (ends != P) & ~(ends[:, None] == np.where(is_interior, cell, -1)[P]).any(1)
-        P, k, j, ends = (a[fresh] for a in (P, k, j, ends))
-        _, once = np.unique(P * t.n_cells + ends, return_index=True)
-        P, k, j, ends = (a[once] for a in (P, k, j, ends))
-
-        def extend(table: np.ndarray, value: np.ndarray, pad: float | None) -> np.ndarray:
-            return np.concatenate([table, ragged(P, t.n_cells, value.astype(table.dtype), pad)], 1)
-
-        mid = cell[P, k]
-        face = [extend(index, index[P, k], t.n_faces), extend(face[1], index[mid, j], t.n_faces)]
-        direction = [extend(sign, sign[P, k], 0), extend(direction[1], sign[mid, j], 0)]
-        cell = extend(cell, ends, None)
-        boundary = np.concatenate([boundary, np.full((t.n_cells, cell.shape[1] - boundary.shape[1]), t.n_boundary)], 1)
-    return Stencil(cell, np.stack(face), np.stack(direction), boundary)
+SIMPLEX_LENGTH = 0.1  # l over the size of the domain
 
 
 _DISCRETE = ["geometry", "conditions", "weights", "hop", "mirror", "viscosity", "alpha", "force", "spread"]
@@ -274,6 +217,7 @@ class BoundaryFlux(NamedTuple):
 def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions, nu: Array, convection: bool) -> BoundaryFlux:
     """What happens at boundary faces. Pointwise.
 
+    Where the velocity is free it is nu du/dn that is left out, not the whole stress: of that the transposed part stays.
     Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is taken off, by a term that
     is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
     """
@@ -296,8 +240,9 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
     grad_u = g_P[:, :-1]
     across = 2.0 * (u - u_P - jnp.einsum("fvi,fi->fv", grad_u, d))  # of the parabola, not of the chord
     grad_u = grad_u + across[:, :, None] * (n / _dot(n, d)[:, None])[:, None]
-    traction = nu * (jnp.einsum("fvi,fi->fv", grad_u, S) + jnp.einsum("fvi,fv->fi", grad_u, S))
-    traction = fix_n * normal(traction) + fix_t * (traction - normal(traction))
+    transposed = nu * jnp.einsum("fvi,fv->fi", grad_u, S)
+    traction = nu * jnp.einsum("fvi,fi->fv", grad_u, S) + transposed
+    traction = fix_n * normal(traction) + fix_t * (traction - normal(traction)) + (1 - fix_n) * (1 - fix_t) * transposed
 
     tau = _relaxation_time(_dot(u, S), V, nu, spread, alpha, convection)
     F = _dot(u, S) - (1 - c.fix_n) * tau * compact * (given - p_P - _dot(g_P[:, -1], d))

@@ -40,11 +40,10 @@ from fluidgrad.fluxes import (
     gradient,
     interior_data,
     interior_flux,
-    stencil,
     values_outside,
 )
 from fluidgrad.mesh import to_cells, to_faces
-from fluidgrad.topology import Topology
+from fluidgrad.topology import Topology, stencil
 
 
 def split(flow: Flow, state: Array) -> tuple[Array, Array]:
@@ -71,9 +70,8 @@ def imbalance(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
     """
     q, extra = split(flow, state)
     t, g = d.topology, gradient(d, q)
-    (q_P, q_N), (g_P, g_N) = to_faces(t, q), to_faces(t, g)
-    interior = interior_flux(q_P, q_N, g_P, g_N, interior_data(d), d.viscosity, d.convection, d.scheme)
-    flux = jnp.concatenate([interior, at_boundary(d, q, g).flux])
+    interior, edge = crossing(d, q, g)
+    flux = jnp.concatenate([interior, edge.flux])
     source = sources(flow, d, q, extra)
     R = to_cells(t, flux) + source
     level = jnp.mean(q[:, -1]) * float(flow.closed)
@@ -85,6 +83,13 @@ def imbalance(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
     for name in flow.driven:
         sizes.append(jnp.sum(jnp.abs(interior[flow.joined[1][name], -1])) + jnp.abs(flow.boundary[name].flow_rate))  # pyright: ignore
     return jnp.concatenate([R.ravel(), extra_equations(flow, d, q, interior)]), jnp.stack(sizes)
+
+
+def crossing(d: Discrete, q: Array, g: Array) -> tuple[Array, BoundaryFlux]:
+    """What crosses the faces, from cell values and gradients: momentum and mass from owner to neighbour, ``(interior,
+    dim+1)``, and what happens at the boundary."""
+    (q_P, q_N), (g_P, g_N) = to_faces(d.topology, q), to_faces(d.topology, g)
+    return interior_flux(q_P, q_N, g_P, g_N, interior_data(d), d.viscosity, d.convection, d.scheme), at_boundary(d, q, g)
 
 
 def at_boundary(d: Discrete, q: Array, g: Array) -> BoundaryFlux:
@@ -246,9 +251,7 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
 
     def equations(x: Array, e: Array) -> Array:
         x = x.reshape(q.shape)
-        gx = gradient(d, x)
-        (q_P, q_N), (g_P, g_N) = to_faces(t, x), to_faces(t, gx)
-        return extra_equations(flow, d, x, interior_flux(q_P, q_N, g_P, g_N, data, d.viscosity, d.convection, d.scheme))
+        return extra_equations(flow, d, x, crossing(d, x, gradient(d, x))[0])
 
     return Jacobian(blocks, jax.jacfwd(by_extra)(extra), jax.jacrev(equations)(q.ravel(), extra), jnp.zeros((len(extra),) * 2, q.dtype))
 
