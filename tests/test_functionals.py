@@ -137,6 +137,29 @@ def test_forces_balance_the_momentum_that_enters():
     assert sum(rates) == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["box", "kinked box"])
+def test_moments_balance_the_angular_momentum_that_enters(name):
+    """At a solution, the moments of walls, of all that crosses the open boundaries, and of the forces inside sum to zero."""
+    m = mesh(name)
+    ends = {"left": fg.PressureInlet(1.0), "right": fg.Outflow(), "bottom": fg.Wall(), "top": fg.Wall(velocity=(0.3, 0.0))}
+    flow = fg.Flow(m, viscosity=0.05, porosity=0.2, force=np.random.default_rng(2).normal(size=(m.n_cells, 2)), **ends)
+    s = fg.solve_steady(flow, tolerance=1e-13)
+    center, g = (0.3, -0.2), measure(flow.mesh)
+    walls = [p for p, kind in flow.boundary.items() if isinstance(kind, fg.Wall)]
+    total = float(fg.moment(s, *walls, center=center))
+    t, flux = flow.mesh.topology, operators(flow, s.state)["boundary"].flux
+
+    def turn(x, force):
+        r = x - np.array(center)
+        return np.sum(r[:, 0] * force[:, 1] - r[:, 1] * force[:, 0])
+
+    for p in set(flow.mesh.patches) - set(walls):
+        faces = t.faces_of(p)
+        total += turn(g.x_face[faces], flux[faces.start - t.n_interior : faces.stop - t.n_interior, :2])
+    inside = np.asarray(flow.force) - 0.2 * np.asarray(s.velocity)
+    assert total == pytest.approx(turn(g.x_cell, g.V[:, None] * inside), abs=1e-11)
+
+
 def test_a_users_functional_is_registered_traced_and_differentiable(shear):
     @fg.functional(units="L T^-1")
     def mean_speed(solution, power: float = 1.0, component: str = "x"):
