@@ -195,7 +195,7 @@ def test_a_wrong_gradient_fails_the_check_with_exit_code_1(here, capsys):
     assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
 
 
-def test_a_users_functional_is_imported_and_kept_with_its_hash(here):
+def test_a_users_functional_is_imported_and_kept_with_its_hash(here, capsys):
     source = (
         "from fluidgrad import functional, flow_rate\n"
         "@functional(units='L^2 T^-1')\n"
@@ -208,6 +208,13 @@ def test_a_users_functional_is_imported_and_kept_with_its_hash(here):
     assert read(folder)["figures"]["doubled(inlet)"]["value"] == pytest.approx(2.0)
     assert (folder / "mine.py").read_text() == source
     assert json.loads((folder / "manifest.json").read_text())["imports"] == {"mine.py": hashlib.sha256(source.encode()).hexdigest()}
+    # the folder's copy runs when it is named, and not before
+    (folder / "mine.py").write_text(source + "print('run')\n")
+    capsys.readouterr()
+    assert main(["report", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert "used the functionals in 'mine.py'; --import" in err and "run\n" not in out
+    assert main(["report", str(folder), "--import", str(folder / "mine.py")]) == 0
 
 
 def test_an_import_that_raises_is_bad_input(here, capsys):

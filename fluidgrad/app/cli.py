@@ -61,11 +61,11 @@ def sensitivity(config: ConfigFile, settings: Settings = [], imports: Imports = 
 
 
 @app.command()
-def report(folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")]) -> None:
+def report(folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")], imports: Imports = []) -> None:  # noqa: B006
     """Draw the figures of runs again, from their saved data."""
     from fluidgrad.app import runs as commands
 
-    commands.report(folders)
+    commands.report(folders, imports)
 
 
 @app.command()

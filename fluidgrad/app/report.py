@@ -21,15 +21,23 @@ if TYPE_CHECKING:
     from fluidgrad.flow import Flow, Solution
 
 
-def report(folders: Sequence[str]) -> list[Path]:
-    """Draw the figures of runs again, from the data in their folders."""
+def report(folders: Sequence[str], imports: Sequence[str] = ()) -> list[Path]:
+    """Draw the figures of runs again, from the data in their folders.
+
+    Raises:
+        InputError: no finished run; a run that used a file of functionals, and none was given: no folder runs code unasked.
+    """
     drawn = []
+    start_jax()
+    given = {import_functionals(file).name for file in imports}
     for folder in map(Path, folders):
         result = output.read_json(folder / "results.json")
         config = load(folder / "config.toml")
-        start_jax()
-        for name in output.read_json(folder / "manifest.json").get("imports", {}):
-            import_functionals(str(folder / name))
+        if missing := sorted(set(output.read_json(folder / "manifest.json").get("imports", {})) - given):
+            raise InputError(
+                f"{str(folder)!r} used the functionals in {missing[0]!r}",
+                accepted=f"--import {folder / missing[0]}, if you trust that file",
+            )
         problem = Problem.of(config, str(folder / "config.toml"))
         labels = Labels(config.units.length, config.units.time)
         kind = result.get("kind")
