@@ -36,7 +36,7 @@ def report(folders: Sequence[str], imports: Sequence[str] = ()) -> list[Path]:
         if missing := sorted(set(output.read_json(folder / "manifest.json").get("imports", {})) - given):
             raise InputError(
                 f"{str(folder)!r} used the functionals in {missing[0]!r}",
-                accepted=f"--import {folder / missing[0]}, if you trust that file",
+                accepted=f"--import {folder / missing[0]} if you trust it",
             )
         problem = Problem.of(config, str(folder / "config.toml"))
         labels = Labels(config.units.length, config.units.time)
