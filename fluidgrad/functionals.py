@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from fluidgrad.boundary import Wall
@@ -105,15 +107,14 @@ def lift(solution: Solution, *patch: str) -> Array:
 def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     """Moment of the flow's force on the patches about ``center``, counter-clockwise (3D: about the z axis).
 
-    The stress of a cell is symmetric to second order only: its faces' forces have a small couple, which in the sum over
-    the cells is what the moments of all boundaries lack of a balance. A wall's moment is therefore that of its forces
-    less the couples of the cells that are nearer to it than to another wall: moments of walls and of what flows through
-    the open boundaries balance to round-off, as forces do.
+    The stress in a cell is symmetric to second order only: its faces' forces have a small couple. A body's moment is that
+    of its forces alone; walls of the outer boundary also take up the couples, each of the cells nearest to it. So the
+    moments of all walls and of what crosses the open boundaries balance to round-off, as forces do.
     """
     d, edge, x = _boundary(solution)
     turn = _turn(x - jnp.asarray(center), edge.force)
     couple = _couples(solution, d)
-    nearest = _nearest_wall(d.topology, tuple(k for k, kind in solution.flow.boundary.items() if isinstance(kind, Wall)))
+    nearest = _enclosing_wall(d.topology, tuple(k for k, kind in solution.flow.boundary.items() if isinstance(kind, Wall)))
     return sum((jnp.sum(turn[_on(d.topology, p)]) - jnp.sum(couple[nearest == p]) for p in patch), jnp.zeros(()))
 
 
@@ -140,14 +141,18 @@ def _couples(solution: Solution, d: Discrete) -> Array:
 
 
 @lru_cache(maxsize=32)
-def _nearest_wall(t: Topology, walls: tuple[str, ...]) -> np.ndarray:
-    """The name of the wall that is nearest to each cell in the mesh as built, ``(cells,)``."""
-    centres = t.nominal[t.face_points].mean(1)
-    places = [centres[t.faces_of(w)] for w in walls if w in t.patches]
-    if not places:
-        return np.full(t.n_cells, "")
-    names = np.repeat([w for w in walls if w in t.patches], [len(x) for x in places])
-    return names[KDTree(np.concatenate(places)).query(t.nominal_centres)[1]]
+def _enclosing_wall(t: Topology, walls: tuple[str, ...]) -> np.ndarray:
+    """For each cell the name of the nearest wall of the outer boundary (the widest connected one) in the mesh as built,
+    ``(cells,)``; empty where that has no wall."""
+    boundary = t.face_points[t.n_interior :]
+    ends = np.repeat(boundary[:, 0], boundary.shape[1] - 1), boundary[:, 1:].ravel()
+    touching = coo_matrix((np.ones(len(ends[0])), ends), (len(t.nominal),) * 2)
+    piece = connected_components(touching, directed=False)[1][boundary[:, 0]]
+    centre = t.nominal[boundary].mean(1)
+    outer = max(np.unique(piece), key=lambda k: np.linalg.norm(np.ptp(centre[piece == k], axis=0)))
+    patch = np.repeat(list(t.patches), [hi - lo for lo, hi in t.patches.values()])
+    takes = (piece == outer) & np.isin(patch, walls)
+    return patch[takes][KDTree(centre[takes]).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, "")
 
 
 def _dynamic_pressure(flow: Flow, powers_of_length: int) -> Array:

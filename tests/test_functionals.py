@@ -160,6 +160,19 @@ def test_moments_balance_the_angular_momentum_that_enters(name):
     assert total == pytest.approx(turn(g.x_cell, g.V[:, None] * inside), abs=1e-11)
 
 
+def test_the_moment_of_a_body_is_that_of_its_forces():
+    """The couples of cells, which may be far from it and coarse, go to the walls that enclose the flow."""
+    m = mesh("channel")
+    ends = {"inlet": fg.Inflow(0.2), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall(rotation=1.0)}
+    s = fg.solve_steady(fg.Flow(m, viscosity=1e-3, **ends))
+    t, g = m.topology, measure(m)
+    faces = t.faces_of("body")
+    r = g.x_face[faces] - np.array([0.2, 0.2])
+    force = operators(s.flow, s.state)["boundary"].force[faces.start - t.n_interior : faces.stop - t.n_interior]
+    turn = np.sum(r[:, 0] * force[:, 1] - r[:, 1] * force[:, 0])
+    assert float(fg.moment(s, "body", center=(0.2, 0.2))) == pytest.approx(turn, rel=1e-12)
+
+
 def test_a_users_functional_is_registered_traced_and_differentiable(shear):
     @fg.functional(units="L T^-1")
     def mean_speed(solution, power: float = 1.0, component: str = "x"):
