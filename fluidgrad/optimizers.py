@@ -16,6 +16,7 @@ them by its own rules, the same for all), and none sees the user's numbers.
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,9 @@ def choose(method: str | None, n: int, intervals: Sequence[tuple[float, float]],
             return "trust-constr", f"{case}; a band for each equality would allow CCSAQ, which is faster"
         return "CCSAQ", f"{case}; more than {SMALL} variables"
     if method not in METHODS:
-        raise InputError(f"unknown method {method!r}", accepted=f"one of {', '.join(METHODS)}")
+        near = difflib.get_close_matches(method.lower(), [m.lower() for m in METHODS], n=1)
+        advice = [f"did you mean {m!r}? " for m in METHODS if m.lower() in near]
+        raise InputError(f"unknown method {method!r}", accepted=f"{''.join(advice)}one of {', '.join(METHODS)}")
     takes = METHODS[method]
     if equal and not takes.inequalities:
         raise InputError(f"{method} takes bounds only, and there are constraints", accepted="SLSQP, trust-constr, CCSAQ or MMA")

@@ -119,7 +119,7 @@ def _product_of_parabolas(mesh: Mesh, patch: str) -> FaceScalar:
     size = np.ptp(at, axis=0)
     flat = int(np.argmin(size))
     axes = [k for k in range(3) if k != flat]
-    share = jnp.asarray(corner_shares(corners), mesh.points.dtype)
+    share = corner_shares(corners)  # NumPy: under jit a constant of JAX is traced
 
     def fractions(points: Any, xp: Any) -> Any:
         x = points[corners][..., axes]

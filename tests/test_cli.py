@@ -225,6 +225,51 @@ def test_an_import_that_raises_is_bad_input(here, capsys):
     assert "there is no file 'nothing.py' to import" in capsys.readouterr().err
 
 
+def test_a_functional_that_raises_is_bad_input_and_one_that_is_nan_is_not_converged(here, capsys):
+    (here / "odd.py").write_text(
+        "from fluidgrad import functional\n"
+        "@functional(units='1')\n"
+        "def boom(solution): raise KeyError('oops')\n"
+        "@functional(units='1')\n"
+        "def nothing(solution): return solution.pressure.sum() * float('nan')\n"
+    )
+
+    def run(name):
+        settings = ["--set", "design=[]", "--set", f"objective={{minimize={{functional='{name}'}}}}", "--import", str(here / "odd.py")]
+        return main(["run", str(here / "tiny.toml"), *settings, "--runs", str(here / "odd")])
+
+    assert run("boom") == 2
+    expected = "boom() cannot be evaluated: KeyError: 'oops' ([objective] minimize in tiny.toml)"
+    assert expected in capsys.readouterr().err and not list((here / "odd").iterdir())
+    assert run("nothing") == 1
+    printed = capsys.readouterr()
+    assert "the flow was found, but nothing() is nan there. Last state: " in printed.err
+    assert (Path(printed.out.splitlines()[0]) / "last_good.npz").exists()
+
+
+def test_a_search_without_a_feasible_design_keeps_its_results_and_exits_1(here, capsys):
+    settings = ["--set", "objective.subject_to=[{functional='dissipation', at_most=-1.0}]", "--runs", str(here / "never")]
+    assert main(["run", str(here / "tiny.toml"), *settings]) == 1
+    printed = capsys.readouterr()
+    assert "no feasible design was found: dissipation() is" in printed.err and "must be at most -1" in printed.err
+    assert "better by" not in printed.out.split("again on")[0]
+    found = read(Path(printed.out.splitlines()[0]))
+    assert found["feasible"] is False and found["converged"] is False
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("optimizer.method=MMA", "MMA cannot take the equality"),
+        ("design.0.bounds=[2.5, 3.0]", "outside its bounds [2.5, 3]"),
+        ("objective.subject_to.0.equals=50.0", "the constraints are infeasible"),
+    ],
+)
+def test_validate_refuses_what_run_would(here, capsys, setting, expected):
+    assert main(["config", "validate", str(here / "tiny.toml"), "--set", setting]) == 2
+    assert expected in capsys.readouterr().err
+
+
 def test_a_solve_that_fails_exits_1_and_keeps_its_last_state(here, capsys):
     assert main(["run", str(here / "tiny.toml"), "--set", "design=[]", "--set", "flow.viscosity=1e-9", "--runs", str(here / "failed")]) == 1
     printed = capsys.readouterr()

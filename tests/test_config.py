@@ -143,6 +143,7 @@ BAD = {
     "nan": (["flow.viscosity=nan"], "viscosity must be a finite number, got nan"),
     "nan in a table": (["boundary.inlet.profile={kind='nodes', values=[0.1, nan]}"], "values[1] must be a finite number, got nan"),
     "fraction of a cell": (["mesh.cells=2.5"], "cells must be a whole number, got 2.5"),
+    "too many cells": (["mesh.cells=1000000000"], "1000000000 cells ([mesh] in case.toml); at most 2000000"),
     "refine below one": (["mesh.refine=0"], "refine must be at least 1, got 0"),
     "unknown mesh": (["mesh.kind=chanel"],
                      "mesh has the unknown kind 'chanel' (--set mesh.kind); did you mean 'channel'? one of box, channel"),
@@ -285,10 +286,16 @@ CASES = {
     "bounds that exclude": (TEXT, ["design.0.bounds=[0.6, 0.0]"], "a lower bound below the upper one"),
     "start outside the bounds": (TEXT, ["design.0.bounds=[0.0, 0.1]"], "outside its bounds [0, 0.1]"),
     "infeasible": (TEXT, ["objective.subject_to.0.equals=0.5"],
-                   "the constraints are infeasible: flow_rate(inlet) equals 0.5 cannot be met, the nearest within the bounds is 0.2"),
+                   "the constraints are infeasible: flow_rate(inlet) cannot equal 0.5, the nearest within the bounds is 0.2"),
     "method without equalities": (TEXT, ["optimizer.method=MMA"],
                                   "MMA cannot take the equality 'flow_rate(inlet)' ([optimizer] in case.toml)"),
     "unknown method": (TEXT, ["optimizer.method=SQP"], "unknown method 'SQP' ([optimizer] in case.toml)"),
+    "method in small letters": (TEXT, ["optimizer.method=slsqp"], "did you mean 'SLSQP'?"),
+    "probe outside the flow": (TEXT, ["objective.minimize={functional='probe', at=[50.0, 50.0]}"],
+                               "at = [50.0, 50.0] is outside the mesh ([objective] minimize in case.toml); a place in the flow"),
+    "probe inside the body": (TEXT, ["objective.minimize={functional='probe', at=[0.2, 0.2]}"], "at = [0.2, 0.2] is outside the mesh"),
+    "probe at no place": (TEXT, ["objective.minimize={functional='probe', at=[0.5]}"],
+                          "at = [0.5] ([objective] minimize in case.toml); 2 numbers, in a list"),
 }  # fmt: skip
 
 

@@ -63,6 +63,8 @@ def test_a_parabola_in_3d_is_the_product_of_two():
     along = parabola(box((0, 0), (1, 3), (2, 4)), "left", 1.0)
     product = np.sort(np.asarray(flat[:, None] * along).ravel())
     np.testing.assert_allclose(np.sort(np.asarray(speed)), 0.2 * product, rtol=1e-12)
+    compiled = jax.jit(lambda points: parabola(Mesh(points, mesh.topology), "left", 0.2))(mesh.points)
+    np.testing.assert_allclose(compiled, speed, rtol=1e-13)
 
 
 def test_profiles_are_differentiable_in_values_and_points():

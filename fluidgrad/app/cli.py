@@ -84,11 +84,12 @@ def config_(
     action: Annotated[str, typer.Argument(metavar="ACTION", help="validate, explain or schema.")],
     subject: Annotated[str, typer.Argument(metavar="[CONFIG | SECTION.KEY]", help="The file to validate, or the key to explain.")] = "",
     settings: Settings = [],  # noqa: B006
+    imports: Imports = [],  # noqa: B006
 ) -> None:
     """Validate a config, explain a key, or print the JSON schema."""
     from fluidgrad.app import runs as commands
 
-    commands.config(action, subject, settings)
+    commands.config(action, subject, settings, imports)
 
 
 def guarded(command: Callable[[], Any]) -> int:
@@ -106,7 +107,9 @@ def guarded(command: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except SystemExit as stop:  # typer's own: usage errors are 2
+    except SystemExit as stop:  # typer's own: usage errors are 2, an interrupt is 130
+        if stop.code == 130:
+            print("stopped", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0
 

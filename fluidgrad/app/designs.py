@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fluidgrad.flow import Flow, Solution
     from fluidgrad.minimize import Step
     from fluidgrad.optimization import Result
-    from fluidgrad.study import Study
+    from fluidgrad.study import Constraint, Study
 
 VANISHED = 0.5  # of a gain must remain on the finer mesh
 MISSED = 1e-6  # relative violation of constraints that no design can mend
@@ -45,8 +45,10 @@ def study_of(problem: Problem, file: str) -> Study:
     """The config as a study.
 
     Raises:
-        InputError: bounds that do not fit; constraints that no design within the bounds can meet.
+        InputError: bounds that do not fit; a method that cannot take the constraints; constraints that no design within
+            the bounds can meet.
     """
+    from fluidgrad.optimizers import choose
     from fluidgrad.study import Constraint, Study
 
     config, objective = problem.config, problem.objective
@@ -66,6 +68,8 @@ def study_of(problem: Problem, file: str) -> Study:
             objective.name,
             {"tolerance": config.solver.tolerance, "linear": config.solver.linear},
         )
+    with place(f"[optimizer] in {file}"):
+        choose(config.optimizer.method, int(study.variables.free.sum()), [c.interval for c in constraints], study.names[1:])
     with place(f"[objective] subject_to in {file}"):
         check_feasible(study)
     return study
@@ -124,16 +128,16 @@ def check_feasible(study: Study) -> None:
     if gap.max() > MISSED:
         i = int(gap.argmax())
         c = study.constraints[known[i]]
-        limit = next(f"{k.replace('_', ' ')} {v:g}" for k in ("equals", "at_most", "at_least") if (v := getattr(c, k)) is not None)
         others = " with the other constraints" if len(known) > 1 else ""
         raise InputError(
-            f"the constraints are infeasible: {c.name} {limit} cannot be met{others}, the nearest within the bounds is {nearest[i]:.6g}",
+            f"the constraints are infeasible: {c.name} cannot {_limit(c)}{others}, the nearest within the bounds is {nearest[i]:.6g}",
             accepted="wider bounds, or another limit",
         )
 
 
 def optimise(work: Job, problem: Problem) -> None:
     """Search, report, check on a finer mesh, draw."""
+    from fluidgrad.minimize import TOLERANCE
     from fluidgrad.optimization import optimize
 
     study = study_of(problem, work.name)
@@ -147,7 +151,8 @@ def optimise(work: Job, problem: Problem) -> None:
         found = optimize(study, work.folder, method=options.method, max_iterations=options.max_iterations, tolerance=options.tolerance,
                          progress=_progress(work, sign))  # fmt: skip
     work.say(f"{found.method_reason}; {found.evaluations} evaluations, stopped: {found.reason}")
-    if not found.converged:
+    infeasible = found.violation > (TOLERANCE if options.tolerance is None else options.tolerance)
+    if not found.converged and not infeasible:
         work.say(f"warning: the search had not converged: KKT residual {found.kkt_residual:.1e}, violation {found.violation:.1e}")
     rows = history_rows(found, sign)
     output.write_csv(work.folder / "history.csv", rows[0], rows[1:])
@@ -167,6 +172,7 @@ def optimise(work: Job, problem: Problem) -> None:
     result = {
         "kind": "design",
         "converged": found.converged,
+        "feasible": not infeasible,
         "objective": study.names[0],
         "sense": "minimize" if sign > 0 else "maximize",
         "improvement": gain,
@@ -185,13 +191,38 @@ def optimise(work: Job, problem: Problem) -> None:
         "cells": before.flow.mesh.n_cells,
     }  # fmt: skip
     work.say(f"on {before.flow.mesh.n_cells} cells: {study.names[0]} {here['start'][study.names[0]]['value']:.6g} -> "
-             f"{here['optimum'][study.names[0]]['value']:.6g} {units}, better by {100 * gain:.2f} %")  # fmt: skip
+             f"{here['optimum'][study.names[0]]['value']:.6g} {units}, "
+             + ("which violates the constraints" if infeasible else f"better by {100 * gain:.2f} %"))  # fmt: skip
+    for c, q in zip(study.constraints, problem.constraints, strict=True):
+        work.say(f"  {q.name}: {here['start'][q.name]['value']:.6g} -> {here['optimum'][q.name]['value']:.6g}, must {_limit(c)}")
     output.write_json(work.folder / "results.json", result)
     work.say("drawing")
     draw_design(work.folder, labels, problem, found.design, (before, after), read_history(work.folder), study.names[0])
     result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), gain, sign)
     result["seconds"] = round(work.seconds, 1)
     output.write_json(work.folder / "results.json", result)
+    if infeasible:
+        raise NotConverged(_missed(study, found))
+
+
+def _limit(c: Constraint) -> str:
+    """What a constraint asks, in words."""
+    kind, value = next((k, v) for k in ("equals", "at_most", "at_least") if (v := getattr(c, k)) is not None)
+    word = {"equals": "equal", "at_most": "be at most", "at_least": "be at least"}[kind]
+    return f"{word} {value:g}" + (f" within {0.5 * c.band:g}" if c.band else "")
+
+
+def _missed(study: Study, found: Result) -> str:
+    """That no design met the constraints, and by how much the best one fails."""
+    gaps = {}
+    for c, name in zip(study.constraints, study.names[1:], strict=True):
+        (low, high), value = c.interval, found.optimum[name]
+        gaps[name] = max(low - value, value - high) / max(abs(x) for x in (low, high, 1e-300) if np.isfinite(x)), c, value
+    _, c, value = max(gaps.values(), key=lambda row: row[0])
+    return (
+        f"no feasible design was found: {c.name} is {value:.6g} at the nearest and must {_limit(c)} ({found.reason}). "
+        "Try another start, wider bounds, or another limit."
+    )
 
 
 def _again(problem: Problem, study: Study, design: Mapping[str, Any], state: Any) -> Solution:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 import fluidgrad as fg
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from fluidgrad.app.case import Numbers
     from fluidgrad.curves import Curve
     from fluidgrad.mesh import Mesh
+
+MOST_CELLS = 2_000_000
 
 
 class Circle(Section):
@@ -98,6 +101,13 @@ class AbstractMesh(Section):
 
     refine: int = Field(1, ge=1, le=64, description="multiplies the number of cells along every line, for convergence checks")
     extrude: Extrude | None = Field(None, description="make a 3D mesh of layers")
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Self:
+        cells = int(np.prod(getattr(self, "cells", 1))) * self.refine**2 * (self.extrude.layers * self.refine if self.extrude else 1)
+        if cells > MOST_CELLS:
+            raise InputError(f"{cells} cells", accepted=f"at most {MOST_CELLS}: direct solvers take up to some 10^5 in 2D, fewer in 3D")
+        return self
 
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
         """The 2D mesh of these numbers; ``like`` one from the same section, when they are traced."""

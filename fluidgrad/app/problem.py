@@ -6,7 +6,7 @@ Whatever can be refused before a solve is refused here, with the place in the fi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,12 @@ import numpy as np
 
 from fluidgrad.app.config import Call, Config
 from fluidgrad.app.sections import place, suggestion
-from fluidgrad.errors import InputError
+from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
     from fluidgrad.app.case import Case
     from fluidgrad.flow import Flow, Solution
+    from fluidgrad.mesh import Mesh
 
 PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance")  # one power of L more in 3D
 
@@ -36,11 +37,12 @@ class Quantity:
         return self.of(solution)
 
 
-def quantity(call: Call, patches: Sequence[str]) -> Quantity:
+def quantity(call: Call, mesh: Mesh) -> Quantity:
     """The functional that a table of the file names, with its arguments.
 
     Raises:
-        InputError: no such functional; arguments it does not have or lacks; a patch that the mesh does not have.
+        InputError: no such functional; arguments it does not have or lacks; a patch that the mesh does not have; a place
+            that is none, or outside the mesh.
     """
     from fluidgrad.functionals import REGISTRY
 
@@ -66,13 +68,34 @@ def quantity(call: Call, patches: Sequence[str]) -> Quantity:
             value = given.pop(p.name)
             positional += value if isinstance(value, list) else [value]
     for key, value in [(p.name, v) for p in parameters if p.kind is p.VAR_POSITIONAL for v in positional] + list(given.items()):
-        if key in ("patch", "inlet", "outlet") and value not in patches:
-            raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), patches, f"its patches are {', '.join(patches)}"))
+        if key in ("patch", "inlet", "outlet") and value not in mesh.patches:
+            listed = f"its patches are {', '.join(mesh.patches)}"
+            raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), mesh.patches, listed))
+        if key in ("at", "center"):
+            _check_place(key, value, mesh, inside=key == "at")
     arguments = {k: np.asarray(v, float) if isinstance(v, int | float | list) and not isinstance(v, bool) else v for k, v in given.items()}
     units = functional.units
     if call.functional == "probe":
         units = "L^2 T^-2" if given.get("what", "pressure") == "pressure" else "L T^-1"
     return Quantity(str(call), units, lambda solution: functional(solution, *positional, **arguments))
+
+
+def _check_place(key: str, value: Any, mesh: Mesh, inside: bool) -> None:
+    """Refuse what is not one place, or not in the mesh: farther from the nearest cell's centre than its points are."""
+    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) for v in value):
+        raise InputError(f"{key} = {value}", accepted=f"{mesh.dim} numbers, in a list")
+    if not inside:
+        return
+    t, points = mesh.topology, np.asarray(mesh.points)
+    corners = np.concatenate([t.face_points, t.face_points[:1]])[np.minimum(t.cell_faces[0], t.n_faces)]
+    corners = points[corners].reshape(t.n_cells, -1, mesh.dim)
+    used = np.repeat(t.cell_faces[1] != 0, t.face_points.shape[1], axis=1)
+    centres = (corners * used[..., None]).sum(1) / used.sum(1)[:, None]
+    away = np.linalg.norm(centres - np.asarray(value), axis=1)
+    nearest = int(np.argmin(away))
+    if away[nearest] > 1.001 * np.max(np.linalg.norm(corners[nearest] - centres[nearest], axis=1) * used[nearest]):
+        where = ", ".join(f"{x:.4g}" for x in centres[nearest])
+        raise InputError(f"{key} = {value} is outside the mesh", accepted=f"a place in the flow; the nearest cell is at ({where})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +111,16 @@ class Problem:
     def of(cls, config: Config, file: str) -> Problem:
         """Everything that can be refused before a solve is refused here."""
         case = config.case(file)
-        patches = case.flow(case.numbers).mesh.patches
+        mesh = case.flow(case.numbers).mesh
         objective, constraints = None, []
         if config.objective is not None:
             key = "minimize" if config.objective.minimize is not None else "maximize"
             with place(f"[objective] {key} in {file}"):
-                objective = quantity(config.objective.call, patches)
+                objective = quantity(config.objective.call, mesh)
                 cls._try(case, objective)
             for i, c in enumerate(config.objective.subject_to):
                 with place(f"[objective] subject_to[{i}] in {file}"):
-                    constraints.append(quantity(c, patches))
+                    constraints.append(quantity(c, mesh))
                     cls._try(case, constraints[-1])
         problem = cls(config, case, objective, tuple(constraints))
         for i, d in enumerate(config.design):
@@ -121,9 +144,10 @@ class Problem:
             found = jax.eval_shape(shape, case.numbers)
         except InputError:
             raise
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # a user's own functional may raise anything
+            what = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
             raise InputError(
-                f"{quantity.name} cannot be evaluated: {str(error).splitlines()[0]}", "arguments of the right shapes"
+                f"{quantity.name} cannot be evaluated: {what}", "arguments of the right shapes, and a function that JAX can trace"
             ) from error
         if getattr(found, "shape", None) != ():
             raise InputError(
@@ -200,6 +224,8 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     extra.append(("dissipation()", f.dissipation.units, f.dissipation.function))
     extra = [e for e in extra if e[0] not in found]
     values = {name: float(q(solution)) for name, q in found.items()}
+    if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
+        raise NotConverged(f"the flow was found, but {wrong[0]} is {values[wrong[0]]} there.", solution.report, solution)
     # one program for all of them: each alone would be compiled by itself
     computed = jax.jit(lambda s: [of(s) for _, _, of in extra])(solution)
     values |= {name: float(value) for (name, _, _), value in zip(extra, computed, strict=True)}

@@ -17,8 +17,8 @@ import numpy as np
 
 from fluidgrad.app import output
 from fluidgrad.app.config import Config
-from fluidgrad.app.designs import optimise
-from fluidgrad.app.jobs import Job, job, start_jax
+from fluidgrad.app.designs import optimise, study_of
+from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
 from fluidgrad.app.problem import Problem, figures, named_units, objective_of
 from fluidgrad.app.reading import explain, find, load, shipped_folder
 from fluidgrad.app.report import draw_check, draw_sensitivity, draw_simulation, report, save_solution
@@ -227,14 +227,18 @@ def new(kind: str, file: str = "") -> Path:
     return path
 
 
-def config(action: str, subject: str = "", settings: Sequence[str] = ()) -> None:
+def config(action: str, subject: str = "", settings: Sequence[str] = (), imports: Sequence[str] = ()) -> None:
     """``validate`` a file, ``explain`` a key, or print the JSON ``schema``."""
     if action == "validate":
         if not subject:
             raise InputError("config validate needs a file", accepted="fluidgrad config validate FILE.toml")
         found = load(subject, settings)
         start_jax()
-        Problem.of(found, find(subject).name)
+        for file in imports:
+            import_functionals(file)
+        problem = Problem.of(found, find(subject).name)
+        if found.design:
+            study_of(problem, find(subject).name)
         print(f"{subject} is valid")
     elif action == "explain":
         print(explain(subject))
