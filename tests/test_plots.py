@@ -55,6 +55,37 @@ def test_the_quality_of_any_mesh_is_drawn(kind, tmp_path):
     assert is_png(mesh_plots.quality(tmp_path / "quality.png", fg.extrude(flat, 0.5, 2) if kind == "3D" else flat, ["left"]))
 
 
+def test_a_solid_mesh_is_cut_cell_by_cell():
+    flat = fg.channel(2.2, 0.41, body=fg.circle((0.2, 0.2), 0.05), cells=300)
+    polygons, cells = interpolation.cut(fg.extrude(flat, 0.3, 2))
+    assert len(polygons) == len(set(cells.tolist())) == flat.n_cells
+
+    def area(x):
+        ahead = np.roll(x, -1, 0)
+        return 0.5 * abs(np.sum(x[:, 0] * ahead[:, 1] - x[:, 1] * ahead[:, 0]))
+
+    np.testing.assert_allclose(sum(map(area, polygons)), interpolation.geometry(flat).V.sum(), rtol=1e-12)
+
+
+def test_colors_are_those_of_values_between_values(channel, tmp_path):
+    """Between the largest and the smallest value the colors of the map appear, not mixtures of two of its colors."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    here = list(fields.windows(channel.flow.mesh).values())[0]
+    fields.fill(axes, here, np.asarray(channel.pressure), "viridis", (0.0, 1.0))
+    shown = axes.collections[0].get_facecolor()[:, :3]
+    table = matplotlib.colormaps["viridis"](np.linspace(0, 1, 2048))[:, :3]
+    assert np.abs(shown[:, None] - table[None]).max(-1).min(1).max() < 0.01
+
+
+def test_a_map_on_a_patch_in_space_is_drawn(tmp_path):
+    x = np.stack(np.meshgrid([0.0], np.linspace(0, 1, 5), np.linspace(0, 0.5, 4)), -1).reshape(-1, 3)
+    line = SimpleNamespace(x=x, value=np.sin(3 * x[:, 1]), weight=np.ones(len(x)))
+    assert is_png(sensitivity_plots.surface(tmp_path / "surface.png", line, "dJ/du"))
+
+
 def test_the_same_data_make_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
         study_plots.history(tmp_path / name, [0, 1, 2], [3.0, 2.0, 1.5], [0.0, 1e-3, 1e-8], "drag")
@@ -68,8 +99,8 @@ def test_the_picture_of_a_check_and_of_a_table(tmp_path):
     rows = [("flow.viscosity", 1e-3), ("mesh.length", -2e-4), ("zero", 0.0)]
     assert is_png(sensitivity_plots.table(tmp_path / "table.png", rows, "change of J"))
     line = (np.linspace(0, 1, 9), np.linspace(0, 2, 9))
-    assert is_png(study_plots.profiles(tmp_path / "design.png", {"inlet": line}, {"inlet": line}, (0.0, 3.0)))
-    assert is_png(study_plots.values(tmp_path / "values.png", {"a": np.zeros(3)}, {"a": np.ones(3)}))
+    assert is_png(study_plots.profiles(tmp_path / "design.png", {"inlet": line}, {"inlet": line}, {"inlet": (0.0, 3.0)}))
+    assert is_png(study_plots.values(tmp_path / "values.png", {"a": np.zeros(3)}, {"a": np.ones(3)}, {"a": (0.0, 2.0)}))
 
 
 def test_walls_are_drawn_piece_by_piece(tmp_path):

@@ -1,7 +1,7 @@
 """A field on a mesh in a picture: which part is shown, its values in colors, its lines, and the limits of the colors.
 
 Fields use viridis, signed fields a diverging map centered at zero with limits that outliers do not set. A 3D flow is cut
-half-way up z.
+half-way up z, cell by cell.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from fluidgrad.app.interpolation import at_points, geometry, on_grid, triangles
+from fluidgrad.app.interpolation import at_points, cut, geometry, height_of_cut, on_grid, triangles
 from fluidgrad.app.style import WIDTH, Labels, new, plane
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ FIELD, SIGNED = "viridis", "RdBu_r"
 BODY = "0.82"  # gray of what is not fluid
 FLAT = 0.45  # height over width below which a color bar lies below its axes
 GRAPH = 2.6  # inches, the height of a graph below maps
+LEVELS = 257  # of a color map
 ROBUST = 99.0  # per cent of the area whose values set the limits of signed maps
 
 
@@ -96,16 +97,17 @@ def panels(drawn: Sequence[tuple[Window, Draw]], labels: Labels, title: str = ""
         draw(fig, axes, here)
         axes.set_xlim(*here.x)  # streamlines and meshes may have moved them
         axes.set_ylim(*here.y)
-    rows[0].set_title(title)
+    solid = drawn[0][0].mesh if drawn[0][0].mesh.dim == 3 else None
+    rows[0].set_title(f"{title} (cut at {labels('z', '1')} = {height_of_cut(solid):.3g})".strip() if solid else title)
     return fig, rows[len(drawn) :]
 
 
-def vectors(u: np.ndarray, edge: np.ndarray | None, label: str) -> Draw:
-    """The size of a vector field in colors, and its lines."""
+def vectors(u: np.ndarray, edge: np.ndarray | None, label: str, most: float | None = None) -> Draw:
+    """The size of a vector field in colors, from 0 to ``most`` or to the largest that is shown, and its lines."""
     size = np.linalg.norm(u, axis=1)
 
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
-        top = max(float(size[here.has(geometry(here.mesh).x_cell)].max(initial=0.0)), 1e-300)
+        top = most or max(float(size[here.has(geometry(here.mesh).x_cell)].max(initial=0.0)), 1e-300)
         drawn = fill(axes, here, size, FIELD, (0.0, top), None if edge is None else np.linalg.norm(edge, axis=1))
         x, y, grid = on_grid(here, u[:, :2], 260, edge)
         grid[np.linalg.norm(grid, axis=-1) < 1e-3 * top] = np.nan  # no line where nothing moves: it would trace round-off
@@ -114,19 +116,19 @@ def vectors(u: np.ndarray, edge: np.ndarray | None, label: str) -> Draw:
         across = 0.9 if here.aspect < FLAT else 0.75
         density = (across, max(across * here.aspect, 0.5)) if here.aspect < 1 else (max(across / here.aspect, 0.5), across)
         axes.streamplot(x, y, lines[..., 0], lines[..., 1], color=(1, 1, 1, 0.8), linewidth=0.55, arrowsize=0.6, density=density,
-                        broken_streamlines=broken, maxlength=3)  # fmt: skip
+                        broken_streamlines=broken, maxlength=6)  # fmt: skip
         color_bar(fig, axes, drawn, label)
 
     return draw
 
 
-def signed(value: np.ndarray, label: str) -> Draw:
-    """A field with a sign, zero in the middle of the colors."""
+def signed(value: np.ndarray, label: str, near: Window) -> Draw:
+    """A field with a sign, zero in the middle of the colors, whose limits are those in the window ``near``."""
+    g = geometry(near.mesh)
+    seen = near.has(g.x_cell)
+    limit, extend = symmetric_limit(value[seen], g.V[seen])
 
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
-        g = geometry(here.mesh)
-        seen = here.has(g.x_cell)
-        limit, extend = symmetric_limit(value[seen], g.V[seen])
         color_bar(fig, axes, fill(axes, here, value, SIGNED, (-limit, limit)), label, extend)
 
     return draw
@@ -135,16 +137,24 @@ def signed(value: np.ndarray, label: str) -> Draw:
 def fill(
     axes: Axes, shown: Window, cell: Float[np.ndarray, " cells"], cmap: str, limits: tuple[float, float], edge: np.ndarray | None = None
 ) -> Any:
-    """Draws a field, smooth between the mesh's points; in 3D an image of the cut. ``edge``: its values on boundary faces."""
-    colors: Any = {"cmap": cmap, "vmin": limits[0], "vmax": limits[1], "rasterized": True}
+    """Draws a field, linear between the mesh's points (not its colors: halfway from yellow to violet is green, not brown);
+    in 3D the cells of the cut. ``edge``: its values on boundary faces. Returns what a color bar needs."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import Normalize
+
+    colors: Any = {"cmap": cmap, "norm": Normalize(*limits)}
     if shown.mesh.dim == 2:
         x, y = np.asarray(shown.mesh.points).T
-        drawn = axes.tripcolor(x, y, at_points(shown.mesh, cell, edge), triangles=triangles(shown.mesh), shading="gouraud", **colors)
+        value = np.clip(at_points(shown.mesh, cell, edge), *limits)
+        levels = np.linspace(*limits, LEVELS)
+        levels[[0, -1]] += [-1e-9 * (limits[1] - limits[0]), 1e-9 * (limits[1] - limits[0])]
+        axes.tricontourf(x, y, triangles(shown.mesh), value, levels=levels, antialiased=False, **colors).set_rasterized(True)  # pyright: ignore
     else:
-        x, y, grid = on_grid(shown, cell[:, None], 400)
-        drawn = axes.pcolormesh(x, y, grid[..., 0], shading="nearest", **colors)
+        polygons, number = cut(shown.mesh)
+        axes.add_collection(PolyCollection(polygons, array=cell[number], edgecolors="face", linewidths=0.2, rasterized=True, **colors))
     outline(axes, shown.mesh)
-    return drawn
+    return ScalarMappable(**colors)  # pyright: ignore[reportArgumentType]
 
 
 def outline(axes: Axes, mesh: Mesh) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluidgrad.app.fields import Window, color_bar, field_maps, fill, limits, outline, vectors, walls_of
-from fluidgrad.app.interpolation import geometry
+from fluidgrad.app.interpolation import cut, geometry
 from fluidgrad.app.style import UNNAMED, Labels, figure
 
 if TYPE_CHECKING:
@@ -28,23 +28,20 @@ def mesh(mesh: Mesh, walls: Sequence[str] = (), labels: Labels = UNNAMED, title:
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
         from matplotlib.collections import PolyCollection
 
-        if mesh.dim == 2:
-            points = np.asarray(mesh.points)
-            polygons = [points[corners[corners >= 0]] for _, loops in mesh.topology.cells for corners in loops]
-            style = {"facecolors": "white", "edgecolors": "#0072B2", "linewidths": 0.25}
-            axes.add_collection(PolyCollection(polygons, **style), autolim=False)  # pyright: ignore
-        else:
-            axes.plot(*geometry(mesh).x_cell.T[:2], ".", ms=1, color="#0072B2")
+        points = np.asarray(mesh.points)
+        flat = [points[corners[corners >= 0]] for _, loops in mesh.topology.cells for corners in loops] if mesh.dim == 2 else cut(mesh)[0]
+        style = {"facecolors": "white", "edgecolors": "#0072B2", "linewidths": 0.25}
+        axes.add_collection(PolyCollection(flat, **style), autolim=False)  # pyright: ignore
         outline(axes, mesh)
 
     return field_maps(mesh, walls, draw, labels, title or f"{mesh.n_cells:,} cells")
 
 
 @figure
-def speed(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figure:
-    """Speed with streamlines."""
+def speed(solution: Solution, labels: Labels = UNNAMED, title: str = "", most: float | None = None) -> Figure:
+    """Speed with streamlines, in colors up to ``most``."""
     flow, u = solution.flow, np.asarray(solution.velocity)
-    draw = vectors(u, _edge_velocity(flow, u), labels("speed", "L T^-1"))
+    draw = vectors(u, _edge_velocity(flow, u), labels("speed", "L T^-1"), most)
     return field_maps(flow.mesh, walls_of(flow), draw, labels, title)
 
 
@@ -60,6 +57,17 @@ def pressure(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> F
         color_bar(fig, axes, fill(axes, here, value, "cividis", (low, high)), labels("kinematic pressure", "L^2 T^-2"), extend)
 
     return field_maps(solution.flow.mesh, walls_of(solution.flow), draw, labels, title)
+
+
+@figure
+def resistance(mesh: Mesh, value: np.ndarray, walls: Sequence[str] = (), labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """The resistance of a porous medium."""
+    top = max(float(np.max(value)), 1e-300)
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        color_bar(fig, axes, fill(axes, here, np.asarray(value), "cividis", (0.0, top)), labels("α", "T^-1"))
+
+    return field_maps(mesh, walls, draw, labels, title)
 
 
 def _edge_velocity(flow: Flow, u: np.ndarray) -> np.ndarray | None:

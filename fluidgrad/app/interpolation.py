@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from fluidgrad.topology import CELL_FACES
+
 if TYPE_CHECKING:
     from fluidgrad.app.fields import Window
     from fluidgrad.flow import Flow, Solution
@@ -56,11 +58,37 @@ def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Flo
         found = LinearNDInterpolator(places[near], values[near])(grid)
         found[~inside(mesh, grid)] = np.nan
     else:
-        z = np.full(len(grid), (x_cell[:, 2].min() + x_cell[:, 2].max()) / 2)
-        distance, nearest = KDTree(x_cell).query(np.column_stack([grid, z]))
-        found = cell[nearest].astype(float)
-        found[distance > np.cbrt(g.V)[nearest] * 1.2] = np.nan
+        polygons, number = cut(mesh)
+        middle = np.array([p.mean(0) for p in polygons])
+        reach = np.array([np.linalg.norm(p - m, axis=1).max() for p, m in zip(polygons, middle, strict=True)])
+        distance, nearest = KDTree(middle).query(grid)
+        found = cell[number[nearest]].astype(float)
+        found[distance > reach[nearest]] = np.nan
     return x, y, found.reshape(len(y), len(x), -1)
+
+
+def height_of_cut(mesh: Mesh) -> float:
+    """z of the plane in which a 3D mesh is shown: half-way up, but not between layers."""
+    z = np.asarray(mesh.points)[:, 2]
+    return float(0.5 * (z.min() + z.max()) - 1e-3 * np.ptp(z) / mesh.n_cells ** (1 / 3))
+
+
+def cut(mesh: Mesh) -> tuple[list[np.ndarray], np.ndarray]:
+    """A 3D mesh cut by a plane z = constant: polygons ``(corners, 2)`` and the cells that they belong to."""
+    points, z = np.asarray(mesh.points), height_of_cut(mesh)
+    polygons, number, first = [], [], 0
+    for kind, loops in mesh.topology.cells:
+        edges = np.array(sorted({tuple(sorted((f[i], f[i - 1]))) for f in CELL_FACES[kind] for i in range(len(f))}))
+        a, b = points[loops[:, edges[:, 0]]], points[loops[:, edges[:, 1]]]
+        crosses = (a[..., 2] - z) * (b[..., 2] - z) < 0
+        for k in np.flatnonzero(crosses.sum(1) >= 3):
+            p, q = a[k, crosses[k]], b[k, crosses[k]]
+            x = (p + ((z - p[:, 2]) / (q[:, 2] - p[:, 2]))[:, None] * (q - p))[:, :2]
+            around = x - x.mean(0)
+            polygons.append(x[np.argsort(np.arctan2(around[:, 1], around[:, 0]))])
+            number.append(first + k)
+        first += len(loops)
+    return polygons, np.array(number)
 
 
 def interpolated(known: Solution, flow: Flow) -> Any:

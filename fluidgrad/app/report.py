@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fluidgrad.app import flow_plots, mesh_plots, output, sensitivity_plots, study_plots
 from fluidgrad.app.fields import walls_of
 from fluidgrad.app.interpolation import geometry
@@ -87,24 +89,35 @@ def draw_design(
     walls = walls_of(before.flow)
     flow_plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
     mesh_plots.quality(out / "quality.png", before.flow.mesh, walls, labels)
-    flow_plots.speed(out / "speed_start.png", before, labels, "start")
-    flow_plots.speed(out / "speed.png", after, labels, "optimum")
+    most = max(float(np.linalg.norm(np.asarray(s.velocity), axis=1).max()) for s in flows)
+    flow_plots.speed(out / "speed_start.png", before, labels, "start", most)
+    flow_plots.speed(out / "speed.png", after, labels, "optimum", most)
     flow_plots.pressure(out / "pressure.png", after, labels, "optimum")
     label = labels(name, in_space(problem.quantities[0].units, name, before.flow.mesh.dim))
     done = [i for i, failed in enumerate(history["failed"]) if not failed]
-    columns = [[float(history[key][i]) for i in done] for key in (name, "violation")]
-    study_plots.history(out / "history.png", [int(history["evaluation"][i]) for i in done], *columns, label)
+    values, violation = ([float(history[key][i]) for i in done] for key in (name, "violation"))
+    study_plots.history(
+        out / "history.png", [int(history["evaluation"][i]) for i in done], values, violation if problem.constraints else None, label
+    )
     inflows = problem.config.boundary
-    patches = [path.split(".")[1] for path in design if path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]
-    if patches and before.flow.mesh.dim == 2:
+    flat = before.flow.mesh.dim == 2
+    profiles = [path for path in design if flat and path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]
+    fields = [path for path in design if path == "porosity.density" and np.size(design[path]) == before.flow.mesh.n_cells]
+    numbers = [path for path in design if path not in profiles + fields]
+    if profiles:
+        patches = list(dict.fromkeys(path.split(".")[1] for path in profiles))
         ends = {p: getattr(inflows[p], "profile", None) is not None for p in patches}
-        limits = [
-            d.bounds for d in problem.config.design if d.vary.split(".")[1] in patches and all(isinstance(b, float) for b in d.bounds)
-        ]
+        # bounds of speeds can be drawn beside speeds; those of a mean cannot
+        limits = {d.vary.split(".")[1]: d.bounds for d in problem.config.design if d.vary in profiles
+                  and d.vary.endswith((".values", ".speed")) and all(isinstance(b, float) for b in d.bounds)}  # fmt: skip
         lines = [{p: study_plots.profile(flow.flow, p, ends[p]) for p in patches} for flow in flows]
-        study_plots.profiles(out / "design.png", *lines, limits[0] if limits else None, labels)
-    else:
-        study_plots.values(out / "design.png", problem.start, design)
+        study_plots.profiles(out / "design.png", *lines, limits, labels)
+    for path in fields:
+        flow_plots.resistance(out / "design_porosity.png", before.flow.mesh, np.asarray(design[path]), walls, labels, "optimum")
+    if numbers:
+        start = problem.start
+        file = "design_numbers.png" if profiles or fields else "design.png"
+        study_plots.values(out / file, {p: start[p] for p in numbers}, {p: design[p] for p in numbers}, problem.bounds)
     if any(path.startswith("mesh.") for path in design):
         flow_plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
         mesh_plots.quality(out / "quality_optimum.png", after.flow.mesh, walls, labels, "optimum")

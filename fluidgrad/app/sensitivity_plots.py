@@ -29,9 +29,14 @@ def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels
 
     signed_field(folder / "porosity.png", flow.mesh, maps.porosity, label("α", "T^-1 L^2"), walls, labels, title)
     adjoint(folder / "adjoint_velocity.png", flow.mesh, np.asarray(maps.force), label("f", "T^-2 L^3"), walls, labels, title)
+    if flow.mesh.dim == 3:
+        for kind, lines, by in (("inflow", maps.inflow, ("u", "T^-1 L^2")), ("wall", maps.wall, ("n", "L^2"))):
+            for patch, line in lines.items():
+                surface(folder / f"{kind}_{patch}.png", line, label(*by), labels, f"{title}, {patch}")
+        return
     if maps.inflow:
         along(folder / "inflow.png", maps.inflow, label("u", "T^-1 L^2"), labels, title)
-    for patch, line in maps.wall.items() if flow.mesh.dim == 2 else ():
+    for patch, line in maps.wall.items():
         wall(folder / f"wall_{patch}.png", {patch: line}, label("n", "L^2"), labels, title)
 
 
@@ -41,7 +46,7 @@ def overview(sensitivity: Any, labels: Labels = UNNAMED) -> Figure:
     flow = sensitivity.solution.flow
     here = list(windows(flow.mesh, walls_of(flow)).values())[-1]
     fields = [
-        (here, signed(np.asarray(sensitivity.porosity), "dJ/dα per unit volume")),
+        (here, signed(np.asarray(sensitivity.porosity), "dJ/dα per unit volume", here)),
         (here, vectors(np.asarray(sensitivity.force), None, "dJ/df per unit volume")),
     ]
     graphs = [(label, lines) for label, lines in (("dJ/dn of walls", sensitivity.wall), ("dJ/du of inflows", sensitivity.inflow)) if lines]
@@ -56,7 +61,8 @@ def overview(sensitivity: Any, labels: Labels = UNNAMED) -> Figure:
 @figure
 def signed_field(mesh: Mesh, value: np.ndarray, label: str, walls: Sequence[str] = (), labels: Labels = UNNAMED, title: str = "") -> Figure:
     """A field with a sign, zero in the middle of the colors."""
-    return field_maps(mesh, walls, signed(np.asarray(value), label), labels, title)
+    near = list(windows(mesh, walls).values())[-1]
+    return field_maps(mesh, walls, signed(np.asarray(value), label, near), labels, title)
 
 
 @figure
@@ -107,6 +113,25 @@ def wall(lines: Mapping[str, Any], label: str, labels: Labels = UNNAMED, title: 
     color_bar(fig, axes, axes.collections[0], label, extend)
     _against_arc(graph, lines, label, labels)
     fig.suptitle(title)
+    return fig
+
+
+@figure
+def surface(line: Any, label: str, labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """A map on a patch in space, each place a dot."""
+    from matplotlib.ticker import MaxNLocator
+
+    fig, axes = new(6.4, 4.8, subplot_kw={"projection": "3d"})
+    limit, extend = symmetric_limit(line.value, line.weight)
+    x, y, z = line.x.T
+    shown = axes.scatter(x, y, z, c=line.value, cmap=SIGNED, vmin=-limit, vmax=limit, s=14, depthshade=False)
+    size = np.maximum(np.ptp(line.x, axis=0), 0.15 * np.ptp(line.x))
+    axes.set_box_aspect(size)
+    for k, name in enumerate("xyz"):
+        getattr(axes, f"set_{name}label")(labels(name, "L"))
+        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(2 if size[k] < 0.3 * size.max() else 4))
+    fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.12, extend=extend, label=label)
+    axes.set_title(title)
     return fig
 
 

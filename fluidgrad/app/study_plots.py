@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.fields import windows
+from fluidgrad.app.fields import Window, windows
 from fluidgrad.app.interpolation import geometry
 from fluidgrad.app.style import UNNAMED, WIDTH, Labels, figure, new, plane
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @figure
 def outlines(before: Mesh, after: Mesh, walls: Sequence[str], labels: Labels = UNNAMED, title: str = "") -> Figure:
     """The walls before and after."""
-    here = list(windows(before, walls).values())[-1]
+    both = [list(windows(m, walls).values())[-1] for m in (before, after)]
+    x, y = ((min(getattr(w, k)[0] for w in both), max(getattr(w, k)[1] for w in both)) for k in "xy")
+    here = Window(before, x, y)
     fig, axes = new(5.4, 5.4 * here.aspect + 0.8)
     for mesh, name, style in ((before, "start", {"color": "0.5", "ls": "--"}), (after, "optimum", {"color": "C0"})):
         for i, wall in enumerate(walls):
@@ -40,14 +42,14 @@ def outlines(before: Mesh, after: Mesh, walls: Sequence[str], labels: Labels = U
 @figure
 def profiles(
     before: Mapping[str, tuple[np.ndarray, np.ndarray]], after: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    bounds: tuple[float, float] | None = None, labels: Labels = UNNAMED, title: str = "",
+    bounds: Mapping[str, Sequence[float]] | None = None, labels: Labels = UNNAMED, title: str = "",
 ) -> Figure:  # fmt: skip
-    """Speeds along patches before and after: for each patch, arc length and speed."""
+    """Speeds along patches before and after: for each patch, arc length and speed; and the bounds of the speeds."""
     fig, all_axes = new(min(WIDTH, 4.6 * len(before)), 3.8, 1, len(before), squeeze=False)
     for axes, patch in zip(all_axes[0], before, strict=True):
         for (s, u), name, style in ((before[patch], "start", {"ls": "--", "color": "0.45"}), (after[patch], "optimum", {})):
             axes.plot(u, s, label=name, **style)
-        for bound in bounds or ():
+        for bound in (bounds or {}).get(patch, ()):
             axes.axvline(bound, color="0.75", lw=0.7, ls=":", zorder=0)
         axes.set_xlabel(labels("speed", "L T^-1"))
         axes.set_ylabel(labels(f"along the {patch}", "L"))
@@ -73,16 +75,24 @@ def profile(flow: Any, patch: str, zero_ends: bool) -> tuple[np.ndarray, np.ndar
 
 
 @figure
-def values(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], title: str = "") -> Figure:
-    """Any design before and after, number by number."""
-    fig, all_axes = new(WIDTH, 2.6 * len(before), len(before), 1, squeeze=False)
+def values(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], bounds: Mapping[str, Any] | None = None, title: str = ""
+) -> Figure:
+    """Any design before and after, number by number, between its bounds."""
+    fig, all_axes = new(WIDTH * 0.8, 0.9 + 1.7 * len(before), len(before), 1, squeeze=False)
     for axes, path in zip(all_axes[:, 0], before, strict=True):
         a, b = np.ravel(before[path]), np.ravel(after[path])
-        axes.plot(a, "o--", ms=3, color="0.45", label="start")
-        axes.plot(b, "o-", ms=3, label="optimum")
-        axes.set_ylabel(path)
-        axes.legend()
-    all_axes[-1, 0].set_xlabel("number of the design")
+        k = np.arange(1, len(a) + 1)
+        for bound in (bounds or {}).get(path, ()):
+            edge = np.broadcast_to(np.ravel(bound), a.shape)
+            axes.hlines(edge, k - 0.4, k + 0.4, color="0.6", lw=0.8)
+        axes.plot(k, a, "o", ms=4, mfc="none", color="0.35", label="start")
+        axes.plot(k, b, "o", ms=4, label="optimum")
+        axes.set_title(path + (" (gray: bounds)" if bounds else ""), loc="left")
+        axes.set_xlim(0.4, len(a) + 0.6)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    all_axes[-1, 0].set_xlabel("number")
     fig.suptitle(title)
     return fig
 
@@ -91,24 +101,28 @@ def values(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], ti
 def history(
     evaluation: Sequence[int],
     objective: Sequence[float],
-    violation: Sequence[float],
+    violation: Sequence[float] | None,
     label: str,
-    best: float | None = None,
     title: str = "",
 ) -> Figure:
-    """Objective and constraint violation over the evaluations."""
-    fig, (top, bottom) = new(5.6, 4.4, 2, 1, sharex=True, height_ratios=[1.5, 1])
+    """The objective over the evaluations, and where there are constraints their violation."""
+    if violation is None:
+        fig, bottom = new(5.6, 3.0)
+        top = bottom
+    else:
+        fig, (top, bottom) = new(5.6, 4.4, 2, 1, sharex=True, height_ratios=[1.5, 1])
     k = np.asarray(evaluation)
     top.plot(k, objective, ".-", ms=4)
-    if best is not None:
-        top.axhline(best, color="0.6", lw=0.7, ls=":")
     top.set_ylabel(label)
-    v = np.asarray(violation, float)
-    floor = 1e-10  # less is none
-    bottom.semilogy(k, np.maximum(v, floor), ".-", ms=4, color="#D55E00")
-    bottom.set_ylabel("constraint violation")
-    if (v <= floor).any():
-        bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
+    if violation is not None:
+        v, floor = np.asarray(violation, float), 1e-10
+        bottom.semilogy(k, np.maximum(v, floor), ".-", ms=4, color="#D55E00")
+        bottom.set_ylabel("constraint violation")
+        if (v <= floor).any():
+            bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
+            bottom.annotate(
+                "none, or less", (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color="0.4"
+            )
     bottom.set_xlabel("evaluation")
     bottom.xaxis.get_major_locator().set_params(integer=True)
     fig.suptitle(title)
