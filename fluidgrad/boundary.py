@@ -33,7 +33,7 @@ from jaxtyping import Array, ArrayLike
 
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import FaceScalar, FaceVector
-from fluidgrad.topology import Topology
+from fluidgrad.topology import Topology, middles
 
 FAR_FIELD_BLEND = 0.1  # |U.n|/|U| over which a far field turns from inflow to outflow
 
@@ -107,11 +107,11 @@ class Wall:
 class Outflow:
     """Do-nothing outflow: ``-p n + nu du/dn = -pressure n``, which a developed flow passes unchanged (Heywood, Rannacher
     & Turek 1996). ``tangential="zero"`` also holds the velocity normal to the patch. ``pressure``: one number or one
-    per face [L^2/T^2]."""
+    per face [L^2/T^2]; on a patch through which the flow does not change it is the pressure there."""
 
     pressure: ArrayLike = 0.0
     tangential: str = "free"
-    gives: ClassVar[str] = "pressure"
+    gives: ClassVar[str] = "level"
 
     def conditions(self, S: FaceVector, x: FaceVector) -> Conditions:
         return prescribe(S, pressure=self.pressure, fix_t=float(self.tangential == "zero"), backflow=1.0)
@@ -180,7 +180,7 @@ def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
     Returns the topology, and the slice of its interior faces that came from ``patch`` (they point out of ``patch``).
     """
     here, there = topology.faces_of(patch), topology.faces_of(other)
-    a, b = (topology.nominal[topology.face_points[s]].mean(1) for s in (here, there))
+    a, b = (middles(topology.nominal, topology.face_points[s]) for s in (here, there))
     if len(a) != len(b) or patch == other:
         raise InputError(
             f"periodic patches {patch!r} and {other!r} have {len(a)} and {len(b)} faces", accepted="they must pair face by face"
@@ -218,4 +218,4 @@ def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
 def periodic_shift(topology: Topology, joined: Topology, faces: slice, points: Array) -> Array:
     """The translation from a periodic patch to its other, ``(dim,)``; traced in the points."""
     here, there = joined.face_points[faces], joined.twin[faces]  # pyright: ignore[reportOptionalSubscript]
-    return jnp.mean(points[there], (0, 1)) - jnp.mean(points[here], (0, 1))
+    return jnp.mean(middles(points, there) - middles(points, here), 0)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from fluidgrad.boundary import Boundary, Conditions, Periodic, join, prescribe
+from fluidgrad.boundary import Boundary, Conditions, FarField, Periodic, join, prescribe
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import CellScalar, CellVector, Geometry, Mesh
@@ -164,7 +164,9 @@ def check_flow(flow: Flow) -> None:
     if unknown := sorted((set(flow.boundary) | set(paired)) - names):
         raise InputError(f"the mesh has no patch {unknown[0]!r}", accepted=f"its patches are {', '.join(sorted(names))}")
     for name, other in paired.items():
-        if name in flow.boundary and not isinstance(flow.boundary[name], Periodic):
+        if name == other:
+            raise InputError(f"patch {name!r} is periodic with itself", accepted="the patch that it continues at")
+        if name in flow.boundary:
             raise InputError(
                 f"patch {name!r} has a condition of its own, but {other!r} is periodic with it", accepted="give one of the two"
             )
@@ -188,6 +190,8 @@ def check_flow(flow: Flow) -> None:
     if jnp.shape(flow.force) not in ((), (dim,), (n, dim)):
         raise InputError(f"force has shape {jnp.shape(flow.force)}", accepted=f"({dim},) or ({n}, {dim})")
     for name, kind in flow.boundary.items():
+        if isinstance(kind, FarField) and (v := known(kind.velocity)) is not None and not v.any():
+            raise InputError(f"the stream of patch {name!r} is at rest", accepted="a velocity, which says where fluid comes in")
         lo, hi = flow.mesh.topology.patches[name]
         for key, value in vars(kind).items():
             if isinstance(value, str) or value is None:

@@ -12,9 +12,9 @@ d = x_N - x_P and g = S.S / S.d, with a = alpha u - f the body terms:
     momentum        u_f F - viscous + p_f S
 
 tau is smooth everywhere; its sum over directions keeps stretched wall cells from over-damping (Rhie & Chow 1983, in
-the form of a stabilisation time). In simplices the midpoint rule's error in the mass flux, of size h^3, alternates
-between cells that point one way and the other, and drives a pressure of that over tau g: of first order where tau is
-h^2 / nu. There the sum over directions, 1 / h^2, is lowered to 1 / (h^2 + h l) with l a fixed part of the domain's size.
+the form of a stabilisation time). In triangles, tetrahedra and prisms the midpoint rule's error in the mass flux, of
+size h^3, alternates between cells that point one way and the other, and drives a pressure of that over tau g: of first
+order where tau is h^2 / nu. There the sum over directions, 1 / h^2, is lowered to 1 / (h^2 + h l) with l a fixed part of the domain's size.
 
 Distances are taken from a cell to the face on its own side, so a periodic face needs no offset. Over-relaxation with
 b = 4/3 and the cubic interpolation make both fluxes fourth order on a regular mesh (Nishikawa, J. Comput. Phys. 281
@@ -99,7 +99,7 @@ def discretize(flow: Flow) -> Discrete:
     used = s.sign[0] != 0
     inverse_square = jnp.where(used, 1.0 / jnp.where(used, square, 1.0), 0.0)  # the safe value keeps 0/0 out of gradients
     gives_u = jnp.where(mirror > 0, 1.0, c.fix_n)
-    gives_p = jnp.where(mirror > 0, 1.0, 1.0 - c.fix_n)
+    gives_p = jnp.where(mirror > 0, 1.0, (1.0 - c.fix_n) * c.total)  # a do-nothing outflow gives p - nu du/dn, not p
     inside = np.where(s.boundary == t.n_boundary, 1.0, 0.0)
     weights = []
     for gives_it in (gives_u, gives_p):
@@ -111,7 +111,7 @@ def discretize(flow: Flow) -> Discrete:
     index, sign = t.cell_faces
     area = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
     spread = 0.5 * jnp.sum(area * np.abs(sign), 1) / g.V**2
-    length = SIMPLEX_LENGTH * jnp.sum(g.V) ** (1 / t.dim) * (np.abs(sign).sum(1) == t.dim + 1)
+    length = SIMPLEX_LENGTH * jnp.sum(g.V) ** (1 / t.dim) * (np.abs(sign).sum(1) <= 2 * t.dim - 1)
     spread = spread / (1.0 + length * jnp.sqrt(spread))
     return Discrete(
         g, c, jnp.stack(weights), hop, mirror, jnp.asarray(flow.viscosity),
@@ -193,7 +193,9 @@ def interior_flux(
     F = _dot(u, S) - tau * compact * imbalance
     momentum = p[:, None] * S - viscous
     if convection:
-        momentum = momentum + (u * F[:, None] if scheme == "central" else _upwind(F, u_P, u_N, g_P[:, :-1], g_N[:, :-1], d, nu * compact))
+        central = scheme == "central"
+        slopes = g_P[:, :-1], g_N[:, :-1]
+        momentum = momentum + (u * F[:, None] if central else _upwind(F, u_P, u_N, *slopes, d, w, skew, nu * compact))
     return jnp.concatenate([momentum, F[:, None]], -1)
 
 
@@ -217,9 +219,9 @@ class BoundaryFlux(NamedTuple):
 def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions, nu: Array, convection: bool) -> BoundaryFlux:
     """What happens at boundary faces. Pointwise.
 
-    Where the velocity is free it is nu du/dn that is left out, not the whole stress: of that the transposed part stays.
-    Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is taken off, by a term that
-    is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
+    Where the velocity is free, -p n + nu du/dn is given: of the viscous stress the transposed part stays, and the pressure
+    is p = p_given + nu n.du/dn. Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is
+    taken off, by a term that is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
     """
     S, d, V, spread, alpha = data
     u_P, p_P = q_P[:, :-1], q_P[:, -1]
@@ -233,16 +235,18 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
     u_n = fix_n * normal(c.velocity) + (1 - fix_n) * normal(outside[:, :-1])
     u_t = fix_t * (c.velocity - normal(c.velocity)) + (1 - fix_t) * (outside[:, :-1] - normal(outside[:, :-1]))
     u = u_n + u_t
-    given = c.pressure - 0.5 * c.total * _dot(u, u)
-    p = c.fix_n * outside[:, -1] + (1 - c.fix_n) * given
 
     compact = _dot(S, S) / _dot(S, d)
     grad_u = g_P[:, :-1]
     across = 2.0 * (u - u_P - jnp.einsum("fvi,fi->fv", grad_u, d))  # of the parabola, not of the chord
     grad_u = grad_u + across[:, :, None] * (n / _dot(n, d)[:, None])[:, None]
+    along = nu * jnp.einsum("fvi,fi->fv", grad_u, S)
     transposed = nu * jnp.einsum("fvi,fv->fi", grad_u, S)
-    traction = nu * jnp.einsum("fvi,fi->fv", grad_u, S) + transposed
-    traction = fix_n * normal(traction) + fix_t * (traction - normal(traction)) + (1 - fix_n) * (1 - fix_t) * transposed
+    traction = along + transposed
+    tangential = fix_t * (traction - normal(traction)) + (1 - fix_n) * (1 - fix_t) * (transposed - normal(transposed))
+    traction = normal(traction) + tangential
+    given = c.pressure + jnp.where(c.total > 0, -0.5 * _dot(u, u), _dot(along, S) / _dot(S, S))
+    p = c.fix_n * outside[:, -1] + (1 - c.fix_n) * given
 
     tau = _relaxation_time(_dot(u, S), V, nu, spread, alpha, convection)
     F = _dot(u, S) - (1 - c.fix_n) * tau * compact * (given - p_P - _dot(g_P[:, -1], d))
@@ -266,16 +270,19 @@ def _relaxation_time(through: Array, V: Array, nu: Array, spread: Array, alpha: 
     return 1.0 / jnp.sqrt(square)
 
 
-def _upwind(F: Array, u_P: Array, u_N: Array, g_P: Array, g_N: Array, d: Array, diffusion: Array) -> Array:
+def _upwind(F: Array, u_P: Array, u_N: Array, g_P: Array, g_N: Array, d: Array, w: Array, skew: Array, diffusion: Array) -> Array:
     """Second-order upwind momentum flux with the smooth limiter of van Albada (1982) on either side."""
     jump = u_N - u_P
     floor = 1e-6 * (_dot(u_P, u_P) + _dot(u_N, u_N))[:, None] + 1e-30  # smooth extrema are not limited
 
     def limited(behind: Array) -> Array:
         a, b = behind * behind + floor, jump * jump + floor
-        return 0.5 * (a * jump + b * behind) / (a + b)
+        return (a * jump + b * behind) / (a + b)
 
-    left = u_P + limited(2.0 * jnp.einsum("fvi,fi->fv", g_P, d) - jump)
-    right = u_N - limited(2.0 * jnp.einsum("fvi,fi->fv", g_N, d) - jump)
+    def aside(g: Array) -> Array:  # from where d crosses the face's plane to the face's centre
+        return jnp.einsum("fvi,fi->fv", g, skew)
+
+    left = u_P + w[:, None] * limited(2.0 * jnp.einsum("fvi,fi->fv", g_P, d) - jump) + aside(g_P)
+    right = u_N - (1 - w)[:, None] * limited(2.0 * jnp.einsum("fvi,fi->fv", g_N, d) - jump) + aside(g_N)
     size = jnp.sqrt(F * F + (0.1 * diffusion) ** 2)
     return 0.5 * (F[:, None] * (left + right) - size[:, None] * (right - left))

@@ -27,7 +27,7 @@ from fluidgrad.errors import InputError
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.fluxes import BoundaryFlux, Discrete, discretize, gradient
 from fluidgrad.residual import at_boundary, crossing, split
-from fluidgrad.topology import Topology
+from fluidgrad.topology import Topology, middles
 
 REGISTRY: dict[str, Functional] = {}
 
@@ -108,7 +108,7 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     """Moment of the flow's force on the patches about ``center``, counter-clockwise (3D: about the z axis).
 
     The stress in a cell is symmetric to second order only: its faces' forces have a small couple. A body's moment is that
-    of its forces alone; walls of the outer boundary also take up the couples, each of the cells nearest to it. So the
+    of its forces alone; walls that enclose the flow also take up the couples, each of the cells nearest to it. So the
     moments of all walls and of what crosses the open boundaries balance to round-off, as forces do.
     """
     d, edge, x = _boundary(solution)
@@ -142,17 +142,17 @@ def _couples(solution: Solution, d: Discrete) -> Array:
 
 @lru_cache(maxsize=32)
 def _enclosing_wall(t: Topology, walls: tuple[str, ...]) -> np.ndarray:
-    """For each cell the name of the nearest wall of the outer boundary (the widest connected one) in the mesh as built,
-    ``(cells,)``; empty where that has no wall."""
-    boundary = t.face_points[t.n_interior :]
-    ends = np.repeat(boundary[:, 0], boundary.shape[1] - 1), boundary[:, 1:].ravel()
-    touching = coo_matrix((np.ones(len(ends[0])), ends), (len(t.nominal),) * 2)
-    piece = connected_components(touching, directed=False)[1][boundary[:, 0]]
-    centre = t.nominal[boundary].mean(1)
-    outer = max(np.unique(piece), key=lambda k: np.linalg.norm(np.ptp(centre[piece == k], axis=0)))
+    """For each cell the name of the nearest wall among those that enclose the flow (connected, and as wide as the mesh as
+    built), ``(cells,)``; empty where there are none."""
     patch = np.repeat(list(t.patches), [hi - lo for lo, hi in t.patches.values()])
-    takes = (piece == outer) & np.isin(patch, walls)
-    return patch[takes][KDTree(centre[takes]).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, "")
+    is_wall = np.isin(patch, walls)
+    faces, patch = t.face_points[t.n_interior :][is_wall], patch[is_wall]
+    ends = np.repeat(faces[:, 0], faces.shape[1] - 1), faces[:, 1:].ravel()
+    touching = coo_matrix((np.ones(len(ends[0])), ends), (len(t.nominal),) * 2)
+    piece, width = connected_components(touching, directed=False)[1][faces[:, 0]], np.ptp(t.nominal, axis=0).max()
+    wide = [k for k in np.unique(piece) if np.ptp(t.nominal[faces[piece == k]].reshape(-1, t.dim), axis=0).max() > 0.99 * width]
+    takes = np.isin(piece, wide)
+    return patch[takes][KDTree(middles(t.nominal, faces[takes])).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, "")
 
 
 def _dynamic_pressure(flow: Flow, powers_of_length: int) -> Array:

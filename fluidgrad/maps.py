@@ -25,7 +25,7 @@ from fluidgrad.derivative import GradientReport, vjp
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.mesh import CellScalar, CellVector, Spread, measure
 from fluidgrad.steady import solve_steady
-from fluidgrad.topology import Topology, corner_shares
+from fluidgrad.topology import Topology, corner_shares, middles
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
 
 
 def _speeds(kind: Any, t: Topology, patch: str, flow: Flow) -> Any:
-    """An inflow given by one speed, as one given by a speed a face."""
+    """An inflow given by one speed or velocity, as one given by one a face."""
     lo, hi = t.patches[patch]
-    if isinstance(kind, Inflow) and jnp.ndim(kind.speed) < 2:
-        return replace(kind, speed=jnp.broadcast_to(jnp.asarray(kind.speed), (hi - lo,)))
+    if isinstance(kind, Inflow):
+        return replace(kind, speed=jnp.broadcast_to(jnp.asarray(kind.speed), (hi - lo, *jnp.shape(kind.speed)[1:])))
     return kind
 
 
@@ -128,7 +128,7 @@ def _along_faces(t: Topology, patch: str, S: np.ndarray, points: np.ndarray, der
     area = np.linalg.norm(S[faces], axis=1)
     n = -S[faces] / area[:, None]
     value = derivative / area if derivative.ndim == 1 else np.sum(derivative * n, 1) / area
-    x = points[t.face_points[faces]].mean(1)
+    x = middles(points, t.face_points[faces])
     if t.dim == 3:
         return Line(np.arange(len(x), dtype=float), x, n, value, area)
     pieces = []

@@ -105,8 +105,7 @@ def _line(topology: Topology, patch: str) -> tuple[Int[np.ndarray, " n+1"], Int[
             f"patch {patch!r} is not one line from end to end", accepted="a profile needs one; give speeds face by face instead"
         )
     points, faces = pieces[0]
-    along = topology.nominal[points[-1]] - topology.nominal[points[0]]
-    if along[np.argmax(np.abs(along))] < 0:
+    if topology.bearings[list(topology.patches).index(patch)] < 0:
         points, faces = points[::-1], faces[::-1]
     return points, np.argsort(faces)
 
@@ -115,9 +114,8 @@ def _product_of_parabolas(mesh: Mesh, patch: str) -> FaceScalar:
     """The average of 36 a (1 - a) b (1 - b) over each face, a and b the shares along the sides of the rectangle."""
     t = mesh.topology
     corners = t.face_points[t.faces_of(patch)]
-    at = t.nominal[np.unique(corners)]
-    size = np.ptp(at, axis=0)
-    flat = int(np.argmin(size))
+    size = np.ptp(t.nominal[np.unique(corners)], axis=0)
+    flat = t.bearings[list(t.patches).index(patch)]
     axes = [k for k in range(3) if k != flat]
     share = corner_shares(corners)  # NumPy: under jit a constant of JAX is traced
 

@@ -45,6 +45,8 @@ from fluidgrad.fluxes import (
 from fluidgrad.mesh import to_cells, to_faces
 from fluidgrad.topology import Topology, stencil
 
+REST = 1e-6  # of the speed sqrt(p), below which a fluid is at rest
+
 
 def split(flow: Flow, state: Array) -> tuple[Array, Array]:
     """The flat unknowns as cell values ``(cells, dim+1)`` and extra scalars."""
@@ -77,6 +79,9 @@ def imbalance(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
     level = jnp.mean(q[:, -1]) * float(flow.closed)
     gross = jnp.concatenate([flux[:, :-1] - level * d.geometry.S, flux[:, -1:]], 1) ** 2
     per_cell = jnp.mean(source**2, 0) + (jnp.sum(gross, 0) + jnp.sum(gross[: t.n_interior], 0)) / t.n_cells
+    # Nothing flows where forces balance a pressure: mass is then measured by what that pressure could drive.
+    could = REST**2 * jnp.mean(jnp.abs(q[:, -1] - jnp.mean(q[:, -1]))) * jnp.sum(d.geometry.S**2) / t.n_cells
+    per_cell = per_cell.at[-1].add(could)
     sizes = [*jnp.sqrt(jnp.stack([jnp.sum(per_cell[:-1]), per_cell[-1]]))]
     if flow.closed:
         sizes.append(jnp.sqrt(jnp.mean(q[:, -1] ** 2)))
@@ -108,14 +113,17 @@ def sources(flow: Flow, d: Discrete, q: Array, extra: Array) -> Array:
 def mean_gradient(flow: Flow, d: Discrete, extra: Array) -> Array:
     """The force of the mean pressure drops of periodic patches, ``(dim,)`` [L/T^2]."""
     mesh, faces = flow.joined
-    force, unknown = jnp.zeros(mesh.dim, d.geometry.V.dtype), int(flow.closed)
+    if not faces:
+        return jnp.zeros(mesh.dim, d.geometry.V.dtype)
+    shifts, drops, unknown = [], [], int(flow.closed)
     for name, where in faces.items():
-        shift = periodic_shift(flow.mesh.topology, mesh.topology, where, flow.mesh.points)
+        shifts.append(periodic_shift(flow.mesh.topology, mesh.topology, where, flow.mesh.points))
         drop = flow.boundary[name].pressure_drop  # pyright: ignore[reportAttributeAccessIssue]
         if name in flow.driven:
             drop, unknown = extra[unknown], unknown + 1
-        force = force + drop * shift / jnp.sum(shift * shift)
-    return force
+        drops.append(drop)
+    shift = jnp.stack(shifts)  # the least G with shift . G = drop for every pair
+    return shift.T @ jnp.linalg.solve(shift @ shift.T, jnp.stack(drops))
 
 
 def extra_equations(flow: Flow, d: Discrete, q: Array, interior: Array) -> Array:

@@ -49,7 +49,7 @@ class Topology:
 
     @cached_property
     def digest(self) -> bytes:
-        h = hashlib.blake2b(repr((self.dim, self.n_cells, tuple(self.patches.items()))).encode(), digest_size=16)
+        h = hashlib.blake2b(repr((self.dim, self.n_cells, tuple(self.patches.items()), self.bearings)).encode(), digest_size=16)
         for a in (self.face_points, self.owner, self.neighbour, self.twin):
             h.update(b"-" if a is None else np.ascontiguousarray(a, np.int64).tobytes())
         return h.digest()
@@ -100,8 +100,8 @@ class Topology:
     def nominal_faces(self) -> Float[np.ndarray, "cells k dim"]:
         """Rough centres of the faces of every cell in the mesh as built, each where the cell sees it: a periodic face is
         in two places."""
-        own = self.nominal[self.face_points].mean(axis=1)
-        other = own[: self.n_interior] if self.twin is None else self.nominal[self.twin].mean(axis=1)
+        own = middles(self.nominal, self.face_points)
+        other = own[: self.n_interior] if self.twin is None else middles(self.nominal, self.twin)
         return np.concatenate([own, other, np.zeros_like(own[:1])])[self.seen]
 
     @cached_property
@@ -115,6 +115,21 @@ class Topology:
         if patch not in self.patches:
             raise InputError(f"no patch named {patch!r}", accepted=f"the mesh has {', '.join(self.patches)}")
         return slice(*self.patches[patch])
+
+    @cached_property
+    def bearings(self) -> tuple[int, ...]:
+        """What profiles need to know of where each patch lies, and so a part of what makes topologies equal: in 2D 1 if its
+        (first) line goes up along its longest direction and -1 if down, in 3D the direction in which it is thinnest."""
+        found = []
+        for patch in self.patches:
+            corners = self.face_points[self.faces_of(patch)]
+            if self.dim == 3:
+                found.append(int(np.argmin(np.ptp(self.nominal[corners].reshape(-1, 3), axis=0))) if len(corners) else 0)
+                continue
+            path = self.lines(patch)[0][0] if len(corners) else np.zeros(2, int)
+            along = self.nominal[path[-1]] - self.nominal[path[0]]
+            found.append(-1 if along[np.argmax(np.abs(along))] < 0 else 1)
+        return tuple(found)
 
     def lines(self, patch: str) -> list[tuple[Int[np.ndarray, " n+1"], Int[np.ndarray, " n"]]]:
         """A 2D patch as polylines: for each connected piece its points in order (a closed one repeats its first) and the
@@ -209,6 +224,11 @@ def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
         cell = extend(cell, ends, None)
         boundary = np.concatenate([boundary, np.full((t.n_cells, cell.shape[1] - boundary.shape[1]), t.n_boundary)], 1)
     return Stencil(cell, np.stack(face), np.stack(direction), boundary)
+
+
+def middles(points: Any, face_points: Int[np.ndarray, "faces corners"]) -> Any:
+    """The mean of the corners of each face, ``(faces, dim)``. Differentiable."""
+    return (corner_shares(face_points)[..., None] * points[face_points]).sum(1)
 
 
 def build_topology(

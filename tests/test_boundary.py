@@ -112,7 +112,12 @@ def refused(m=None, viscosity=0.1, **changes):
         ({"lid": fg.Wall()}, "the mesh has no patch 'lid'"),
         ({"left": fg.Periodic("right")}, "patch 'right' has a condition of its own"),
         ({"left": fg.Periodic("top"), "top": None}, "periodic patches 'left' and 'top' have 5 and 6 faces"),
-        ({"left": fg.Periodic("left")}, "have 5 and 5 faces"),
+        ({"left": fg.Periodic("left")}, "patch 'left' is periodic with itself; the patch that it continues at"),
+        (
+            {"left": fg.Periodic("right"), "right": fg.Periodic("left", pressure_drop=1.0)},
+            "has a condition of its own",
+        ),
+        ({"left": fg.FarField((0.0, 0.0))}, "the stream of patch 'left' is at rest"),
         ({"viscosity": -1.0}, "viscosity must be one positive number, got -1.0"),
         ({"viscosity": np.nan}, "viscosity has a value that is not finite"),
         ({"porosity": -0.1}, "porosity must not be negative, got -0.1"),

@@ -67,6 +67,16 @@ def test_a_parabola_in_3d_is_the_product_of_two():
     np.testing.assert_allclose(compiled, speed, rtol=1e-13)
 
 
+def test_a_profile_runs_up_whatever_meshes_were_met_before():
+    """Meshes turned by half a turn have the same faces in the same order, but their profiles run the other way."""
+    mesh = box((0, 0), (1, 1), (2, 4))
+    t = mesh.topology
+    turned = Mesh(-mesh.points, build_topology(-t.nominal, t.cells, {p: t.face_points[t.faces_of(p)] for p in t.patches}))
+    values = [nodes(m, "left", VALUES) for m in (mesh, turned)]
+    np.testing.assert_allclose(values[0], values[1][::-1], rtol=1e-13)
+    assert turned.topology != t
+
+
 def test_profiles_are_differentiable_in_values_and_points():
     mesh = box((0, 0), (1, 1), (2, 4), 1.0)
 

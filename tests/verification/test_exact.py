@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import centres, measure, with_velocity_given
+from cases import centres, measure, state_of, triangles, with_velocity_given
 
 import fluidgrad as fg
+from fluidgrad.mesh import Mesh
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "exact_solutions.json").read_text())
 
@@ -95,6 +96,55 @@ def test_poiseuille_flow_leaves_through_a_do_nothing_outflow_as_it_came():
     assert np.abs(u[-3:, :, 1]).max() < 1e-5
     assert np.ptp(p[-3:], axis=1).max() < 1e-5
     assert p[-1].mean() == pytest.approx(0.3 + 12 * 0.05 / 12, rel=2e-2)  # half a cell before the end
+
+
+SOURCE = {"viscosity": 0.2, "level": -0.2 / 4 + 1 / 8}  # u = 1/r between 1 and 2: p = level - u^2 / 2, and 0 = p - nu du/dr at r = 2
+
+
+def source(n, body, far):
+    m = fg.o_grid(fg.circle((0, 0), 1.0), 2.0, cells=(48, n), grading=1.0)
+    flow, x = fg.Flow(m, viscosity=SOURCE["viscosity"], body=body, far=far), measure(m).x_cell
+    r = np.linalg.norm(x, axis=1)
+    exact = SOURCE["level"] - 0.5 / r**2
+    s = fg.solve_steady(flow, start=state_of(flow, x / r[:, None] ** 2, exact))  # inwards there is another solution
+    error = np.asarray(s.pressure) - exact
+    return float(fg.flow_rate(s, "body")), np.abs(error).max() / (SOURCE["viscosity"] / 4)  # of nu du/dr
+
+
+@pytest.mark.parametrize("tangential", ["free", "zero"])
+def test_the_pressure_at_an_outflow_that_slows_down_is_that_of_do_nothing(tangential):
+    (_, coarse), (_, fine) = (source(n, fg.Inflow(1.0), fg.Outflow(tangential=tangential)) for n in (12, 24))
+    assert np.log2(coarse / fine) > 0.9 and fine < 0.07, f"{coarse}, {fine}"
+
+
+def test_fluid_enters_a_curved_inlet_at_its_total_pressure():
+    """The flow rate of the exact flow, 2 pi, at its own total pressure: the normal stress is no part of that. Of first
+    order, as du/dn at a boundary that the normal velocity is free on."""
+    rates = [source(n, fg.PressureInlet(SOURCE["level"]), fg.Outflow())[0] for n in (12, 24)]
+    errors = np.abs(np.array(rates) / (2 * np.pi) - 1)
+    assert errors[1] < 0.2 and errors[1] < 0.65 * errors[0], f"{rates}"
+
+
+def test_darcy_flow_between_oblique_periodic_patches():
+    """One drop along (1, 0) and none along (0.5, 1): G = (1, -0.5), and u = G / alpha."""
+    m = fg.box((0, 0), (1, 1), cells=(5, 5))
+    sheared = Mesh(m.points @ jnp.array([[1.0, 0.0], [0.5, 1.0]]), m.topology)
+    given = {"left": fg.Periodic("right", pressure_drop=1.0), "bottom": fg.Periodic("top")}
+    s = fg.solve_steady(fg.Flow(sheared, viscosity=0.1, porosity=2.0, **given))
+    np.testing.assert_allclose(s.velocity, np.tile([0.5, -0.25], (25, 1)), atol=1e-10)
+
+
+def test_layers_of_triangles_are_periodic():
+    m = fg.extrude(triangles(3), 0.5, 1)
+    flow = fg.Flow(m, viscosity=0.1, wall=fg.Wall(), force=(0.0, 0.0, 1.0), front=fg.Periodic("back"))
+    assert float(fg.solve_steady(flow).velocity[:, 2].min()) > 0
+
+
+@pytest.mark.parametrize("ends", [{}, {"top": fg.Outflow()}])
+def test_fluid_at_rest_under_a_force_is_a_solution(ends):
+    walls = {p: fg.Wall() for p in ("left", "right", "bottom", "top")}
+    s = fg.solve_steady(fg.Flow(fg.box(cells=(6, 6)), viscosity=0.1, force=(0.3, -1.0) if not ends else (0.0, -1.0), **{**walls, **ends}))
+    assert np.abs(s.velocity).max() < 1e-12 and np.ptp(s.pressure) > 0.5
 
 
 def test_the_wall_velocity_of_taylor_couette_is_the_rotation():

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import gmsh_triangles, kinked, measure, split_in_four, state_of, tetrahedra, triangles, with_velocity_given
+from cases import centres, gmsh_triangles, kinked, measure, split_in_four, state_of, tetrahedra, triangles, with_velocity_given
 
 import fluidgrad as fg
 
@@ -47,12 +47,12 @@ def force(velocity, nu, porous):
     return jax.jit(jax.vmap(f))
 
 
-def errors(mesh, nu, porous=False):
+def errors(mesh, nu, porous=False, scheme="central"):
     """Of velocity and pressure, L2."""
     velocity = velocity_2d if mesh.dim == 2 else velocity_3d
     g = measure(mesh)
     alpha = jax.vmap(resistance)(g.x_cell) if porous else 0.0
-    flow = with_velocity_given(mesh, velocity, viscosity=nu, force=force(velocity, nu, porous)(g.x_cell), porosity=alpha)
+    flow = with_velocity_given(mesh, velocity, viscosity=nu, force=force(velocity, nu, porous)(g.x_cell), porosity=alpha, scheme=scheme)
     weight = g.V / g.V.sum()
     u, p = np.asarray(jax.vmap(velocity)(g.x_cell)), np.asarray(jax.vmap(pressure)(g.x_cell))
     p = p - np.sum(weight * p)
@@ -101,6 +101,35 @@ def test_observed_orders(name):
 @pytest.mark.parametrize("name", SLOW_FAMILIES)
 def test_observed_orders_in_viscous_flow(name):
     compare(name, *SLOW_FAMILIES[name])
+
+
+def test_upwind_is_second_order_in_triangles():
+    coarse, fine = (errors(triangles(n), 0.002, scheme="upwind") for n in (12, 24))
+    u, p = np.log2(coarse / fine)
+    assert u >= 1.9 and p >= 1.7, f"orders {u:.2f}, {p:.2f}; errors {coarse} to {fine}"
+
+
+def test_prisms_are_as_exact_as_the_triangles_they_stand_on():
+    """Pressure in slow flow, between planes of symmetry."""
+
+    def error(mesh):
+        return pressure_error(mesh, 0.05)
+
+    def pressure_error(mesh, nu):
+        x = measure(mesh).x_cell[:, :2]
+        f = np.asarray(force(velocity_2d, nu, False)(x))
+        given = {"wall": fg.Inflow(np.asarray(padded(jax.vmap(velocity_2d)(centres(mesh, "wall")[:, :2]), mesh.dim)))}
+        ends = {"front": fg.Symmetry(), "back": fg.Symmetry()} if mesh.dim == 3 else {}
+        s = fg.solve_steady(fg.Flow(mesh, viscosity=nu, force=padded(f, mesh.dim), **given, **ends))
+        weight = measure(mesh).V / measure(mesh).V.sum()
+        p = np.asarray(s.pressure) - np.asarray(jax.vmap(pressure)(x))
+        return float(np.sqrt(np.sum(weight * (p - np.sum(weight * p)) ** 2)))
+
+    def padded(v, dim):
+        return np.concatenate([np.asarray(v), np.zeros((len(v), dim - 2))], 1)
+
+    flat = split_in_four(triangles(4), 2)
+    assert error(fg.extrude(flat, 0.1, 1)) < 1.3 * error(flat)
 
 
 def compare(name, family, levels, nu, porous, asked):
