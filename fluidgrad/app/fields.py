@@ -98,7 +98,7 @@ def panels(drawn: Sequence[tuple[Window, Draw]], labels: Labels, title: str = ""
         axes.set_xlim(*here.x)  # streamlines and meshes may have moved them
         axes.set_ylim(*here.y)
     solid = drawn[0][0].mesh if drawn[0][0].mesh.dim == 3 else None
-    rows[0].set_title(f"{title} (cut at {labels('z', '1')} = {height_of_cut(solid):.3g})".strip() if solid else title)
+    rows[0].set_title(", ".join(filter(None, (title, f"cut at z = {height_of_cut(solid):.3g}"))) if solid else title)
     return fig, rows[len(drawn) :]
 
 

@@ -62,8 +62,9 @@ def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Flo
         middle = np.array([p.mean(0) for p in polygons])
         reach = np.array([np.linalg.norm(p - m, axis=1).max() for p, m in zip(polygons, middle, strict=True)])
         distance, nearest = KDTree(middle).query(grid)
-        found = cell[number[nearest]].astype(float)
-        found[distance > reach[nearest]] = np.nan
+        found = LinearNDInterpolator(middle, cell[number].astype(float))(grid) if len(middle) > 3 else cell[number[nearest]].astype(float)
+        found = np.where(np.isnan(found), cell[number[nearest]], found)  # half a cell at the edges
+        found[distance > 1.5 * reach[nearest]] = np.nan
     return x, y, found.reshape(len(y), len(x), -1)
 
 
