@@ -79,7 +79,7 @@ def test_help_comes_within_a_second_and_without_jax():
 
 
 def test_a_simulation_leaves_a_folder_that_explains_itself(simulation):
-    found = {str(f.relative_to(simulation)) for f in simulation.rglob("*") if f.is_file()}
+    found = {str(f.relative_to(simulation)) for f in simulation.rglob("*") if f.is_file() and f.name != ".lock"}
     assert found == {
         "config.toml",
         "manifest.json",

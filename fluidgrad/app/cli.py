@@ -29,11 +29,18 @@ Root = Annotated[str, typer.Option("--runs", metavar="FOLDER", help="Where run f
 
 
 @app.command()
-def run(config: ConfigFile, settings: Settings = [], imports: Imports = [], quiet: Quiet = False, runs: Root = "runs") -> None:  # noqa: B006
-    """Simulate, or optimise where the config has a [[design]]."""
+def run(
+    config: Annotated[str, typer.Argument(metavar="CONFIG|FOLDER", help="A TOML file, a shipped config's name, or a run to go on with.")],
+    settings: Settings = [],  # noqa: B006
+    imports: Imports = [],  # noqa: B006
+    quiet: Quiet = False,
+    runs: Root = "runs",
+    allow: Annotated[list[str], typer.Option("--allow", metavar="KEY", help="What may differ from the run as it began.")] = [],  # noqa: B006
+) -> None:
+    """Simulate, or optimise where the config has a [[design]]; go on with a run where a folder is given."""
     from fluidgrad.app import runs as commands
 
-    commands.run(config, settings, imports, quiet=quiet, root=runs)
+    commands.run(config, settings, imports, quiet=quiet, root=runs, allow=allow)
 
 
 @app.command()
@@ -108,8 +115,6 @@ def guarded(command: Callable[[], Any]) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except SystemExit as stop:  # typer's own: usage errors are 2, an interrupt is 130
-        if stop.code == 130:
-            print("stopped", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from fluidgrad.app import output
 from fluidgrad.app.config import Config
 from fluidgrad.app.reading import find, load
+from fluidgrad.app.resume import locked, taken_up
 from fluidgrad.app.style import Labels
 from fluidgrad.errors import InputError, NotConverged
 
@@ -29,6 +30,7 @@ class Job:
     name: str
     folder: Path
     quiet: bool
+    resumed: bool = False
     imports: list[Path] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
@@ -46,26 +48,48 @@ class Job:
 
 
 @contextmanager
-def job(config: str, settings: Sequence[str], imports: Sequence[str], quiet: bool, root: str | Path, silent: bool = False) -> Iterator[Job]:
-    """Work on a config in a new folder, whose path is printed first and last (unless ``silent``). Bad input leaves no
-    folder; a solve that fails leaves its last state in it."""
-    loaded = load(config, settings)
-    name = find(config).stem
-    folder = output.new_folder(name, root)
-    if not silent:
-        print(folder, flush=True)
-    work = Job(loaded, find(config).name, folder, quiet or silent)
-    try:
+def job(
+    config: str,
+    settings: Sequence[str],
+    imports: Sequence[str],
+    quiet: bool,
+    root: str | Path,
+    silent: bool = False,
+    allow: Sequence[str] | None = None,
+) -> Iterator[Job]:
+    """Work on a config in a new folder; or, where ``allow`` is given, in the folder of a run, to go on with it.
+
+    The folder's path is printed first and last (unless ``silent``). Bad input leaves no new folder; a solve that fails
+    leaves its last state in it; an interrupt leaves what was computed, and says how to go on.
+    """
+    again = allow is not None and Path(config).is_dir()
+    if allow and not again:
+        raise InputError(f"--allow {allow[0]} without the folder of a run", accepted="fluidgrad run FOLDER --allow section.key")
+    loaded = None if again else load(config, settings)
+    folder = Path(config) if again else output.new_folder(find(config).stem, root)
+    with locked(folder):
         start_jax()
-        work.imports = [import_functionals(file) for file in imports]
-        yield work
-    except InputError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    except NotConverged as error:
-        raise _kept(error, folder) from None
-    if not silent:
-        print(folder, flush=True)
+        if again:
+            loaded = taken_up(folder, settings, imports, allow or ())
+        assert loaded is not None
+        if not silent:
+            print(folder, flush=True)
+        work = Job(loaded, str(folder / "config.toml") if again else find(config).name, folder, quiet or silent, again)
+        try:
+            work.imports = [import_functionals(file) for file in imports]
+            yield work
+        except InputError:
+            if not again:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        except NotConverged as error:
+            raise _kept(error, folder) from None
+        except KeyboardInterrupt:
+            if (folder / "journal.jsonl").exists():
+                print(f"stopped; go on with: fluidgrad run {folder}", file=sys.stderr)
+            raise
+        if not silent:
+            print(folder, flush=True)
 
 
 def _kept(error: NotConverged, folder: Path) -> NotConverged:

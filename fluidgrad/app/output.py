@@ -2,7 +2,8 @@
 
     runs/<config>-<n>/
       config.toml      as resolved: every default filled in, tables read
-      manifest.json    version, commit, devices, precision, threads, packages
+      manifest.json    version, commit, devices, precision, threads, packages, the config as it was when the run began
+      journal.jsonl    every evaluation of an optimisation, and states/ they start from: what a run goes on from
       results.json     every final figure, with units and residuals
       history.csv      one row for each iteration of an optimisation
       figures/*.png
@@ -141,16 +142,32 @@ def _cell(value: Any) -> Any:
 
 def save_inputs(folder: Path, config: Config, imports: Sequence[Path] = ()) -> None:
     """The config as resolved, the mesh file and the user's functionals it needs, and the manifest."""
-    data = config.model_dump(exclude_none=True, mode="json")
-    hashes = {}
-    if isinstance(config.mesh, MeshFile):
-        shutil.copyfile(config.mesh.path, folder / Path(config.mesh.path).name)
-        data["mesh"]["path"] = Path(config.mesh.path).name
-    for file in imports:
+    files = [Path(config.mesh.path)] if isinstance(config.mesh, MeshFile) else []
+    for file in [*files, *imports]:
         shutil.copyfile(file, folder / file.name)
-        hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    data = resolved(config)
     write(folder / "config.toml", toml(data))
-    write_json(folder / "manifest.json", manifest() | ({"imports": hashes} if hashes else {}))
+    write_json(folder / "manifest.json", manifest() | {"imports": hashes(imports), "config": data})
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """A config as data, every default filled in, as it is for a folder that holds the files it names."""
+    data = config.model_dump(exclude_none=True, mode="json")
+    if isinstance(config.mesh, MeshFile):
+        data["mesh"]["path"] = Path(config.mesh.path).name
+    return data
+
+
+def hashes(files: Sequence[Path]) -> dict[str, str]:
+    """The SHA-256 of files by their names.
+
+    Raises:
+        InputError: not readable.
+    """
+    try:
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename!r}: {error.strerror}", accepted="--import FILE.py") from None
 
 
 def manifest() -> dict[str, Any]:

@@ -32,12 +32,24 @@ __all__ = ["check", "config", "new", "report", "run", "sensitivity"]
 SEED = 0  # of the random design and directions of checks
 
 
-def run(config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), quiet: bool = False, root: str | Path = "runs") -> Path:
-    """Simulate, or optimise where the config has a ``[[design]]``; returns the run's folder."""
-    with job(config, settings, imports, quiet, root) as work:
+def run(
+    config: str,
+    settings: Sequence[str] = (),
+    imports: Sequence[str] = (),
+    quiet: bool = False,
+    root: str | Path = "runs",
+    allow: Sequence[str] = (),
+) -> Path:
+    """Simulate, or optimise where the config has a ``[[design]]``; returns the run's folder.
+
+    ``config`` may be the folder of a run: an optimisation goes on from its journal, to the same next iterate. Then
+    ``allow`` names what may differ from the run as it began, such as "optimizer.max_iterations".
+    """
+    with job(config, settings, imports, quiet, root, allow=allow) as work:
         work.say(f"fluidgrad run {work.name}: building the case")
         problem = Problem.of(work.config, work.name)
-        output.save_inputs(work.folder, work.config, work.imports)
+        if not work.resumed:
+            output.save_inputs(work.folder, work.config, work.imports)
         flow = problem.case.flow(problem.case.numbers)
         work.say(str(flow.mesh))
         if work.config.design:
@@ -90,7 +102,8 @@ def sensitivity(
         (by_number,) = jax.vjp(problem.case.flow, numbers)[1](derivative)
         rows = _rows(numbers, by_number)
         units = named_units(objective.units, objective.name, work.config, flow.mesh.dim)
-        work.say(f"J = {objective.name} = {maps.value:.8g} {units}; adjoint residual {maps.report.adjoint_residual:.1e}")
+        value = f"{maps.value:.8g} {'' if units == '1' else units}".rstrip()
+        work.say(f"J = {objective.name} = {value}; adjoint residual {maps.report.adjoint_residual:.1e}")
         _print_rows(work, rows)
         table = [
             (r["number"], i, v, d, 0.01 * v * d) for r in rows for i, v, d in zip(r["index"], r["value"], r["derivative"], strict=True)
