@@ -115,7 +115,7 @@ def check_valid(mesh: Mesh) -> None:
     cell = int(np.argmin(corner))
     raise InputError(
         f"the mesh is tangled: {bad} cell{'s' if bad > 1 else ''} folded, the worst near {_place(mesh, cell)}",
-        accepted="smoother or less extreme geometry, or more cells",
+        accepted="smoother or less extreme geometry, more cells, or a mesh of gmsh's",
     )
 
 

@@ -225,7 +225,18 @@ def ring_points(recipe: RingRecipe, body: Curve, outer: Curve) -> Float[Array, "
     around, across = (c * recipe.refine for c in recipe.counts)
     t, s = np.arange(around) / around, np.arange(across + 1) / across
     eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
-    return ring(body.at(t), outer.at(t), eta, recipe.bend, recipe.refine).reshape(-1, 2)
+    facing = t + _turn(body, outer) if recipe.bend else t
+    return ring(body.at(t), outer.at(facing), eta, recipe.bend, recipe.refine).reshape(-1, 2)
+
+
+def _turn(body: Curve, outer: Curve) -> Array:
+    """How far, as a share of the way round, the outer curve's points must be ahead to face the body's in the mean: a body
+    given by points may begin anywhere."""
+    t = np.arange(MATCHED) / MATCHED
+    a, b = (curve.at(t) - body.center for curve in (outer, body))
+    size = _length(a) * _length(b)
+    sine, cosine = (jnp.mean(c / size) for c in (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], jnp.sum(a * b, -1)))
+    return jnp.arctan2(sine, cosine) / (2 * jnp.pi)
 
 
 @lru_cache(maxsize=16)

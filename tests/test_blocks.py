@@ -234,6 +234,15 @@ def test_several_bodies_have_patches_of_their_own():
     assert np.allclose(x[mesh.topology.faces_of("second")].mean(0), (0.5, 0.45), atol=5e-3)
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 3])
+@pytest.mark.parametrize("kind", ["triangle", "square", "spline"])
+def test_an_o_grid_faces_its_body_wherever_the_body_begins(kind, first):
+    angle = np.pi * np.arange(0, 2, 1 / {"triangle": 1.5, "square": 2, "spline": 12}[kind])
+    points = np.stack([np.cos(angle), (0.4 if kind == "spline" else 1.0) * np.sin(angle)], 1)
+    mesh = o_grid(closed_curve(np.roll(points, first, 0), corners=kind != "spline"), 10, cells=(24, 12))
+    assert Quality(mesh).corner.min() > {"triangle": 0.2, "square": 0.5, "spline": 0.9}[kind]
+
+
 def test_an_o_grid_grows_as_asked():
     mesh = o_grid(circle((0, 0), 1.0), circle((0, 0), 2.0), cells=(16, 4), grading=1)
     assert np.allclose(np.unique(np.round(np.linalg.norm(mesh.points, axis=1), 12)), [1, 1.25, 1.5, 1.75, 2])
