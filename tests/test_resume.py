@@ -64,7 +64,7 @@ def test_a_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
 def test_a_killed_process_is_gone_on_from(whole, here, tmp_path):
     """SIGKILL as soon as the journal has two evaluations, wherever that finds the process."""
     code = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen([sys.executable, "-c", code, "run", str(here / "tiny.toml"), "--runs", str(tmp_path), "-q"])
+    process = subprocess.Popen([sys.executable, "-c", code, "run", str(here / "tiny.toml"), "--runs", str(tmp_path), "-q"], cwd=here)
     folder, journal = tmp_path / "tiny-1", tmp_path / "tiny-1" / "journal.jsonl"
     until = time.monotonic() + 120
     while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3) and process.poll() is None and time.monotonic() < until:
@@ -121,7 +121,7 @@ def test_a_second_process_is_refused(whole, tmp_path, capsys):
     with locked(copy):
         held = subprocess.run(
             [sys.executable, "-c", f"import sys; from fluidgrad.app.cli import main; sys.exit(main(['run', {str(copy)!r}]))"],
-            capture_output=True, text=True,
+            capture_output=True, text=True, cwd=tmp_path,
         )  # fmt: skip
     assert held.returncode == 2 and "another process is at work in" in held.stderr
     assert main(["run", str(copy), "-q"]) == 0
