@@ -13,7 +13,7 @@ and where the normal velocity is free, the pressure is given.
 | kind           | fix_n | fix_t | pressure            |
 | -------------- | ----- | ----- | ------------------- |
 | Inflow, Wall   | 1     | 1     | from inside         |
-| Outflow        | 0     | 0 (1) | given               |
+| Outflow        | 0     | 0 (1) | given + nu du_n/dn  |
 | PressureInlet  | 0     | 1     | total, given        |
 | Symmetry       | 1     | 0     | mirrored            |
 | FarField       | blend of Inflow and Outflow by U.n, smooth  |

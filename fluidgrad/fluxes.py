@@ -59,7 +59,7 @@ class Discrete:
         weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
         hop: d of every interior face, ``(interior, dim)``.
         mirror: 1 on symmetry faces, ``(boundary,)``.
-        spread: sum_d S_d^2 / V^2 of every cell, lowered in triangles and tetrahedra, ``(cells,)`` [1/L^2].
+        spread: sum_d S_d^2 / V^2 of every cell, lowered in triangles, tetrahedra and prisms, ``(cells,)`` [1/L^2].
     """
 
     geometry: Geometry

@@ -214,11 +214,12 @@ def _limit(c: Constraint) -> str:
 
 def _missed(study: Study, found: Result) -> str:
     """That no design met the constraints, and by how much the best one fails."""
-    gaps = {}
-    for c, name in zip(study.constraints, study.names[1:], strict=True):
-        (low, high), value = c.interval, found.optimum[name]
-        gaps[name] = max(low - value, value - high) / max(abs(x) for x in (low, high, 1e-300) if np.isfinite(x)), c, value
-    _, c, value = max(gaps.values(), key=lambda row: row[0])
+
+    def gap(row: tuple[Constraint, float]) -> float:
+        (low, high), value = row[0].interval, row[1]
+        return max(low - value, value - high) / max(abs(x) for x in (low, high, 1e-300) if np.isfinite(x))
+
+    c, value = max(zip(study.constraints, list(found.optimum.values())[1:], strict=True), key=gap)
     return (
         f"no feasible design was found: {c.name} is {value:.6g} at the nearest and must {_limit(c)} ({found.reason}). "
         "Try another start, wider bounds, or another limit."

@@ -112,10 +112,7 @@ def test_upwind_is_second_order_in_triangles():
 def test_prisms_are_as_exact_as_the_triangles_they_stand_on():
     """Pressure in slow flow, between planes of symmetry."""
 
-    def error(mesh):
-        return pressure_error(mesh, 0.05)
-
-    def pressure_error(mesh, nu):
+    def error(mesh, nu=0.05):
         x = measure(mesh).x_cell[:, :2]
         f = np.asarray(force(velocity_2d, nu, False)(x))
         given = {"wall": fg.Inflow(np.asarray(padded(jax.vmap(velocity_2d)(centres(mesh, "wall")[:, :2]), mesh.dim)))}
