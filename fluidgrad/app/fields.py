@@ -116,7 +116,7 @@ def vectors(u: np.ndarray, edge: np.ndarray | None, label: str, most: float | No
         across = 0.9 if here.aspect < FLAT else 0.75
         density = (across, max(across * here.aspect, 0.5)) if here.aspect < 1 else (max(across / here.aspect, 0.5), across)
         axes.streamplot(x, y, lines[..., 0], lines[..., 1], color=(1, 1, 1, 0.8), linewidth=0.55, arrowsize=0.6, density=density,
-                        broken_streamlines=broken, maxlength=6)  # fmt: skip
+                        broken_streamlines=broken, maxlength=3)  # fmt: skip
         color_bar(fig, axes, drawn, label)
 
     return draw
