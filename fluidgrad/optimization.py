@@ -9,7 +9,6 @@ the journal answering for as long as it can (``minimize.py``, ``journal.py``).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -146,13 +145,12 @@ def _evaluated(study: Study, x: np.ndarray, journal: Journal) -> Record:
     variables, number = study.variables, len(journal.records)
     start = _nearest(variables, x, journal.records)
     record: Record = {"evaluation": number, "design": x.tolist(), "start": start, "state": None, "values": [], "gradients": []}
-    began = time.perf_counter()
     try:
         found = evaluate(study, variables.tree(x), None if start is None else jnp.asarray(journal.state(start)))
     except (NotConverged, InputError) as error:
         if number == 0:
             raise
-        record |= {"failed": str(error), "report": {"seconds": time.perf_counter() - began}}
+        record |= {"failed": str(error), "report": {}}
     else:
         journal.save_state(_state_name(number), np.asarray(found.state))
         gradients = [variables.flat(g).tolist() for g in found.gradients]
@@ -205,7 +203,6 @@ class EvaluationReport:
     newton_steps: int
     adjoint_residuals: list[float]
     adjoint_products: list[int]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -232,7 +229,6 @@ def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluatio
         NotConverged: the primal or an adjoint solve failed, or a functional is not finite.
         InputError: the design gives no valid flow: a tangled mesh, a negative viscosity.
     """
-    began = time.perf_counter()
     design = jax.tree.map(jnp.asarray, design)
     flow = _flow(study.flow, design)
     check_valid(flow.mesh)
@@ -258,7 +254,6 @@ def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluatio
         newton_steps=int(steps),
         adjoint_residuals=[r.adjoint_residual for r in adjoints],
         adjoint_products=[r.adjoint_products for r in adjoints],
-        seconds=time.perf_counter() - began,
     )
     return Evaluation(np.array(values), gradients, state, report)
 

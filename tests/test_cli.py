@@ -14,6 +14,7 @@ import pytest
 from fluidgrad.app import runs
 from fluidgrad.app.cli import main
 from fluidgrad.app.output import new_folder, write
+from fluidgrad.app.screen import QUIET
 
 TEXT = """
 [mesh]
@@ -56,12 +57,12 @@ def here(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def design(here):
-    return runs.run(str(here / "tiny.toml"), quiet=True, root=here / "runs")
+    return runs.run(str(here / "tiny.toml"), level=QUIET, root=here / "runs")
 
 
 @pytest.fixture(scope="module")
 def simulation(here):
-    return runs.run(str(here / "tiny.toml"), ["design=[]"], quiet=True, root=here / "runs")
+    return runs.run(str(here / "tiny.toml"), ["design=[]"], level=QUIET, root=here / "runs")
 
 
 def read(folder):
@@ -126,7 +127,7 @@ def test_a_maximum_is_reported_with_its_own_sign(here):
         "objective={maximize={functional='dissipation'}}",
         "optimizer.max_iterations=1",
     ]
-    folder = runs.run(str(here / "tiny.toml"), settings[1:], quiet=True, root=here / "runs")
+    folder = runs.run(str(here / "tiny.toml"), settings[1:], level=QUIET, root=here / "runs")
     result = read(folder)
     assert result["sense"] == "maximize"
     assert result["optimum"]["dissipation()"]["value"] > result["start"]["dissipation()"]["value"] > 0
@@ -148,13 +149,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_the_resolved_config_of_a_run_runs_again_to_the_same_figures(simulation, here):
-    again = runs.run(str(simulation / "config.toml"), quiet=True, root=here / "again")
+    again = runs.run(str(simulation / "config.toml"), level=QUIET, root=here / "again")
     assert read(again)["figures"] == read(simulation)["figures"]
 
 
 def test_sensitivity_gives_the_derivative_by_every_number(here):
     folder = runs.sensitivity(str(here / "tiny.toml"), ["objective.minimize={functional='pressure_drop', inlet='inlet', outlet='outlet'}"],
-                              quiet=True, root=here / "runs")  # fmt: skip
+                              level=QUIET, root=here / "runs")  # fmt: skip
     with (folder / "derivatives.csv").open() as file:
         rows = {(r["number"], r["index"]): float(r["per_unit"]) for r in csv.DictReader(file)}
     assert len(rows) == 2 + 2 + 1 + 4 + 1
@@ -163,7 +164,7 @@ def test_sensitivity_gives_the_derivative_by_every_number(here):
     }  # fmt: skip
 
     def drop(viscosity):
-        again = runs.run(str(here / "tiny.toml"), ["design=[]", f"flow.viscosity={viscosity}"], quiet=True, root=here / "runs")
+        again = runs.run(str(here / "tiny.toml"), ["design=[]", f"flow.viscosity={viscosity}"], level=QUIET, root=here / "runs")
         return read(again)["figures"]["pressure_drop(inlet, outlet)"]["value"]
 
     h = 1e-4
@@ -204,7 +205,7 @@ def test_a_users_functional_is_imported_and_kept_with_its_hash(here, capsys):
     )
     (here / "mine.py").write_text(source)
     settings = ["design=[]", "objective={minimize={functional='doubled', patch='inlet'}}"]
-    folder = runs.run(str(here / "tiny.toml"), settings, [str(here / "mine.py")], quiet=True, root=here / "runs")
+    folder = runs.run(str(here / "tiny.toml"), settings, [str(here / "mine.py")], level=QUIET, root=here / "runs")
     assert read(folder)["figures"]["doubled(inlet)"]["value"] == pytest.approx(2.0)
     assert (folder / "mine.py").read_text() == source
     assert json.loads((folder / "manifest.json").read_text())["imports"] == {"mine.py": hashlib.sha256(source.encode()).hexdigest()}

@@ -45,11 +45,12 @@ def undisturbed(tmp_path_factory):
 
 
 def records(folder):
-    """The journal without its clock."""
-    found, _ = read(folder / "journal.jsonl")
-    for record in found[1:]:
-        assert record["report"].pop("seconds") >= 0
-    return found
+    return read(folder / "journal.jsonl")[0]
+
+
+def written(folder):
+    """The journal to the byte."""
+    return (folder / "journal.jsonl").read_bytes()
 
 
 def test_less_drag_at_the_same_flow_rate(undisturbed):
@@ -80,7 +81,7 @@ def test_the_states_are_those_of_start_and_optimum(undisturbed):
 def test_progress_and_journal_tell_every_evaluation(undisturbed):
     folder, result, steps = undisturbed
     assert len(steps) == result.evaluations == len(records(folder)) - 1 and steps == list(result.history)
-    assert {"primal_residual", "adjoint_residuals", "adjoint_products", "newton_steps", "seconds"} == steps[1].report.keys()
+    assert {"primal_residual", "adjoint_residuals", "adjoint_products", "newton_steps"} == steps[1].report.keys()
     for step, record in zip(steps, records(folder)[1:], strict=True):
         assert record["design"] == step.design.tolist() and record["values"] == step.values.tolist()  # pyright: ignore
 
@@ -102,7 +103,7 @@ def test_a_run_cut_anywhere_resumes_to_the_same_journal(undisturbed, tmp_path):
         shutil.copytree(folder, copy)
         (copy / "journal.jsonl").write_bytes(whole[:cut])
         resumed = optimize(study(), copy)
-        assert records(copy) == records(folder)
+        assert written(copy) == whole
         assert np.asarray(resumed.design).tobytes() == np.asarray(result.design).tobytes()
         assert resumed.reason == result.reason and resumed.state.tobytes() == result.state.tobytes()
 
@@ -117,14 +118,14 @@ def test_more_iterations_continue_a_run(undisturbed, tmp_path):
     folder, result, _ = undisturbed
     first = optimize(study(), tmp_path, max_iterations=2)
     assert not first.converged and first.reason == "max_iterations = 2 reached"
-    assert optimize(study(), tmp_path).optimum == result.optimum and records(tmp_path) == records(folder)
+    assert optimize(study(), tmp_path).optimum == result.optimum and written(tmp_path) == written(folder)
 
 
 def test_nlopt_resumes_too(tmp_path):
     whole = optimize(study("at_least"), tmp_path / "a", method="CCSAQ", max_iterations=5)
     optimize(study("at_least"), tmp_path / "b", method="CCSAQ", max_iterations=2)
     resumed = optimize(study("at_least"), tmp_path / "b", method="CCSAQ", max_iterations=5)
-    assert records(tmp_path / "a") == records(tmp_path / "b") and resumed.optimum == whole.optimum
+    assert written(tmp_path / "a") == written(tmp_path / "b") and resumed.optimum == whole.optimum
     assert whole.optimum["drag"] < whole.start["drag"]
 
 

@@ -6,6 +6,7 @@ runs, so that ``--help`` is at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, 
 Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's, as in --set mesh.refine=2.")]
 Imports = Annotated[list[str], typer.Option("--import", metavar="FILE.py", help="Load a file that defines functionals.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more: how each solve went, and tracebacks.")]
 Root = Annotated[str, typer.Option("--runs", metavar="FOLDER", help="Where run folders are made.")]
 
 
@@ -34,13 +36,14 @@ def run(
     settings: Settings = [],  # noqa: B006
     imports: Imports = [],  # noqa: B006
     quiet: Quiet = False,
+    verbose: Verbose = False,
     runs: Root = "runs",
     allow: Annotated[list[str], typer.Option("--allow", metavar="KEY", help="What may differ from the run as it began.")] = [],  # noqa: B006
 ) -> None:
     """Simulate, or optimise where the config has a [[design]]; go on with a run where a folder is given."""
     from fluidgrad.app import runs as commands
 
-    commands.run(config, settings, imports, quiet=quiet, root=runs, allow=allow)
+    commands.run(config, settings, imports, _level(quiet, verbose), runs, allow)
 
 
 @app.command()
@@ -49,30 +52,42 @@ def check(
     settings: Settings = [],  # noqa: B006
     imports: Imports = [],  # noqa: B006
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the worst figures as one line of JSON, and nothing else.")] = False,
     runs: Root = "runs",
 ) -> None:
     """Check every derivative that an optimisation would use: Taylor rates, dot products, differences."""
     from fluidgrad.app import runs as commands
 
-    if not commands.check(config, settings, imports, quiet=quiet, as_json=as_json, root=runs):
+    if not commands.check(config, settings, imports, _level(quiet, verbose), as_json, runs):
         raise typer.Exit(1)
 
 
 @app.command()
-def sensitivity(config: ConfigFile, settings: Settings = [], imports: Imports = [], quiet: Quiet = False, runs: Root = "runs") -> None:  # noqa: B006
+def sensitivity(
+    config: ConfigFile,
+    settings: Settings = [],  # noqa: B006
+    imports: Imports = [],  # noqa: B006
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    runs: Root = "runs",
+) -> None:
     """The objective's derivative with respect to every number of the file, and as fields."""
     from fluidgrad.app import runs as commands
 
-    commands.sensitivity(config, settings, imports, quiet=quiet, root=runs)
+    commands.sensitivity(config, settings, imports, _level(quiet, verbose), runs)
 
 
 @app.command()
-def report(folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")], imports: Imports = []) -> None:  # noqa: B006
-    """Draw the figures of runs again, from their saved data."""
+def report(
+    folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    imports: Imports = [],  # noqa: B006
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Of the page that compares several runs.")] = "",
+) -> None:
+    """Draw the figures of runs and write their report.html again, from their saved data; several also side by side."""
     from fluidgrad.app import runs as commands
 
-    commands.report(folders, imports)
+    commands.report(folders, imports, output)
 
 
 @app.command()
@@ -99,24 +114,47 @@ def config_(
     commands.config(action, subject, settings, imports)
 
 
+def _level(quiet: bool, verbose: bool) -> int:
+    from fluidgrad.app.screen import NORMAL, QUIET, VERBOSE
+    from fluidgrad.errors import InputError
+
+    if quiet and verbose:
+        raise InputError("both --quiet and --verbose", accepted="one of them")
+    return QUIET if quiet else VERBOSE if verbose else NORMAL
+
+
 def guarded(command: Callable[[], Any]) -> int:
     """The exit code of a command: what went wrong in one line, never a traceback for what a user can mend."""
     from fluidgrad.errors import InputError, NotConverged
 
     try:
         command()
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except NotConverged as error:
         print(f"not converged: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"stopped{stop}", file=sys.stderr)
         return 130
+    except OSError as error:
+        named = f" {str(error.filename)!r}" if error.filename else ""
+        print(f"error: cannot write or read{named}: {error.strerror or error}; make room, or use another place", file=sys.stderr)
+        _give_up_output()
+        return 2
     except SystemExit as stop:  # typer's own: usage errors are 2, an interrupt is 130
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0
+
+
+def _give_up_output() -> None:
+    """Python flushes its output once more at the end, and would fail there again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -108,6 +108,13 @@ class Solver(Section):
     linear: Literal["auto", "superlu", "block_tridiagonal"] = Field("auto", description="the linear solver")
 
 
+class Output(Section):
+    """What is made of a result beside its figures; both take time that a sweep of many runs may want to save."""
+
+    figures: bool = Field(True, description="draw pictures; fluidgrad report draws them later")
+    finer_mesh: bool = Field(True, description="solve an optimum again with twice the cells along every line")
+
+
 class Config(Section):
     """A whole file."""
 
@@ -120,6 +127,7 @@ class Config(Section):
     optimizer: Optimizer = Field(Optimizer.model_validate({}), description="how it is sought")
     units: Units = Field(Units.model_validate({}), description="labels of plots")
     solver: Solver = Field(Solver.model_validate({}), description="the steady solve")
+    output: Output = Field(Output.model_validate({}), description="what is made of a result")
 
     @model_validator(mode="after")
     def _aim(self) -> Config:

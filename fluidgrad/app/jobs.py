@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import runpy
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
+from typing import Any
 
-from fluidgrad.app import output
+from fluidgrad.app import output, page
 from fluidgrad.app.config import Config
+from fluidgrad.app.interrupt import heard
 from fluidgrad.app.reading import find, load
 from fluidgrad.app.resume import locked, taken_up
+from fluidgrad.app.screen import NORMAL, QUIET, VERBOSE, Screen
 from fluidgrad.app.style import Labels
 from fluidgrad.errors import InputError, NotConverged
 
+QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # not on Windows
+DISK = (errno.ENOSPC, QUOTA, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # what a disk may answer
 CACHE_FROM = 0.3  # seconds of compilation that are worth a file in the cache
 
 
 @dataclass
 class Job:
-    """A command at work: its config, its folder, and where it writes what it is doing."""
+    """A command at work: its config, its folder, and where it says what it is doing."""
 
     config: Config
     name: str
     folder: Path
-    quiet: bool
+    screen: Screen
+    asked: Event
     resumed: bool = False
     imports: list[Path] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
-    def say(self, text: str = "") -> None:
-        if not self.quiet:
-            print(text, flush=True)
+    def say(self, text: str = "", level: int = NORMAL) -> None:
+        self.screen.say(text, level)
+
+    def safe_point(self) -> None:
+        """Where the work may stop: everything computed is kept.
+
+        Raises:
+            KeyboardInterrupt: a stop was asked for.
+        """
+        if self.asked.is_set():
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Says what takes a while; it may stop before and after that."""
+        self.safe_point()
+        with self.screen.doing(what):
+            yield
+        self.safe_point()
 
     @property
     def labels(self) -> Labels:
@@ -52,54 +77,81 @@ def job(
     config: str,
     settings: Sequence[str],
     imports: Sequence[str],
-    quiet: bool,
+    level: int,
     root: str | Path,
     silent: bool = False,
     allow: Sequence[str] | None = None,
 ) -> Iterator[Job]:
     """Work on a config in a new folder; or, where ``allow`` is given, in the folder of a run, to go on with it.
 
-    The folder's path is printed first and last (unless ``silent``). Bad input leaves no new folder; a solve that fails
-    leaves its last state in it; an interrupt leaves what was computed, and says how to go on.
+    The folder's path is printed first and last (unless ``silent``). Bad input leaves no new folder. Whatever else ends the
+    work, what was computed is kept, the report in the folder says what happened, and the message how to go on.
     """
     again = allow is not None and Path(config).is_dir()
     if allow and not again:
         raise InputError(f"--allow {allow[0]} without the folder of a run", accepted="fluidgrad run FOLDER --allow section.key")
     loaded = None if again else load(config, settings)
     folder = Path(config) if again else output.new_folder(find(config).stem, root)
-    with locked(folder):
+    screen = Screen(QUIET - 1 if silent else level)
+    on = f"; go on with: fluidgrad run {folder}{''.join(f' --import {file}' for file in imports)}" if allow is not None else ""
+    with locked(folder), heard(on) as asked:
         start_jax()
         if again:
             loaded = taken_up(folder, settings, imports, allow or ())
         assert loaded is not None
-        if not silent:
-            print(folder, flush=True)
-        work = Job(loaded, str(folder / "config.toml") if again else find(config).name, folder, quiet or silent, again)
+        screen.say(str(folder), QUIET)
+        work = Job(loaded, str(folder / "config.toml") if again else find(config).name, folder, screen, asked, again)
         try:
             work.imports = [import_functionals(file) for file in imports]
             yield work
+            page.write(folder)
         except InputError:
-            if not again:
+            if not again and not _begun(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         except NotConverged as error:
-            raise _kept(error, folder) from None
+            kept = _kept(error, folder)
+            page.write(folder)
+            raise kept from None
         except KeyboardInterrupt:
-            if (folder / "journal.jsonl").exists():
-                print(f"stopped; go on with: fluidgrad run {folder}", file=sys.stderr)
-            raise
-        if not silent:
-            print(folder, flush=True)
+            page.write(folder)
+            raise KeyboardInterrupt(on) from None
+        except OSError as error:
+            if error.errno not in DISK:
+                raise _unexpected(error, work, on) from error
+            given = f"cannot write in {str(folder)!r}: {error.strerror or error}"
+            raise InputError(given, accepted=f"make room there{on or ', and try again'}") from None
+        except Exception as error:
+            raise _unexpected(error, work, on) from error
+        screen.say(str(folder), QUIET)
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / "journal.jsonl").exists() or (folder / "results.json").exists()
 
 
 def _kept(error: NotConverged, folder: Path) -> NotConverged:
     """The same error after its last state was saved, and saying where."""
+    result: dict[str, Any] = {"converged": False, "message": str(error)}
     last = error.solution
     if last is None:
+        if not (folder / "results.json").exists():
+            output.write_json(folder / "results.json", result)
         return error
     output.write_arrays(folder / "last_good.npz", state=last.state, velocity=last.velocity, pressure=last.pressure)
-    output.write_json(folder / "results.json", {"converged": False, "message": str(error), "residual": last.report.residual})
+    output.write_json(folder / "results.json", result | {"residual": last.report.residual})
     return NotConverged(f"{error} Last state: {folder / 'last_good.npz'}.", error.report, last)
+
+
+def _unexpected(error: Exception, work: Job, on: str) -> InputError | Exception:
+    """What nobody foresaw: its traceback goes to a file. With functionals of the user's, it is most likely theirs."""
+    if work.screen.level >= VERBOSE:
+        return error
+    file = work.folder / "error.txt"
+    output.write(file, "".join(traceback.format_exception(error)))
+    what = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    blame = f"mend {work.imports[0]}" if work.imports else "report it with that file"
+    return InputError(f"unexpected {what} (traceback in {file})", accepted=f"{blame}{on}")
 
 
 def start_jax() -> None:

@@ -1,11 +1,14 @@
 """What a run leaves behind: its folder, and the files in it.
 
     runs/<config>-<n>/
+      report.html      all of it on one page, in one file
       config.toml      as resolved: every default filled in, tables read
       manifest.json    version, commit, devices, precision, threads, packages, the config as it was when the run began
       journal.jsonl    every evaluation of an optimisation, and states/ they start from: what a run goes on from
       results.json     every final figure, with units and residuals
-      history.csv      one row for each iteration of an optimisation
+      history.csv      one row for each evaluation of an optimisation
+      fields.nc, .vtu  the flow on its mesh, for xarray and ParaView (of an optimisation: at the optimum, and fields_start)
+      solution.npz     the unknowns, for fluidgrad itself
       figures/*.png
 
 A file is written beside its place and moved there, so it is whole or absent. Folders are never overwritten.
@@ -25,7 +28,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -37,7 +42,7 @@ from fluidgrad.app.config import Config
 from fluidgrad.app.mesh_sections import MeshFile
 from fluidgrad.errors import InputError
 
-PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "nlopt", "pydantic", "meshio", "matplotlib")
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "nlopt", "pydantic", "meshio", "matplotlib", "xarray", "h5netcdf")
 
 
 def new_folder(name: str, root: str | Path = "runs") -> Path:
@@ -79,6 +84,17 @@ def write(path: Path, data: str | bytes) -> None:
         raise
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside a file for a library to write to; it is moved there when that is done."""
+    beside = path.with_name(f".part.{path.name}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def write_json(path: Path, data: Any) -> None:
     write(path, json.dumps(plain(data), indent=2, allow_nan=False) + "\n")
 
@@ -107,15 +123,41 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
         raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
+    """The table in a JSON file.
+
+    Raises:
+        InputError: missing, damaged, or no table.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("not a table")
+        return data
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is damaged ({error})"
+        raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
+
+
+def read_csv(path: Path) -> dict[str, list[str]]:
+    """The columns of a table.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file, strict=True)
+            rows = list(table)
+            if any(None in row or None in row.values() for row in rows):
+                raise ValueError("a row of another length than the head")
+            return {k: [r[k] for r in rows] for k in table.fieldnames or ()}
+    except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it is damaged ({error})"
         raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
 

@@ -158,6 +158,10 @@ class Problem:
     def quantities(self) -> tuple[Quantity, ...]:
         return (() if self.objective is None else (self.objective,)) + self.constraints
 
+    @cached_property
+    def dim(self) -> int:
+        return self.case.flow(self.case.numbers).mesh.dim
+
     @property
     def start(self) -> dict[str, Any]:
         return self.case.design(*(d.vary for d in self.config.design))

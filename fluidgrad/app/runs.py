@@ -19,10 +19,14 @@ from fluidgrad.app import output
 from fluidgrad.app.config import Config
 from fluidgrad.app.designs import optimise, study_of
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
-from fluidgrad.app.problem import Problem, figures, named_units, objective_of
+from fluidgrad.app.pictures import draw_check, draw_sensitivity, draw_simulation
+from fluidgrad.app.problem import Problem, figures, in_space, named_units, objective_of
 from fluidgrad.app.reading import explain, find, load, shipped_folder
-from fluidgrad.app.report import draw_check, draw_sensitivity, draw_simulation, report, save_solution
+from fluidgrad.app.report import report
+from fluidgrad.app.screen import NORMAL
 from fluidgrad.app.sections import suggestion
+from fluidgrad.app.solutions import save_solution
+from fluidgrad.app.style import ratio
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,16 +40,17 @@ def run(
     config: str,
     settings: Sequence[str] = (),
     imports: Sequence[str] = (),
-    quiet: bool = False,
+    level: int = NORMAL,
     root: str | Path = "runs",
     allow: Sequence[str] = (),
 ) -> Path:
     """Simulate, or optimise where the config has a ``[[design]]``; returns the run's folder.
 
     ``config`` may be the folder of a run: an optimisation goes on from its journal, to the same next iterate. Then
-    ``allow`` names what may differ from the run as it began, such as "optimizer.max_iterations".
+    ``allow`` names what may differ from the run as it began, such as "optimizer.max_iterations". ``level`` says how much is
+    said (``screen.py``).
     """
-    with job(config, settings, imports, quiet, root, allow=allow) as work:
+    with job(config, settings, imports, level, root, allow=allow) as work:
         work.say(f"fluidgrad run {work.name}: building the case")
         problem = Problem.of(work.config, work.name)
         if not work.resumed:
@@ -61,42 +66,45 @@ def run(
 
 
 def _simulate(work: Job, problem: Problem, flow: Flow) -> None:
-    work.say("compiling and solving (compiled programs are kept for the next run)")
-    began = time.perf_counter()
-    solution = problem.solve(flow)
+    with work.doing("compiling and solving (compiled programs are kept for the next run)"):
+        began = time.perf_counter()
+        solution = problem.solve(flow)
     report = _solve_report(solution, time.perf_counter() - began)
     work.say(f"solved in {report['newton_steps']} Newton steps, residual {report['residual']:.1e}, {report['seconds']:.1f} s")
     found = figures(problem, solution)
     _show(work, found)
-    save_solution(work.folder / "solution.npz", solution)
-    output.write_json(work.folder / "results.json", {"kind": "simulation", "converged": True, "figures": found, "solve": report})
-    work.say("drawing")
-    draw_simulation(work.folder, work.labels, solution)
+    save_solution(work.folder, solution, work.config)
+    result = {"kind": "simulation", "finished": False, "converged": True, "figures": found, "solve": report}
+    output.write_json(work.folder / "results.json", result)
+    if work.config.output.figures:
+        with work.doing("drawing"):
+            draw_simulation(work.folder, work.labels, solution)
+    output.write_json(work.folder / "results.json", result | {"finished": True})
 
 
 # ---- sensitivity
 
 
 def sensitivity(
-    config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), quiet: bool = False, root: str | Path = "runs"
+    config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), level: int = NORMAL, root: str | Path = "runs"
 ) -> Path:
     """The objective's derivative with respect to fields and to every number of the file, from one adjoint solve."""
     import jax
 
     from fluidgrad import sensitivity as maps_of
 
-    with job(config, settings, imports, quiet, root) as work:
+    with job(config, settings, imports, level, root) as work:
         work.say(f"fluidgrad sensitivity {work.name}: building the case")
         problem = Problem.of(work.config, work.name)
         objective = objective_of(problem, work.name)
         output.save_inputs(work.folder, work.config, work.imports)
         numbers = problem.case.numbers
         flow = problem.case.flow(numbers)
-        work.say("compiling and solving")
-        began = time.perf_counter()
-        solution = problem.solve(flow)
-        solved = time.perf_counter() - began
-        maps = maps_of(objective, flow, solution)
+        with work.doing("compiling and solving"):
+            began = time.perf_counter()
+            solution = problem.solve(flow)
+            solved = time.perf_counter() - began
+            maps = maps_of(objective, flow, solution)
         # the maps spread single numbers over faces and cells: sum them up again, and carry them back to the file's numbers
         derivative = jax.tree.map(_summed, flow, maps.flow)
         (by_number,) = jax.vjp(problem.case.flow, numbers)[1](derivative)
@@ -109,12 +117,17 @@ def sensitivity(
             (r["number"], i, v, d, 0.01 * v * d) for r in rows for i, v, d in zip(r["index"], r["value"], r["derivative"], strict=True)
         ]
         output.write_csv(work.folder / "derivatives.csv", ("number", "index", "value", "per_unit", "per_per_cent"), table)
-        save_solution(work.folder / "solution.npz", solution)
+        powers = in_space(objective.units, objective.name, problem.dim)
+        save_solution(work.folder, solution, work.config, more={
+            "sensitivity_porosity": (np.asarray(maps.porosity), ratio(powers, f"T^-1 L^{problem.dim}"), "dJ/d(porosity), per volume"),
+            "sensitivity_force": (np.asarray(maps.force), ratio(powers, f"T^-2 L^{problem.dim + 1}"), "dJ/d(force), per volume"),
+        })  # fmt: skip
         lines = {f"{kind}/{patch}/{key}": getattr(line, key) for kind in ("wall", "inflow") for patch, line in getattr(maps, kind).items()
                  for key in ("s", "x", "n", "value", "weight")}  # fmt: skip
         output.write_arrays(work.folder / "sensitivity.npz", porosity=maps.porosity, force=maps.force, **lines)
         result = {
             "kind": "sensitivity",
+            "finished": True,
             "converged": True,
             "objective": {"name": objective.name, "value": maps.value, "units": units},
             "per_per_cent": {r["number"]: r["per_cent"] for r in rows},
@@ -122,9 +135,9 @@ def sensitivity(
             "adjoint": {"residual": maps.report.adjoint_residual, "products": maps.report.adjoint_products},
         }
         output.write_json(work.folder / "results.json", result)
-        work.say("drawing")
-        draw_simulation(work.folder, work.labels, solution)
-        draw_sensitivity(work.folder, work.labels, flow, maps, objective, rows)
+        with work.doing("drawing"):
+            draw_simulation(work.folder, work.labels, solution)
+            draw_sensitivity(work.folder, work.labels, flow, maps, objective, rows)
         work.say(f"done in {work.seconds:.0f} s")
     return work.folder
 
@@ -171,7 +184,7 @@ def check(
     config: str,
     settings: Sequence[str] = (),
     imports: Sequence[str] = (),
-    quiet: bool = False,
+    level: int = NORMAL,
     as_json: bool = False,
     root: str | Path = "runs",
 ) -> bool:
@@ -180,7 +193,7 @@ def check(
     from fluidgrad.study import Variables
     from fluidgrad.verify import DIFFERENCE_ERROR, DOT_PRODUCT_GAP, TAYLOR_RATE
 
-    with job(config, settings, imports, quiet, root, silent=as_json) as work:
+    with job(config, settings, imports, level, root, silent=as_json) as work:
         work.say(f"fluidgrad check {work.name}: building the case")
         problem = Problem.of(work.config, work.name)
         objective_of(problem, work.name)
@@ -192,8 +205,8 @@ def check(
         points = {"start": variables.start, "random design": variables.random(SEED)}
         found, curves = {}, []
         for place_, x in points.items():
-            work.say(f"{place_}: compiling and solving to round-off, once for each step of the differences")
-            found[place_] = c = check_derivative(values, variables.tree(x), seed=SEED, names=names)
+            with work.doing(f"{place_}: compiling and solving to round-off, once for each step of the differences"):
+                found[place_] = c = check_derivative(values, variables.tree(x), seed=SEED, names=names)
             work.say(f"  {c}")
             for i, name in enumerate(names):
                 work.say(f"    {name}: Taylor rate {c.taylor_rates[i]:.3f}, dot product {c.gaps[i]:.1e}, best difference {c.floor[i]:.1e}"

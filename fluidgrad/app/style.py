@@ -97,10 +97,7 @@ class Labels:
 
     def over(self, quantity: str, units: str, by: str) -> str:
         """A label of a quantity in ``units`` divided by ``by``."""
-        powers = _powers(units)
-        powers.subtract(_powers(by))
-        left = [f"{base}^{power}" if power != 1 else base for base, power in powers.items() if power]
-        return self(quantity, " ".join(left) or "1")
+        return self(quantity, ratio(units, by))
 
     def of(self, units: str) -> str:
         """The units with the file's names and proper exponents."""
@@ -110,6 +107,13 @@ class Labels:
             base = {"L": self.length, "T": self.time}.get(base, base)
             parts.append(f"{base}$^{{{power.replace('-', '−')}}}$" if power else base)
         return " ".join(parts)
+
+
+def ratio(units: str, by: str) -> str:
+    """Units divided by others."""
+    powers = _powers(units)
+    powers.subtract(_powers(by))
+    return " ".join(f"{base}^{power}" if power != 1 else base for base, power in powers.items() if power) or "1"
 
 
 def _powers(units: str) -> Counter[str]:

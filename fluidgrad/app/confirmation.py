@@ -1,0 +1,98 @@
+"""An optimum put to the test: are its derivatives right, and does the gain remain on a finer mesh?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidgrad.app.interpolation import interpolated
+from fluidgrad.app.jobs import Job
+from fluidgrad.app.problem import Problem, figures
+from fluidgrad.errors import InputError, NotConverged
+
+if TYPE_CHECKING:
+    from fluidgrad.flow import Solution
+    from fluidgrad.optimization import Result
+    from fluidgrad.study import Study
+
+VANISHED = 0.5  # of a gain must remain on the finer mesh
+STEP = 1e-3  # of the differences, in units of what the bounds span: fourth order and solves to 1e-13 leave some 1e-10
+GAP = 1e-6  # between gradient and difference, relative, from which on there is a warning
+SEED = 0
+
+
+def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
+    """The gradients at the optimum against fourth-order differences of new solves, along one random direction.
+
+    Numbers that a bound leaves no room to both sides stay as they are. (``fluidgrad check`` asks more, at other designs.)
+    """
+    import jax.numpy as jnp
+
+    from fluidgrad.optimization import evaluate
+    from fluidgrad.steady import differentiating
+    from fluidgrad.verify import TIGHT
+
+    variables = study.variables
+    x, scale = variables.flat(found.design), np.zeros_like(variables.start)
+    scale[variables.free] = variables.scale
+    room = np.minimum(x - variables.lower, variables.upper - x) >= 2 * STEP * scale
+    direction = np.random.default_rng(SEED).normal(size=x.size) * scale * room
+    if not direction.any():
+        return {"checked": False, "reason": "every number is at a bound"}
+
+    try:
+        with differentiating("reverse", tolerance=TIGHT):
+            here = evaluate(study, found.design, jnp.asarray(found.state))
+            f = [evaluate(study, variables.tree(x + k * STEP * direction), here.state).values for k in (-2, -1, 1, 2)]
+    except (InputError, NotConverged) as error:
+        return {"checked": False, "reason": str(error)}
+    slopes = np.array([variables.flat(g) @ direction for g in here.gradients])
+    differences = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * STEP)
+    # a functional that the direction does not change is judged by its own size
+    size = np.maximum(np.maximum(np.abs(slopes), np.abs(differences)), 1e-6 * np.abs(here.values) + 1e-300)
+    gaps = np.abs(slopes - differences) / size
+    rows = {name: {"adjoint": a, "difference": d, "gap": g} for name, a, d, g in zip(study.names, slopes, differences, gaps, strict=True)}
+    worst = float(gaps.max())
+    work.say(f"derivatives at the optimum against differences: {worst:.1e} apart")
+    if worst > GAP:
+        work.say("warning: the derivatives do not agree with differences; fluidgrad check says where")
+    return {"checked": True, "worst": worst, "functionals": rows}
+
+
+def better(first: float, last: float, gain: float) -> str:
+    """A gain in words; as a share of the start only where the sign stays, else it would mean nothing."""
+    return f"better by {100 * gain:.2f} %" if first * last > 0 else f"changed by {last - first:+.4g}"
+
+
+def finer(
+    work: Job, problem: Problem, study: Study, design: Mapping[str, Any], coarse: tuple[Solution, Solution], gain: float, sign: float
+) -> dict[str, Any]:
+    """The start and the optimum again on a mesh of twice the cells along every line: does the gain remain?"""
+    refined = work.config.mesh.model_copy(update={"refine": 2 * work.config.mesh.refine})
+    config = work.config.model_copy(update={"mesh": refined})
+    try:
+        if refined.kind == "file":
+            raise InputError("a mesh file cannot be refined")
+        fine = Problem.of(config, work.name)
+        sizes = {path: np.shape(value) for path, value in fine.case.design(*study.start).items()}
+        if any(np.shape(value) != sizes[path] for path, value in study.start.items()):
+            raise InputError("the design has one number for each cell or face")
+        cells = fine.case.flow(fine.case.numbers).mesh.n_cells
+        names, values = study.names, []
+        with work.doing(f"again on {cells} cells (refine = {refined.refine})"):
+            for x, known in zip((study.start, design), coarse, strict=True):
+                flow = fine.flow_of(dict(x))
+                values.append(figures(fine, fine.solve(flow, interpolated(known, flow))))
+    except (InputError, NotConverged) as error:
+        work.say(f"warning: not compared on a finer mesh: {error}")
+        return {"compared": False, "reason": str(error)}
+    a, b = (v[names[0]]["value"] for v in values)
+    remains = sign * (a - b) / abs(a)
+    vanished = bool(remains < VANISHED * gain)
+    work.say(f"  {names[0]} {a:.6g} -> {b:.6g}, {better(a, b, remains)} (on the mesh of the search: {100 * gain:.2f} %)")
+    if vanished:
+        work.say("warning: the gain vanishes on the finer mesh: it belongs to the mesh, not to the flow. Search again with more cells.")
+    return {"compared": True, "refine": refined.refine, "cells": cells, "improvement": remains, "vanished": vanished,
+            "start": values[0], "optimum": values[1]}  # fmt: skip

@@ -1,0 +1,90 @@
+"""The pictures of a run, from what is in its folder: what a command draws, ``report`` draws again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidgrad.app import flow_plots, mesh_plots, sensitivity_plots, study_plots
+from fluidgrad.app.fields import walls_of
+from fluidgrad.app.output import read_csv
+from fluidgrad.app.problem import Problem, in_space
+from fluidgrad.app.style import Labels
+
+if TYPE_CHECKING:
+    from fluidgrad.flow import Flow, Solution
+
+
+def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
+    flow_plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, walls_of(solution.flow), labels)
+    mesh_plots.quality(folder / "figures" / "quality.png", solution.flow.mesh, walls_of(solution.flow), labels)
+    flow_plots.speed(folder / "figures" / "speed.png", solution, labels)
+    flow_plots.pressure(folder / "figures" / "pressure.png", solution, labels)
+
+
+def draw_design(
+    folder: Path,
+    labels: Labels,
+    problem: Problem,
+    design: Mapping[str, Any],
+    flows: Sequence[Solution],
+    name: str,
+) -> None:
+    """Mesh, flows, history, and the design before and after."""
+    out = folder / "figures"
+    before, after = flows
+    walls = walls_of(before.flow)
+    flow_plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
+    mesh_plots.quality(out / "quality.png", before.flow.mesh, walls, labels)
+    most = max(float(np.linalg.norm(np.asarray(s.velocity), axis=1).max()) for s in flows)
+    flow_plots.speed(out / "speed_start.png", before, labels, "start", most)
+    flow_plots.speed(out / "speed.png", after, labels, "optimum", most)
+    flow_plots.pressure(out / "pressure.png", after, labels, "optimum")
+    draw_history(folder, labels, problem, name)
+    inflows = problem.config.boundary
+    flat = before.flow.mesh.dim == 2
+    profiles = [path for path in design if flat and path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]
+    fields = [path for path in design if path == "porosity.density" and np.size(design[path]) == before.flow.mesh.n_cells]
+    numbers = [path for path in design if path not in profiles + fields]
+    if profiles:
+        patches = list(dict.fromkeys(path.split(".")[1] for path in profiles))
+        ends = {p: getattr(inflows[p], "profile", None) is not None for p in patches}
+        # bounds of speeds can be drawn beside speeds; those of a mean cannot
+        limits = {d.vary.split(".")[1]: d.bounds for d in problem.config.design if d.vary in profiles
+                  and d.vary.endswith((".values", ".speed")) and all(isinstance(b, float) for b in d.bounds)}  # fmt: skip
+        lines = [{p: study_plots.profile(flow.flow, p, ends[p]) for p in patches} for flow in flows]
+        study_plots.profiles(out / "design.png", *lines, limits, labels)
+    for path in fields:
+        flow_plots.resistance(out / "design_porosity.png", before.flow.mesh, np.asarray(design[path]), walls, labels, "optimum")
+    if numbers:
+        start = problem.start
+        file = "design_numbers.png" if profiles or fields else "design.png"
+        study_plots.values(out / file, {p: start[p] for p in numbers}, {p: design[p] for p in numbers}, problem.bounds)
+    if any(path.startswith("mesh.") for path in design):
+        flow_plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
+        mesh_plots.quality(out / "quality_optimum.png", after.flow.mesh, walls, labels, "optimum")
+        study_plots.outlines(out / "shape.png", before.flow.mesh, after.flow.mesh, walls, labels)
+
+
+def draw_history(folder: Path, labels: Labels, problem: Problem, name: str) -> None:
+    """Objective and violation so far."""
+    history = read_csv(folder / "history.csv")
+    done = [i for i, failed in enumerate(history["failed"]) if not failed]
+    values, violation = ([float(history[key][i]) for i in done] for key in (name, "violation"))
+    label = labels(name, in_space(problem.quantities[0].units, name, problem.dim))
+    study_plots.history(folder / "figures" / "history.png", [int(history["evaluation"][i]) for i in done], values,
+                        violation if problem.constraints else None, label)  # fmt: skip
+
+
+def draw_sensitivity(folder: Path, labels: Labels, flow: Flow, maps: Any, objective: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    units = in_space(objective.units, objective.name, flow.mesh.dim)
+    sensitivity_plots.draw_maps(folder / "figures", maps, flow, objective.name, units, labels)
+    bars = [(r["number"], r["per_cent"]) for r in rows]
+    sensitivity_plots.table(folder / "figures" / "numbers.png", bars, labels("change of J per 1 %", units), f"J = {objective.name}")
+
+
+def draw_check(folder: Path, curves: Sequence[Mapping[str, Any]], name: str) -> None:
+    study_plots.check(folder / "figures" / "check.png", curves, f"derivatives of {name}")
