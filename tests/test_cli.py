@@ -86,6 +86,9 @@ def test_a_simulation_leaves_a_folder_that_explains_itself(simulation):
         "manifest.json",
         "results.json",
         "solution.npz",
+        "fields.nc",
+        "fields.vtu",
+        "report.html",
         *(f"figures/{n}.png" for n in ("mesh", "quality", "speed", "pressure")),
     }
     result = read(simulation)

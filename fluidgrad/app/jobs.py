@@ -27,7 +27,7 @@ from fluidgrad.errors import InputError, NotConverged
 
 QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # not on Windows
 DISK = (errno.ENOSPC, QUOTA, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # what a disk may answer
-CACHE_FROM = 0.3  # seconds of compilation that are worth a file in the cache
+CACHE_FROM = 0.05  # seconds of compilation that are worth a file in the cache
 
 
 @dataclass

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fluidgrad.app import output
 from fluidgrad.errors import InputError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 REFRESH = 10  # seconds, of a page whose run goes on
 MOST = 500  # rows of the history that a page shows
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SHARPNESS = 2  # pixels of a picture to one of the page
 LARGEST = 9_000_000  # bytes of pictures in a page; beyond it the others stay in their files
 CAPTIONS = {  # of pictures by the beginning of their names, in the order of the page
     "history": "Objective and constraint violation, evaluation by evaluation",
@@ -147,7 +149,7 @@ class _Run:
         count = len(self.table[columns[0]]) if columns else 0
         return [{c: self.table[c][i] for c in columns} for i in range(max(count - most, 0), count)]
 
-    def shown(self) -> list[tuple[str, str, str]]:
+    def shown(self) -> list[tuple[str, str, Picture]]:
         """Name, caption and data of the pictures."""
         return [(stem, caption(stem), data) for stem, path in self.pictures.items() if (data := self.budget.spend(path))]
 
@@ -160,24 +162,35 @@ class _Run:
         return [f"pip install fluidgrad=={package}" if package else "", f"fluidgrad {command} config.toml{extra}"]
 
 
+class Picture(NamedTuple):
+    """A picture as it stands in a page: as text, and its size there."""
+
+    data: str
+    width: int
+    height: int
+
+
 class _Budget:
-    """Pictures as they stand in a page, as long as there is room for them."""
+    """Pictures, as long as there is room for them."""
 
     def __init__(self) -> None:
         self.spent, self.left_out = 0, []
 
-    def spend(self, path: Path | None) -> str:
-        """The picture as text, or nothing where there is none or no room is left."""
+    def spend(self, path: Path | None) -> Picture | None:
+        """The picture, or nothing where there is none, where it is damaged or no room is left."""
         try:
             data = path.read_bytes() if path else b""
         except OSError:
-            return ""
-        size = len(data) * 4 // 3
-        if path and self.spent + size > LARGEST:
+            return None
+        if path is None or data[:8] != SIGNATURE or len(data) < 24:
+            return None
+        text = base64.b64encode(data).decode()
+        if self.spent + len(text) > LARGEST:
             self.left_out.append(str(path))
-            return ""
-        self.spent += size
-        return "data:image/png;base64," + base64.b64encode(data).decode() if data else ""
+            return None
+        self.spent += len(text)
+        width, height = (int.from_bytes(data[i : i + 4]) // SHARPNESS for i in (16, 20))
+        return Picture(f"data:image/png;base64,{text}", width, height)
 
 
 def caption(stem: str) -> str:

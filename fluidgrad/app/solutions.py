@@ -86,7 +86,9 @@ def dataset(mesh: Mesh, fields: Mapping[str, Field], config: Config) -> xarray.D
         attrs={"source": f"fluidgrad {__version__}", "Conventions": "CF-1.11 UGRID-1.0"},
     )
     loops = _padded([corners for _, corners in mesh.topology.cells])
-    about = {"long_name": "points of each cell", "start_index": 0, "cf_role": "face_node_connectivity", "_FillValue": -1}
+    about: dict[str, Any] = {"long_name": "points of each cell", "start_index": 0, "cf_role": "face_node_connectivity"}
+    if (loops < 0).any():  # cells of several kinds; readers turn a table with gaps into floats
+        about["_FillValue"] = np.int32(-1)
     data["cell_points"] = (("cell", "corner"), loops, about)
     if mesh.dim == 2:
         topology = {"cf_role": "mesh_topology", "topology_dimension": 2, "node_coordinates": "point_x point_y",
