@@ -27,6 +27,41 @@ def measure(mesh):
     return jax.tree.map(np.asarray, _measure(mesh))
 
 
+# ---- a config
+
+# A design of four numbers in a channel of 36 cells: what every command is tried on.
+TINY = """
+[mesh]
+kind = "box"
+upper = [2.0, 1.0]
+cells = [6, 6]
+patches = { left = "inlet", right = "outlet", bottom = "walls", top = "walls" }
+
+[flow]
+viscosity = 0.1
+
+[boundary]
+inlet  = { kind = "inflow", profile = { kind = "nodes", values = [2.0, 1.5, 1.0, 0.5] } }
+outlet = { kind = "outflow" }
+walls  = { kind = "wall" }
+
+[[design]]
+vary = "boundary.inlet.profile.values"
+bounds = [0.0, 3.0]
+
+[objective]
+minimize = { functional = "dissipation" }
+subject_to = [ { functional = "flow_rate", patch = "inlet", equals = 1.0 } ]
+
+[optimizer]
+max_iterations = 3
+
+[units]
+length = "m"
+time = "s"
+"""
+
+
 # ---- meshes
 
 

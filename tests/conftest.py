@@ -40,3 +40,25 @@ def counted(monkeypatch):
     monkeypatch.setattr(superlu, "_solve_held", count_solve)
     superlu._held.clear()
     return factored, solved
+
+
+@pytest.fixture(scope="session")
+def design(tmp_path_factory):
+    """The folder of an optimisation that nothing disturbed; tests look at it, and change copies."""
+    return _run(tmp_path_factory.mktemp("design"))
+
+
+@pytest.fixture(scope="session")
+def simulation(tmp_path_factory):
+    """The folder of a simulation; tests look at it, and change copies."""
+    return _run(tmp_path_factory.mktemp("simulation"), "design=[]")
+
+
+def _run(folder, *settings):
+    from cases import TINY
+
+    from fluidgrad.app import runs
+    from fluidgrad.app.screen import QUIET
+
+    (folder / "tiny.toml").write_text(TINY)
+    return runs.run(str(folder / "tiny.toml"), settings, level=QUIET, root=folder)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,59 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import TINY
 
 from fluidgrad.app import runs
 from fluidgrad.app.cli import main
 from fluidgrad.app.output import new_folder, write
 from fluidgrad.app.screen import QUIET
 
-TEXT = """
-[mesh]
-kind = "box"
-upper = [2.0, 1.0]
-cells = [6, 6]
-patches = { left = "inlet", right = "outlet", bottom = "walls", top = "walls" }
-
-[flow]
-viscosity = 0.1
-
-[boundary]
-inlet  = { kind = "inflow", profile = { kind = "nodes", values = [2.0, 1.5, 1.0, 0.5] } }
-outlet = { kind = "outflow" }
-walls  = { kind = "wall" }
-
-[[design]]
-vary = "boundary.inlet.profile.values"
-bounds = [0.0, 3.0]
-
-[objective]
-minimize = { functional = "dissipation" }
-subject_to = [ { functional = "flow_rate", patch = "inlet", equals = 1.0 } ]
-
-[optimizer]
-max_iterations = 3
-
-[units]
-length = "m"
-time = "s"
-"""
-
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "tiny.toml").write_text(TEXT)
+    (folder / "tiny.toml").write_text(TINY)
     return folder
-
-
-@pytest.fixture(scope="module")
-def design(here):
-    return runs.run(str(here / "tiny.toml"), level=QUIET, root=here / "runs")
-
-
-@pytest.fixture(scope="module")
-def simulation(here):
-    return runs.run(str(here / "tiny.toml"), ["design=[]"], level=QUIET, root=here / "runs")
 
 
 def read(folder):
@@ -284,14 +245,16 @@ def test_a_solve_that_fails_exits_1_and_keeps_its_last_state(here, capsys):
     assert read(folder)["converged"] is False
 
 
-def test_report_draws_again_from_saved_data(simulation, design, capsys):
+def test_report_draws_again_from_saved_data(simulation, design, tmp_path, capsys):
+    simulation, design = (shutil.copytree(f, tmp_path / f.name) for f in (simulation, design))
     drawn = [simulation / "figures" / "speed.png", design / "figures" / "design.png"]
     before = [f.read_bytes() for f in drawn]
     for f in drawn:
         f.unlink()
     assert main(["report", str(simulation), str(design)]) == 0
     assert [f.read_bytes() for f in drawn] == before
-    assert str(design) in capsys.readouterr().out
+    pages = [f / "report.html" for f in (simulation, design)]
+    assert capsys.readouterr().out.splitlines() == [*map(str, pages), str(tmp_path / "comparison.html")]
     assert main(["report", "nowhere"]) == 2
 
 

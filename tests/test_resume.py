@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import TEXT
+from cases import TINY
 
 from fluidgrad.app.cli import main
 
@@ -19,15 +19,14 @@ from fluidgrad.app.cli import main
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
-    (folder / "tiny.toml").write_text(TEXT)
+    (folder / "tiny.toml").write_text(TINY)
     return folder
 
 
 @pytest.fixture(scope="module")
-def whole(here):
+def whole(design):
     """An undisturbed run of three iterations."""
-    assert main(["run", str(here / "tiny.toml"), "--runs", str(here / "whole"), "-q"]) == 0
-    return here / "whole" / "tiny-1"
+    return design
 
 
 def written(folder):

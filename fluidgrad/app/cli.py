@@ -125,6 +125,7 @@ def _level(quiet: bool, verbose: bool) -> int:
 
 def guarded(command: Callable[[], Any]) -> int:
     """The exit code of a command: what went wrong in one line, never a traceback for what a user can mend."""
+    from fluidgrad.app.interrupt import STOPPED, Stopped
     from fluidgrad.errors import InputError, NotConverged
 
     try:
@@ -136,9 +137,9 @@ def guarded(command: Callable[[], Any]) -> int:
     except NotConverged as error:
         print(f"not converged: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as stop:
+    except (Stopped, KeyboardInterrupt) as stop:
         print(f"stopped{stop}", file=sys.stderr)
-        return 130
+        return STOPPED
     except OSError as error:
         named = f" {str(error.filename)!r}" if error.filename else ""
         print(f"error: cannot write or read{named}: {error.strerror or error}; make room, or use another place", file=sys.stderr)

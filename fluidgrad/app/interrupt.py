@@ -15,16 +15,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = 130  # the exit code, as shells have it
 
 
+class Stopped(BaseException):
+    """The work ended where it was asked to; says how to go on. (Not an error, and no KeyboardInterrupt, which command lines swallow.)"""
+
+
 @contextmanager
-def heard(advice: str) -> Iterator[threading.Event]:
-    """An event that the first request sets, with a line that says so; ``advice`` says how to go on later.
+def heard(advice: Callable[[], str]) -> Iterator[threading.Event]:
+    """An event that the first request sets, with a line that says so; ``advice`` tells how to go on later.
 
     Outside the main thread nothing can be heard, and the event is never set.
     """
@@ -38,7 +42,7 @@ def heard(advice: str) -> Iterator[threading.Event]:
             if number[0] not in SIGNALS:
                 continue
             if asked.is_set():
-                print(f"stopped at once{advice}", file=sys.stderr, flush=True)
+                print(f"stopped at once{advice()}", file=sys.stderr, flush=True)
                 os._exit(STOPPED)
             asked.set()
             print("stopping as soon as what is at work is done and kept; once more: at once", file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from fluidgrad.app import output, page
 from fluidgrad.app.config import Config
-from fluidgrad.app.interrupt import heard
+from fluidgrad.app.interrupt import Stopped, heard
 from fluidgrad.app.reading import find, load
 from fluidgrad.app.resume import locked, taken_up
 from fluidgrad.app.screen import NORMAL, QUIET, VERBOSE, Screen
@@ -50,10 +50,10 @@ class Job:
         """Where the work may stop: everything computed is kept.
 
         Raises:
-            KeyboardInterrupt: a stop was asked for.
+            Stopped: a stop was asked for.
         """
         if self.asked.is_set():
-            raise KeyboardInterrupt
+            raise Stopped
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
@@ -93,41 +93,52 @@ def job(
     loaded = None if again else load(config, settings)
     folder = Path(config) if again else output.new_folder(find(config).stem, root)
     screen = Screen(QUIET - 1 if silent else level)
-    on = f"; go on with: fluidgrad run {folder}{''.join(f' --import {file}' for file in imports)}" if allow is not None else ""
+
+    def on() -> str:
+        """How to go on, where that is possible."""
+        if allow is None or not (folder / "manifest.json").exists():
+            return ""
+        return f"; go on with: fluidgrad run {folder}{''.join(f' --import {file}' for file in imports)}"
+
     with locked(folder), heard(on) as asked:
         start_jax()
         if again:
             loaded = taken_up(folder, settings, imports, allow or ())
         assert loaded is not None
         screen.say(str(folder), QUIET)
+        (folder / "error.txt").unlink(missing_ok=True)  # of before; whoever goes on has mended it
         work = Job(loaded, str(folder / "config.toml") if again else find(config).name, folder, screen, asked, again)
         try:
             work.imports = [import_functionals(file) for file in imports]
             yield work
             page.write(folder)
         except InputError:
-            if not again and not _begun(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            _forget(folder, again)
             raise
         except NotConverged as error:
             kept = _kept(error, folder)
             page.write(folder)
             raise kept from None
-        except KeyboardInterrupt:
-            page.write(folder)
-            raise KeyboardInterrupt(on) from None
+        except (Stopped, KeyboardInterrupt):
+            if (folder / "manifest.json").exists():
+                page.write(folder)
+            _forget(folder, again)
+            raise Stopped(on()) from None
         except OSError as error:
             if error.errno not in DISK:
-                raise _unexpected(error, work, on) from error
+                raise _unexpected(error, work, on()) from error
             given = f"cannot write in {str(folder)!r}: {error.strerror or error}"
-            raise InputError(given, accepted=f"make room there{on or ', and try again'}") from None
+            _forget(folder, again)
+            raise InputError(given, accepted=f"make room there{on() or ', and try again'}") from None
         except Exception as error:
-            raise _unexpected(error, work, on) from error
+            raise _unexpected(error, work, on()) from error
         screen.say(str(folder), QUIET)
 
 
-def _begun(folder: Path) -> bool:
-    return (folder / "journal.jsonl").exists() or (folder / "results.json").exists()
+def _forget(folder: Path, again: bool) -> None:
+    """Take a new folder away in which nothing has been computed."""
+    if not again and not (folder / "journal.jsonl").exists() and not (folder / "results.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kept(error: NotConverged, folder: Path) -> NotConverged:

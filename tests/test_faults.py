@@ -1,0 +1,276 @@
+"""Whatever goes wrong while a run goes, or is wrong with its folder: what was computed is kept, one line says what happened."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cases import TINY
+
+from fluidgrad.app.cli import main
+
+COMMAND = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\n")
+    return folder
+
+
+def started(arguments, cwd, command=COMMAND, **environment):
+    return subprocess.Popen([sys.executable, "-c", command, *map(str, arguments)], cwd=cwd, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, env=os.environ | environment)  # fmt: skip
+
+
+def ended(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def evaluations(folder):
+    journal = folder / "journal.jsonl"
+    return journal.read_bytes().count(b"\n") - 1 if journal.exists() else 0
+
+
+def one_line(err, says):
+    assert says in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err, err
+
+
+# ---- the disk
+
+
+def test_a_full_disk_keeps_the_journal_and_says_how_to_go_on(design, here, tmp_path):
+    """A limit on the size of files stands for the end of the disk."""
+    journal = (design / "journal.jsonl").read_bytes()
+    small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3500, 3500)); {COMMAND}"
+    # a cache of compiled programs would be full before the folder is
+    code, _, err = ended(started(["run", here / "tiny.toml", "--runs", tmp_path], here, small, XDG_CACHE_HOME="/dev/null"))
+    folder = tmp_path / "tiny-1"
+    assert code == 2
+    one_line(err, f"error: cannot write in '{folder}': File too large; make room there; go on with: fluidgrad run {folder}")
+    assert evaluations(folder) >= 1 and journal.startswith((folder / "journal.jsonl").read_bytes())
+    assert main(["run", str(folder), "-q"]) == 0
+    assert (folder / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_full_disk_under_an_append_leaves_a_journal_to_go_on_from(design, tmp_path, monkeypatch, capsys):
+    copy = shutil.copytree(design, tmp_path / "copy")
+    lines = (copy / "journal.jsonl").read_bytes().split(b"\n")
+    (copy / "journal.jsonl").write_bytes(b"\n".join(lines[:3]) + b"\n")
+    fsync = os.fsync
+
+    def full(handle):
+        if os.readlink(f"/proc/self/fd/{handle}").endswith("journal.jsonl"):
+            os.ftruncate(handle, os.fstat(handle).st_size - 30)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["run", str(copy), "-q"]) == 2
+    one_line(capsys.readouterr().err, "No space left on device; make room there; go on with: fluidgrad run")
+    monkeypatch.undo()
+    assert main(["run", str(copy), "-q"]) == 0
+    assert (copy / "journal.jsonl").read_bytes() == (design / "journal.jsonl").read_bytes()
+
+
+def test_nobody_to_talk_to_does_not_stop_a_run(here, tmp_path):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-c", COMMAND, "run", str(here / "tiny.toml"), "--set", "design=[]",
+                                  "--runs", str(tmp_path)], cwd=here, stdout=full, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.returncode == 0 and process.stderr == ""
+    assert json.loads((tmp_path / "tiny-1" / "results.json").read_text())["finished"]
+    process = started(["run", here / "tiny.toml", "--set", "design=[]", "--runs", tmp_path], here)
+    process.stdout.close()
+    process.stdout = None
+    code, _, err = ended(process)
+    assert code == 0 and err == "" and json.loads((tmp_path / "tiny-2" / "results.json").read_text())["finished"]
+
+
+def test_output_that_was_asked_for_and_cannot_be_written_is_an_error(here):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-c", COMMAND, "config", "schema"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 2
+    one_line(process.stderr, "error: cannot write or read: No space left on device; make room, or use another place")
+
+
+def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(here, design, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", "/proc", "/dev/null/runs"):
+        assert main(["run", str(here / "tiny.toml"), "--runs", str(place)]) == 2
+        one_line(capsys.readouterr().err, f"error: cannot make a run folder in {str(place)!r}: ")
+    copy = shutil.copytree(design, tmp_path / "copy")
+    (copy / ".lock").unlink(missing_ok=True)
+    (copy / ".lock").mkdir()  # what nobody may write, the superuser included
+    assert main(["run", str(copy)]) == 2
+    one_line(capsys.readouterr().err, f"error: cannot write in {str(copy)!r}: Is a directory; a folder that can be written to")
+    assert main(["report", str(design), str(design), "--output", "/proc/none.html"]) == 2
+    one_line(capsys.readouterr().err, "error: cannot write '/proc/none.html': ")
+
+
+# ---- a stop that is asked for
+
+
+def wait_for(process, folder, count):
+    until = time.monotonic() + 200
+    while evaluations(folder) < count and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(design, here, tmp_path, number):
+    process = started(["run", here / "tiny.toml", "--runs", tmp_path], here)
+    folder = tmp_path / "tiny-1"
+    wait_for(process, folder, 1)
+    process.send_signal(number)
+    code, _, err = ended(process)
+    assert code == 130
+    first, last = err.strip().splitlines()
+    assert first == "stopping as soon as what is at work is done and kept; once more: at once"
+    assert last == f"stopped; go on with: fluidgrad run {folder}"
+    assert "go on with: fluidgrad run" in (folder / "report.html").read_text()
+    whole = (design / "journal.jsonl").read_bytes()
+    assert whole.startswith((folder / "journal.jsonl").read_bytes())
+    assert main(["run", str(folder), "-q"]) == 0
+    assert (folder / "journal.jsonl").read_bytes() == whole
+
+
+def test_a_stop_while_jax_compiles_is_heard(here, tmp_path):
+    """An exception raised there could be lost in a callback of JAX, or crash the process."""
+    process = started(["run", here / "tiny.toml", "--runs", tmp_path], here, XDG_CACHE_HOME=str(tmp_path / "cold"))
+    for line in process.stdout:
+        if "compiling" in line:
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    code, _, err = ended(process)
+    assert code == 130 and err.splitlines()[-1].startswith("stopped; go on with")
+    assert evaluations(tmp_path / "tiny-1") == 1, "the evaluation that was at work is kept"
+
+
+def test_the_second_stop_is_at_once(here, tmp_path):
+    process = started(["run", here / "tiny.toml", "--runs", tmp_path], here, XDG_CACHE_HOME=str(tmp_path / "cold"))
+    for line in process.stdout:
+        if "compiling" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("stopping as soon as")
+    process.send_signal(signal.SIGINT)
+    code, _, err = ended(process)
+    assert code == 130 and err.startswith("stopped at once; go on with: fluidgrad run")
+    assert evaluations(tmp_path / "tiny-1") == 0
+
+
+# ---- functionals of the user's
+
+FLAKY = """
+import jax, jax.numpy as jnp, numpy as np
+from fluidgrad import functional, dissipation
+calls = []
+def seen(x):
+    calls.append(1)
+    {what}
+    return np.asarray(x)
+@jax.custom_jvp
+def watched(x):
+    return jax.pure_callback(seen, jax.ShapeDtypeStruct((), x.dtype), x)
+watched.defjvp(lambda p, t: (watched(p[0]), t[0]))
+@functional(units="L^4 T^-3")
+def flaky(solution):
+    return watched(dissipation.function(solution))
+"""
+
+
+@pytest.fixture
+def flaky(here, tmp_path):
+    def run(what):
+        (tmp_path / "flaky.py").write_text(FLAKY.format(what=what))
+        objective = "objective.minimize={functional='flaky'}"
+        return main(["run", str(here / "tiny.toml"), "--set", objective, "--import", str(tmp_path / "flaky.py"), "--runs", str(tmp_path)])
+
+    return run
+
+
+def test_a_functional_that_raises_in_the_middle_of_a_run_keeps_what_was_computed(flaky, tmp_path, capfd):
+    assert flaky("if len(calls) == 3: raise RuntimeError('out of luck')") == 2
+    err = capfd.readouterr().err.strip().splitlines()[-1]
+    folder = tmp_path / "tiny-1"
+    assert err.startswith("error: unexpected ") and f"traceback in {folder / 'error.txt'}" in err
+    assert f"mend {tmp_path / 'flaky.py'}; go on with: fluidgrad run {folder} --import" in err
+    assert "out of luck" in (folder / "error.txt").read_text() and evaluations(folder) == 2
+    kept = (folder / "journal.jsonl").read_bytes()
+    # mended, and therefore changed: that must be named
+    (tmp_path / "flaky.py").write_text(FLAKY.format(what="pass"))
+    again = ["run", str(folder), "--import", str(tmp_path / "flaky.py"), "-q"]
+    assert main(again) == 2 and "imports.flaky.py was" in capfd.readouterr().err
+    assert main([*again, "--allow", "imports.flaky.py"]) == 0
+    assert (folder / "journal.jsonl").read_bytes().startswith(kept)
+    assert not (folder / "error.txt").exists(), "that is mended"
+
+
+def test_a_functional_that_is_nan_at_a_trial_sends_the_search_back(flaky, tmp_path, capsys):
+    assert flaky("if len(calls) == 2: return np.asarray(np.nan)") == 0
+    assert "failed: flaky() is nan" in capsys.readouterr().out
+    assert "flaky() is nan" in (tmp_path / "tiny-1" / "history.csv").read_text()
+    assert "flaky() is nan" in (tmp_path / "tiny-1" / "report.html").read_text()
+
+
+def test_verbose_shows_the_traceback(here, tmp_path):
+    (tmp_path / "bug.py").write_text(FLAKY.format(what="raise RuntimeError('out of luck')"))
+    process = started(["run", here / "tiny.toml", "--set", "objective.minimize={functional='flaky'}", "--import", tmp_path / "bug.py",
+                       "--runs", tmp_path, "--verbose"], here)  # fmt: skip
+    code, _, err = ended(process)
+    assert code == 1 and "Traceback" in err and "out of luck" in err
+
+
+# ---- damaged folders
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "garbage": lambda data: bytes((b * 7 + 13) % 256 for b in data[:500]),
+    "another": lambda data: b"[1, 2, 3]\n",
+    "bit": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0x10]) + data[len(data) // 2 + 1 :],
+}
+NEEDED = {  # files -> the command that needs them
+    "config.toml": "run", "manifest.json": "run", "journal.jsonl": "run", "states/000000.npz": "run",
+    "results.json": "report", "design.npz": "report", "solution.npz": "report", "history.csv": "report",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", NEEDED)
+def test_damaged_files_of_a_folder_end_in_one_line_or_do_no_harm(design, tmp_path, capsys, file):
+    for how, damage in DAMAGE.items():
+        copy = shutil.copytree(design, tmp_path / how)
+        if file.startswith("states"):
+            shutil.rmtree(copy / "states")
+            shutil.copytree(design / "states", copy / "states")
+        path = copy / file
+        path.write_bytes(damage(path.read_bytes()))
+        code = main([NEEDED[file], str(copy), *(["-q"] if NEEDED[file] == "run" else [])])
+        err = capsys.readouterr().err
+        assert code in (0, 2), (how, err)
+        if code:
+            one_line(err, "error: ")
+
+
+def test_nothing_is_unpickled(design, tmp_path, capsys):
+    import numpy as np
+
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "harm",))
+
+    for file in ("design.npz", "solution.npz", "states/000000.npz"):
+        copy = shutil.copytree(design, tmp_path / file.replace("/", "-"))
+        np.savez(copy / file, state=np.array([Bomb()], dtype=object), allow_pickle=True)
+        assert main(["report" if "/" not in file else "run", str(copy)]) == 2
+        one_line(capsys.readouterr().err, "error: ")
+    assert not (tmp_path / "harm").exists()
