@@ -1,6 +1,7 @@
 """Optimization of a flow: the optimum, and resumption to the same next iterate."""
 
 import shutil
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -153,14 +154,26 @@ def test_a_start_that_fails_is_raised_and_leaves_nothing(monkeypatch, tmp_path):
     assert error.value.report == "how far" and not (tmp_path / "run").exists()
 
 
-def test_an_interruption_keeps_what_was_computed(undisturbed, monkeypatch, tmp_path):
+class Stop(BaseException):
+    pass
+
+
+def interrupted(step, at=3):
+    if step.evaluation == at:
+        raise Stop
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "adam", "L-BFGS-B", "trust-constr", "CCSAQ", "MMA"])
+def test_every_method_lets_an_interruption_pass(tmp_path, method):
+    free = Study(flow, START, (0.0, 1.3), drag, [] if method in ("lbfgs", "adam", "L-BFGS-B") else [Constraint(rate, at_least=0.3)])
+    with pytest.raises(Stop):
+        optimize(free, tmp_path, method=method, progress=partial(interrupted, at=1))
+    assert len(records(tmp_path)) == 3
+
+
+def test_an_interruption_keeps_what_was_computed(undisturbed, tmp_path):
     folder, result, _ = undisturbed
-
-    def interrupted(step):
-        if step.evaluation == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stop):
         optimize(study(), tmp_path, progress=interrupted)
     assert records(tmp_path) == records(folder)[:5]
     assert optimize(study(), tmp_path).optimum == result.optimum

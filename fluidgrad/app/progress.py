@@ -36,7 +36,9 @@ class Progress:
         self.steps: list[Step] = []
         self.began = self.last = self.wrote = time.perf_counter()
         self.cost = 0.0
-        table.state = f"answered from the journal: {self.known} evaluations" if self.known else "compiling, then the first evaluation"
+        table.state = "compiling, then the first new evaluation"
+        if self.known:
+            table.add([f"answered by the journal: {self.known} evaluations"])
 
     def __call__(self, step: Step) -> None:
         now = time.perf_counter()
