@@ -79,6 +79,24 @@ def sensitivity(
 
 
 @app.command()
+def sweep(
+    config: Annotated[str, typer.Argument(metavar="CONFIG|FOLDER", help="A TOML file, a shipped config's name, or a sweep to go on with.")],
+    over: Annotated[list[str], typer.Option("--over", metavar="KEY=A,B,C", help="The values of a key; of several, all combinations.")] = [],  # noqa: B006
+    settings: Settings = [],  # noqa: B006
+    imports: Imports = [],  # noqa: B006
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Processes at a time; by default one for each core.")] = 0,
+    scheduler: Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="Of a dask cluster to run on.")] = "",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    runs: Root = "runs",
+) -> None:
+    """Run a config over values of its keys, each in a process and a folder of its own; go on with a sweep."""
+    from fluidgrad.app import runs as commands
+
+    commands.sweep(config, over, settings, imports, _level(quiet, verbose), runs, workers, scheduler)
+
+
+@app.command()
 def report(
     folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")],
     imports: Imports = [],  # noqa: B006

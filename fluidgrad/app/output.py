@@ -262,18 +262,19 @@ def toml(data: Mapping[str, Any]) -> str:
 
 def _entries(table: Mapping[str, Any]) -> str:
     first = {k: table[k] for k in ("kind",) if k in table}
-    return "".join(f"{_key(k)} = {_value(v)}\n" for k, v in (first | dict(table)).items() if v not in ({}, []))
+    return "".join(f"{_key(k)} = {toml_value(v)}\n" for k, v in (first | dict(table)).items() if v not in ({}, []))
 
 
 def _key(key: str) -> str:
     return key if key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key) else json.dumps(key)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+        return "{ " + ", ".join(f"{_key(k)} = {toml_value(v)}" for k, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     return repr(value).lower() if isinstance(value, bool) else repr(value)

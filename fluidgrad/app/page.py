@@ -25,6 +25,7 @@ REFRESH = 10  # seconds, of a page whose run goes on
 MOST = 500  # rows of the history that a page shows
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SHARPNESS = 2  # pixels of a picture to one of the page
+SIDES = 6  # runs whose pictures are shown side by side
 LARGEST = 9_000_000  # bytes of pictures in a page; beyond it the others stay in their files
 CAPTIONS = {  # of pictures by the beginning of their names, in the order of the page
     "history": "Objective and constraint violation, evaluation by evaluation",
@@ -60,8 +61,8 @@ def write(folder: Path, running: bool = False) -> Path:
     return folder / "report.html"
 
 
-def compare(folders: Sequence[Path], file: Path) -> Path:
-    """Write a page with several runs side by side.
+def compare(folders: Sequence[Path], file: Path, first: Path | None = None) -> Path:
+    """Write a page with several runs side by side; ``first`` is a picture of all of them. (Of many, only the first few are shown.)
 
     Raises:
         InputError: none of the folders holds a run; the file cannot be written.
@@ -75,10 +76,12 @@ def compare(folders: Sequence[Path], file: Path) -> Path:
     differing = [(k, [f.get(k) for f in flat]) for k in keys if any(f.get(k) != flat[0].get(k) for f in flat)]
     finals = [run.final for run in runs]
     figures = list(dict.fromkeys(name for final in finals for name in final))
-    stems = list(dict.fromkeys(stem for run in runs for stem in run.pictures))
-    budget = _Budget()
-    pictures = [(stem, caption(stem), [budget.spend(run.pictures.get(stem)) for run in runs]) for stem in stems]
-    values = {"differing": differing, "figures": figures, "finals": finals, "pictures": pictures, "left_out": budget.left_out}
+    shown, budget = runs[:SIDES], _Budget()
+    overview = budget.spend(first)
+    stems = list(dict.fromkeys(stem for run in shown for stem in run.pictures))
+    pictures = [(stem, caption(stem), [budget.spend(run.pictures.get(stem)) for run in shown]) for stem in stems]
+    values = {"differing": differing, "figures": figures, "finals": finals, "pictures": pictures, "left_out": budget.left_out,
+              "overview": overview}  # fmt: skip
     text = _rendered("comparison.html.jinja", file, runs=[(run, *run.status(False)) for run in runs], written=_now(), **values)
     try:
         output.write(file, text)

@@ -14,6 +14,7 @@ from fluidgrad.app.problem import Problem, objective_of
 from fluidgrad.app.reading import load
 from fluidgrad.app.solutions import read_solution
 from fluidgrad.app.style import Labels
+from fluidgrad.app.summary import summarize
 from fluidgrad.errors import InputError
 
 FINISHED = "the folder of a finished run, check or sensitivity"
@@ -32,6 +33,10 @@ def report(folders: Sequence[str], imports: Sequence[str] = (), file: str | Path
     given = {import_functionals(file).name for file in imports}
     pages = []
     for folder in map(Path, folders):
+        if (folder / "sweep.json").exists():
+            pages.append(summarize(folder))
+            print(pages[-1])
+            continue
         try:
             _draw(folder, given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -41,7 +46,7 @@ def report(folders: Sequence[str], imports: Sequence[str] = (), file: str | Path
             raise InputError(what, accepted=FINISHED) from None
         pages.append(page.write(folder))
         print(pages[-1])
-    if len(folders) > 1:
+    if len(folders) > 1 and not any((Path(f) / "sweep.json").exists() for f in folders):
         pages.append(page.compare([Path(f) for f in folders], Path(file or Path(folders[0]).parent / "comparison.html")))
         print(pages[-1])
     return pages

@@ -62,8 +62,9 @@ def taken_up(folder: Path, settings: Sequence[str], imports: Sequence[str], allo
     found = output.manifest() | {"config": output.resolved(config), "imports": hashes}
     then, now = _enters(manifest), _enters(found)
     changed = {key: (then.get(key), now.get(key)) for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)}
+    begun = (folder / "journal.jsonl").exists()  # before that there is no search to lead astray
     for key, (old, new) in changed.items():
-        if key not in allow:
+        if begun and key not in allow:
             given = f"{key} was {_told(old)} when the run began, and is {_told(new)} now"
             raise InputError(given, f"what it was, or --allow {key} if the search may go another way from here", str(folder))
     if unused := [key for key in allow if key not in changed]:

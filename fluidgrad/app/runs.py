@@ -27,12 +27,13 @@ from fluidgrad.app.screen import NORMAL
 from fluidgrad.app.sections import suggestion
 from fluidgrad.app.solutions import save_solution
 from fluidgrad.app.style import ratio
+from fluidgrad.app.sweeps import sweep
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
     from fluidgrad.flow import Flow, Solution
 
-__all__ = ["check", "config", "new", "report", "run", "sensitivity"]
+__all__ = ["check", "config", "new", "report", "run", "sensitivity", "sweep"]
 SEED = 0  # of the random design and directions of checks
 
 

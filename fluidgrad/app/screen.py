@@ -54,7 +54,7 @@ class Screen:
         """A table that grows by rows: on a terminal its end is shown, and the state of things below it."""
         table = Table(self, columns)
         if self.console is None or self.level < NORMAL:
-            self.say(_line(columns))
+            self.say(table.line(columns))
             yield table
             return
         from rich.live import Live
@@ -75,9 +75,17 @@ class Table:
         """A row; ``note`` is for those who want to know more. A single cell is a remark that takes the whole line."""
         self.rows.append(row)
         if self.screen.console is None:
-            self.screen.say(_line(row))
+            self.screen.say(self.line(row))
         if note:
             self.screen.say(f"    {note}", VERBOSE)
+
+    def line(self, row: Sequence[str]) -> str:
+        """A row as text."""
+        if len(row) == 1:
+            return f"  {row[0]}"
+        return "  " + " ".join(
+            f"{cell:>{max(len(name), 12 if i == 1 else 9)}}" for i, (cell, name) in enumerate(zip(row, self.columns, strict=True))
+        )
 
     def __rich__(self) -> Any:
         """As it is now, for rich, which asks for it again and again."""
@@ -106,10 +114,6 @@ class _Clock:
 
     def __rich__(self) -> str:
         return f"{self.what} ({clock(time.monotonic() - self.began)})"
-
-
-def _line(row: Sequence[str]) -> str:
-    return f"  {row[0]}" if len(row) == 1 else "  " + " ".join(f"{cell:>{12 if i == 1 else 9}}" for i, cell in enumerate(row))
 
 
 def clock(seconds: float) -> str:

@@ -156,3 +156,21 @@ def check(curves: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     fig.legend(loc="outside lower center", ncols=min(len(curves) + 1, 3))
     fig.suptitle(title)
     return fig
+
+
+@figure
+def sweep(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str) -> Figure:
+    """A value over the first key of a sweep, a line for each combination of the others."""
+    fig, axes = new(5.8, 3.6)
+    for i, (label, (along, value)) in enumerate(lines.items()):
+        order = np.argsort(along)
+        style = {"marker": "os^vD"[i // 7 % 5], "ms": 4, "color": f"C{i % 7}"}
+        axes.plot(np.asarray(along)[order], np.asarray(value)[order], label=label or None, **style)
+    everywhere = np.concatenate([np.asarray(a) for a, _ in lines.values()])
+    if everywhere.min() > 0 and everywhere.max() > 30 * everywhere.min():
+        axes.set_xscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if len(lines) > 1:
+        axes.legend() if len(lines) <= 6 else fig.legend(loc="outside right upper", fontsize=7)
+    return fig
