@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from fluidgrad.app.flow_sections import AnyBoundary, FlowSection, PeriodicSection, Porosity
 from fluidgrad.app.mesh_sections import AnyMesh
-from fluidgrad.app.sections import Section, place, suggestion
+from fluidgrad.app.sections import Name, Section, place, suggestion
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,14 +97,14 @@ class Optimizer(Section):
 class Units(Section):
     """Labels of plots and tables; they change no number."""
 
-    length: str = Field("L", description="of lengths")
-    time: str = Field("T", description="of times")
+    length: Name = Field("L", description="of lengths")
+    time: Name = Field("T", description="of times")
 
 
 class Solver(Section):
     """The steady solve."""
 
-    tolerance: float = Field(1e-10, gt=0, lt=1, description="of net over gross fluxes")
+    tolerance: float = Field(1e-10, ge=1e-14, lt=1, description="of net over gross fluxes; round-off leaves about 1e-15")
     linear: Literal["auto", "superlu", "block_tridiagonal"] = Field("auto", description="the linear solver")
 
 
@@ -171,6 +171,14 @@ class Config(Section):
         return case
 
     def _match(self, mesh: Mesh, file: str) -> None:
+        tables: dict[str, Any] = {"[flow] ": self.flow} | {f"[boundary] {name}.": b for name, b in self.boundary.items()}
+        for table, section in tables.items():
+            for key in ("force", "velocity", "center"):
+                value = getattr(section, key, None)
+                if value is not None and len(value) != mesh.dim:
+                    axes = ", ".join("xyz"[: mesh.dim])
+                    given = f"{key} has {len(value)} entries, and the mesh has {mesh.dim} dimensions"
+                    raise InputError(given, f"{key} = [{axes}]", f"{table}{key} in {file}")
         paired = {b.other for b in self.boundary.values() if isinstance(b, PeriodicSection)}
         listed = ", ".join(sorted(mesh.patches))
         for given in sorted((set(self.boundary) | paired) - set(mesh.patches)):

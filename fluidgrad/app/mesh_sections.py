@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 import fluidgrad as fg
-from fluidgrad.app.sections import TRACED, XY, Number, Pair, Section, beside, read_table
+from fluidgrad.app.sections import TRACED, XY, Name, Number, Pair, Section, beside, read_table
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fluidgrad.mesh import Mesh
 
 MOST_CELLS = 2_000_000
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Circle(Section):
@@ -35,7 +36,7 @@ class Ellipse(Section):
 
     kind: Literal["ellipse"]
     center: Pair = Field(description="center x, y [L]")
-    radii: Pair = Field(description="the two radii [L]")
+    radii: Annotated[list[Positive], TRACED, Field(min_length=2, max_length=2)] = Field(description="the two radii [L]")
     angle: Number = Field(0.0, description="of the first radius from the x axis [rad]")
 
     def build(self, n: Numbers) -> Curve:
@@ -88,7 +89,7 @@ class Extrude(Section):
 
     height: Number = Field(gt=0, description="in z [L]")
     layers: int = Field(ge=1, description="number of layers, before refinement")
-    patches: list[str] = Field(
+    patches: list[Name] = Field(
         ["front", "back"],
         min_length=2,
         max_length=2,
@@ -122,7 +123,10 @@ class AbstractMesh(Section):
 
 
 Count = Annotated[int, Field(ge=1)]
-Interval = Annotated[tuple[str, float, float], Field(strict=False)]  # TOML has lists, which a strict tuple would refuse
+Grading = Annotated[float, Field(ge=0, le=10)]
+Interval = Annotated[tuple[Name, float, float], Field(strict=False)]  # TOML has lists, which a strict tuple would refuse
+Intervals = Annotated[list[Interval], Field(min_length=1)]
+Gradings = Annotated[list[Grading], Field(min_length=2, max_length=2)]
 Counts = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
@@ -133,8 +137,8 @@ class Box(AbstractMesh):
     lower: Pair = Field([0.0, 0.0], description="lower left corner [L]")
     upper: Pair = Field([1.0, 1.0], description="upper right corner [L]")
     cells: Counts = Field(1024, description="about how many, or along x and y")
-    grading: float | XY = Field(0.0, description="clustering to the walls: 0 uniform, 2 strong; one number or for x and y")
-    patches: dict[Literal["left", "right", "bottom", "top"], str | list[Interval]] = Field(
+    grading: Grading | Gradings = Field(0.0, description="clustering to the walls: 0 uniform, 2 strong; one number or for x and y [1]")
+    patches: dict[Literal["left", "right", "bottom", "top"], Name | Intervals] = Field(
         {}, description='names of the sides, or intervals ["name", from, to] that cover a side'
     )
 
@@ -150,7 +154,7 @@ class Channel(AbstractMesh):
     height: Number = Field(gt=0, description="in y [L]")
     cells: int = Field(5000, ge=4, description="about how many: the one resolution knob")
     body: Body | None = Field(None, description="a body in the channel, whose patch is called body")
-    bodies: dict[str, Body] = Field({}, description="several bodies by the names of their patches")
+    bodies: dict[Name, Body] = Field({}, description="several bodies by the names of their patches")
 
     @model_validator(mode="after")
     def _one_way(self) -> Channel:
@@ -189,7 +193,7 @@ class MeshFile(AbstractMesh):
     @classmethod
     def _resolve(cls, data: Any, info: ValidationInfo) -> Any:
         if isinstance(data, dict) and isinstance(data.get("path"), str):
-            return data | {"path": str(beside(info, data["path"]).resolve())}
+            return data | {"path": str(beside(info, data["path"]).absolute())}
         return data
 
     @model_validator(mode="after")

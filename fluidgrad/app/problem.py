@@ -67,22 +67,42 @@ def quantity(call: Call, mesh: Mesh) -> Quantity:
         if several:
             value = given.pop(p.name)
             positional += value if isinstance(value, list) else [value]
+            if not positional:
+                raise InputError(f"{call.functional} needs {p.name}", f'as in {{ functional = "{call.functional}", {p.name} = ... }}')
     for key, value in [(p.name, v) for p in parameters if p.kind is p.VAR_POSITIONAL for v in positional] + list(given.items()):
         if key in ("patch", "inlet", "outlet") and value not in mesh.patches:
             listed = f"its patches are {', '.join(mesh.patches)}"
             raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), mesh.patches, listed))
-        if key in ("at", "center"):
+        if key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
             _check_place(key, value, mesh, inside=key == "at")
-    arguments = {k: np.asarray(v, float) if isinstance(v, int | float | list) and not isinstance(v, bool) else v for k, v in given.items()}
+    defaults = {p.name: p.default for p in parameters}
+    arguments = {key: _argument(key, value, defaults.get(key)) for key, value in given.items()}
     units = functional.units
     if call.functional == "probe":
         units = "L^2 T^-2" if given.get("what", "pressure") == "pressure" else "L T^-1"
     return Quantity(str(call), units, lambda solution: functional(solution, *positional, **arguments))
 
 
+def _argument(key: str, value: Any, default: Any) -> Any:
+    """An argument as a functional takes it: text as it is, numbers as an array."""
+    if isinstance(default, str) and not isinstance(value, str):
+        raise InputError(f"{key} = {value}", accepted=f'text in quotes, such as "{default}"')
+    if key == "radius" and not (isinstance(value, int | float) and value > 0):
+        raise InputError(f"{key} = {value}", accepted="a positive number")
+    if isinstance(value, bool) or not isinstance(value, int | float | list):
+        return value
+    try:
+        array = np.asarray(value, float)
+    except (ValueError, OverflowError, TypeError):
+        raise InputError(f"{key} = {value}", accepted="a number, or a list of numbers") from None
+    if not np.isfinite(array).all():
+        raise InputError(f"{key} = {value}", accepted="finite numbers")
+    return array
+
+
 def _check_place(key: str, value: Any, mesh: Mesh, inside: bool) -> None:
     """Refuse what is not one place, or not in the mesh: farther from the nearest cell's centre than its points are."""
-    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) for v in value):
+    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) and np.isfinite(v) for v in value):
         raise InputError(f"{key} = {value}", accepted=f"{mesh.dim} numbers, in a list")
     if not inside:
         return

@@ -18,9 +18,10 @@ import numpy as np
 from fluidgrad.app import output
 from fluidgrad.app.config import Config
 from fluidgrad.app.designs import optimise, study_of
+from fluidgrad.app.explaining import explain
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
 from fluidgrad.app.problem import Problem, figures, named_units, objective_of
-from fluidgrad.app.reading import explain, find, load, shipped_folder
+from fluidgrad.app.reading import find, load, shipped_folder
 from fluidgrad.app.report import draw_check, draw_sensitivity, draw_simulation, report, save_solution
 from fluidgrad.app.sections import suggestion
 from fluidgrad.errors import InputError
