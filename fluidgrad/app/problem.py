@@ -37,8 +37,8 @@ class Quantity:
         return self.of(solution)
 
 
-def quantity(call: Call, mesh: Mesh) -> Quantity:
-    """The functional that a table of the file names, with its arguments.
+def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
+    """The functional that a table of the file names, with its arguments. ``joined`` is the mesh without periodic patches.
 
     Raises:
         InputError: no such functional; arguments it does not have or lacks; a patch that the mesh does not have; a place
@@ -73,6 +73,9 @@ def quantity(call: Call, mesh: Mesh) -> Quantity:
         if key in ("patch", "inlet", "outlet") and value not in mesh.patches:
             listed = f"its patches are {', '.join(mesh.patches)}"
             raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), mesh.patches, listed))
+        if key in ("patch", "inlet", "outlet") and joined is not None and value not in joined.patches:
+            left = f"one of {', '.join(joined.patches)}" if joined.patches else "a functional without a patch"
+            raise InputError(f"patch {value!r} is periodic: the flow goes on behind it, and nothing acts on it", accepted=left)
         if key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
             _check_place(key, value, mesh, inside=key == "at")
     defaults = {p.name: p.default for p in parameters}
@@ -131,16 +134,17 @@ class Problem:
     def of(cls, config: Config, file: str) -> Problem:
         """Everything that can be refused before a solve is refused here."""
         case = config.case(file)
-        mesh = case.flow(case.numbers).mesh
+        flow = case.flow(case.numbers)
+        mesh, joined = flow.mesh, flow.joined[0]
         objective, constraints = None, []
         if config.objective is not None:
             key = "minimize" if config.objective.minimize is not None else "maximize"
             with place(f"[objective] {key} in {file}"):
-                objective = quantity(config.objective.call, mesh)
+                objective = quantity(config.objective.call, mesh, joined)
                 cls._try(case, objective)
             for i, c in enumerate(config.objective.subject_to):
                 with place(f"[objective] subject_to[{i}] in {file}"):
-                    constraints.append(quantity(c, mesh))
+                    constraints.append(quantity(c, mesh, joined))
                     cls._try(case, constraints[-1])
         problem = cls(config, case, objective, tuple(constraints))
         for i, d in enumerate(config.design):
