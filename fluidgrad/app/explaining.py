@@ -1,4 +1,4 @@
-"""``config explain``: what a key means, from the models and tables that the program itself uses."""
+"""``config explain`` and ``config schema``: what a key means, from the models and tables that the program itself uses."""
 
 from __future__ import annotations
 
@@ -48,6 +48,12 @@ def explain(key: str = "") -> str:
     return "\n".join(lines)
 
 
+def schema() -> str:
+    """The JSON schema of a config, by which editors complete and check: ``#:schema ./FILE`` as its first line."""
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema()
+    return json.dumps(found, indent=2)
+
+
 def told(field: Any) -> str:
     """Description with units, limits, choices and default of a field in a line."""
     limits = []
@@ -84,7 +90,7 @@ def _functionals() -> list[str]:
     for name, functional in sorted(REGISTRY.items()):
         arguments = ", ".join(_argument(p) for p in list(inspect.signature(functional.function).parameters.values())[1:])
         units = "" if functional.units == "1" else f" [{functional.units}]"
-        lines.append(f"  {name}({arguments}){units}: {' '.join((functional.__doc__ or '').split('. ')[0].split()).rstrip('.')}")
+        lines.append(f"  {name}({arguments}){units}: {' '.join((functional.__doc__ or '').split()).split('. ')[0].rstrip('.')}")
     return ["The functionals (units in 2D, where forces and flow rates are per depth):", *lines, "  and your own, by --import FILE.py"]
 
 
@@ -95,11 +101,14 @@ def _argument(p: inspect.Parameter) -> str:
 
 
 def _methods() -> list[str]:
-    """Each method with the constraints that it takes."""
-    from fluidgrad.optimizers import METHODS
+    """Each method with the constraints that it takes, and which is chosen when."""
+    from fluidgrad.optimizers import METHODS, SMALL, choose
 
     takes = {(False, False): "bounds only", (True, False): "bounds and inequalities", (True, True): "bounds, inequalities and equalities"}
-    return ["The methods:", *(f"  {name}: takes {takes[m.inequalities, m.equalities]}" for name, m in METHODS.items())]
+    cases = [(1, []), (SMALL, [(0.0, 1.0)]), (SMALL + 1, [(0.0, 1.0)]), (SMALL + 1, [(0.0, 0.0)])]
+    left_out = ("{}: {}".format(*choose(None, n, intervals)) for n, intervals in cases)
+    return ["The methods:", *(f"  {name}: takes {takes[m.inequalities, m.equalities]}" for name, m in METHODS.items()),
+            "Left out, for example:", *(f"  {line}" for line in left_out)]  # fmt: skip
 
 
 LISTS: dict[str, Callable[[], list[str]]] = {"functional": _functionals, "method": _methods}

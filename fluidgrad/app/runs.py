@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output
-from fluidgrad.app.config import Config
 from fluidgrad.app.designs import optimise, study_of
-from fluidgrad.app.explaining import explain
+from fluidgrad.app.explaining import explain, schema
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
 from fluidgrad.app.kinds import new
 from fluidgrad.app.problem import Problem, figures, named_units, objective_of
@@ -242,7 +241,7 @@ def config(action: str, subject: str = "", settings: Sequence[str] = (), imports
     elif action == "explain":
         print(explain(subject))
     elif action == "schema":
-        print(json.dumps(Config.model_json_schema(), indent=2))
+        print(schema())
     else:
         raise InputError(f"config {action}", suggestion(action, ("validate", "explain", "schema"), "one of validate, explain, schema"))
 
