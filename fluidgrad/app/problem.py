@@ -105,7 +105,7 @@ def _argument(key: str, value: Any, default: Any) -> Any:
 
 def _check_place(key: str, value: Any, mesh: Mesh, inside: bool) -> None:
     """Refuse what is not one place, or not in the mesh: farther from the nearest cell's centre than its points are."""
-    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) and np.isfinite(v) for v in value):
+    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) and abs(v) < 1e100 for v in value):
         raise InputError(f"{key} = {value}", accepted=f"{mesh.dim} numbers, in a list")
     if not inside:
         return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fluidgrad.app.case import Numbers
 
 TRACED = "traced"
-LARGEST, SMALLEST = 1e30, 1e-30  # beyond, products of a few numbers leave what a computer can hold
+LARGEST, SMALLEST = 1e20, 1e-20  # beyond, products of a few numbers leave what a computer can hold
 Name = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, TRACED]
 OneOrMany = Annotated[float | list[float], TRACED]
