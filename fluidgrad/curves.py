@@ -146,7 +146,7 @@ def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
 def read_points(path: str | Path) -> Float[np.ndarray, "points 2"]:
     """Points from a text file: two numbers x, y in a row, separated by commas, semicolons, tabs or spaces.
 
-    Lines before the first row of numbers (a title, column names) and lines that start with # are passed over.
+    A first line that is a title or the columns' names, and lines that start with #, are passed over.
 
     Raises:
         InputError: not readable; a row that is not two numbers; NaN or infinity, with its row.
@@ -157,8 +157,9 @@ def read_points(path: str | Path) -> Float[np.ndarray, "points 2"]:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InputError(f"cannot read points from {str(path)!r}: {reason}", accepted="a text file of rows x, y") from error
     rows: list[list[float]] = []
+    first = True  # which may hold the columns' names
     for number, line in enumerate(text.splitlines(), 1):
-        line = line.split("#")[0].strip()
+        given = line = line.split("#")[0].strip()
         for separator in ",;\t":
             line = line.replace(separator, " ")
         if not (fields := line.split()):
@@ -166,17 +167,25 @@ def read_points(path: str | Path) -> Float[np.ndarray, "points 2"]:
         try:
             row = [float(f) for f in fields]
         except ValueError:
-            if not rows:
+            if first and _is_heading(given):
+                first = False
                 continue
             row = []
+        first = False
         if len(row) != 2:
             raise InputError(f"row {number} of {str(path)!r} is not two numbers: {line[:40]!r}", accepted="rows x, y")
         if not np.isfinite(row).all():
             raise InputError(f"row {number} of {str(path)!r} holds {line[:40]!r}", accepted="finite numbers")
         rows.append(row)
-    if not rows:
-        raise InputError(f"{str(path)!r} holds no points", accepted="rows x, y")
+    if len(rows) < 3:
+        raise InputError(f"{str(path)!r} holds {len(rows) or 'no'} point{'s' * (len(rows) != 1)}", accepted="three rows x, y or more")
     return np.array(rows)
+
+
+def _is_heading(line: str) -> bool:
+    """Whether a line is text and no row that was mistyped: it begins with a letter, and no column of it is a number."""
+    columns = [c for s in ",;\t" for c in line.split(s) if s in line]
+    return line[0].isalpha() and not any(c.strip().startswith(tuple("+-.0123456789")) for c in columns)
 
 
 def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
@@ -191,7 +200,7 @@ def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
             if not np.isfinite(value).all():
                 raise InputError(f"{name} of a {kind} is {np.asarray(value)}", accepted="finite numbers")
             if name in ("radius", "radii") and not (np.asarray(value) > 0).all():
-                raise InputError(f"{name} of a {kind} must be positive, got {np.asarray(value)}")
+                raise InputError(f"{name} of a{'n' * (kind[0] == 'e')} {kind} must be positive, got {np.asarray(value)}")
         taken[name] = value
     return Curve(taken, kind)
 

@@ -19,7 +19,7 @@ class InputError(ValueError):
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         advice = f"; {self.accepted}" if self.accepted else ""
-        return f"{self.given}{place}{advice}"
+        return " ".join(f"{self.given}{place}{advice}".splitlines())  # one line, whatever was given
 
     def at(self, where: str) -> InputError:
         """The same error, naming the file and key it came from (the innermost place wins)."""

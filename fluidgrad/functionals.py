@@ -66,6 +66,9 @@ def functional(units: str) -> Callable[[Callable[..., Array]], Functional]:
         units: in powers of length L and time T, e.g. "L^3 T^-2"; "1" if it has none. For reports and plots.
     """
 
+    if not isinstance(units, str):
+        raise InputError("a functional without its units", accepted='@functional(units="L^3 T^-2") above the function')
+
     def register(function: Callable[..., Array]) -> Functional:
         f = Functional(function, function.__name__, units)  # pyright: ignore[reportFunctionMemberAccess]
         REGISTRY[f.name] = f

@@ -5,6 +5,7 @@ The physical groups of curves (2D) or surfaces (3D) are the patches. Read by mes
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -81,15 +82,17 @@ def _read(path: Path) -> tuple[list[tuple[str, np.ndarray, np.ndarray]], dict[tu
     """Blocks of cells with their physical numbers, the names of (dimension, number), and the points."""
     import meshio
 
-    if not path.is_file():
-        raise InputError(f"there is no mesh file {str(path)!r}", accepted=ACCEPTED)
+    if not os.path.isfile(path):
+        what = f"{str(path)!r} is a folder, not a mesh file" if os.path.isdir(path) else f"there is no mesh file {str(path)!r}"
+        raise InputError(what, accepted=ACCEPTED)
     if path.suffix.lower() != ".msh":
         raise InputError(f"{str(path)!r} is not a .msh file", accepted=ACCEPTED)
     try:
         # Not meshio.read, which ends the process when it cannot read. What a broken file raises is anything.
         data = meshio.gmsh.read(path)
     except Exception as error:
-        raise InputError(f"cannot read the mesh file {str(path)!r}: {error or type(error).__name__}", accepted=ACCEPTED) from error
+        reason = "it is empty" if not path.stat().st_size else f"it is damaged, or not gmsh's ({str(error) or type(error).__name__})"
+        raise InputError(f"cannot read the mesh file {str(path)!r}: {reason}", accepted=ACCEPTED) from error
     names = {(int(d), int(number)): name for name, (number, d) in data.field_data.items()}
     tags = data.cell_data.get("gmsh:physical") or [np.zeros(len(b.data), int) for b in data.cells]
     return [(b.type, np.asarray(b.data), np.asarray(t)) for b, t in zip(data.cells, tags, strict=True)], names, data.points

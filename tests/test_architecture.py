@@ -11,7 +11,7 @@ import fluidgrad as fg
 
 PACKAGE = Path(fg.__file__).parent
 MODULES = sorted(PACKAGE.glob("*.py"))
-NUMERICAL = [m for m in MODULES if m.stem != "__init__"]
+NUMERICAL = [m for m in MODULES if m.stem not in ("__init__", "__main__")]
 
 
 def imported(path):

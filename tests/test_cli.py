@@ -246,7 +246,7 @@ def test_a_solve_that_fails_exits_1_and_keeps_its_last_state(here, capsys):
 
 
 def test_report_draws_again_from_saved_data(simulation, design, tmp_path, capsys):
-    simulation, design = (shutil.copytree(f, tmp_path / f.name) for f in (simulation, design))
+    simulation, design = (shutil.copytree(f, tmp_path / name) for f, name in ((simulation, "flow"), (design, "study")))
     drawn = [simulation / "figures" / "speed.png", design / "figures" / "design.png"]
     before = [f.read_bytes() for f in drawn]
     for f in drawn:

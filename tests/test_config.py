@@ -7,8 +7,9 @@ import pytest
 
 from fluidgrad.app.case import get, put, walk
 from fluidgrad.app.cli import main
+from fluidgrad.app.explaining import explain
 from fluidgrad.app.output import toml
-from fluidgrad.app.reading import explain, load, parse
+from fluidgrad.app.reading import load, parse
 from fluidgrad.errors import InputError
 
 TEXT = """
@@ -135,7 +136,7 @@ BAD = {
         ["flow.viscosty=1"],
         "unknown key 'viscosty' (--set flow.viscosty); did you mean 'viscosity'? accepted: viscosity, convection, scheme, force, reference",
     ),
-    "misspelt section": (["optimiser.method=SLSQP"], "unknown key 'optimiser' ([optimiser] in case.toml); did you mean 'optimizer'?"),
+    "misspelt section": (["optimiser.method=SLSQP"], "unknown key 'optimiser' (--set optimiser.method); did you mean 'optimizer'?"),
     "wrong type": (["flow.viscosity=thin"], 'viscosity must be a number, got "thin" (--set flow.viscosity)'),
     "boolean as a number": (["flow.viscosity=true"], "viscosity must be a number, got true"),
     "number as a boolean": (["flow.convection=1"], "convection must be true or false, got 1"),

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,10 @@ EXPERIMENTS = {
 }
 
 
+# What starts processes of its own is run as one.
+PROCESSES = {"kill_and_resume"}
+
+
 def run(name: str, argv: str, capsys: pytest.CaptureFixture[str]) -> dict[str, float | None]:
     runpy.run_path(str(FOLDER / name / "run.py"))["main"](argv.split())
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
@@ -41,7 +47,7 @@ def test_experiment_ends_with_its_json_line(name: str, capsys: pytest.CaptureFix
 
 def test_every_experiment_is_tested_and_explained():
     names = {p.parent.name for p in FOLDER.glob("*/run.py")}
-    assert names == set(EXPERIMENTS)
+    assert names == set(EXPERIMENTS) | PROCESSES
     assert all((FOLDER / name / "README.md").exists() for name in names)
 
 
@@ -78,3 +84,19 @@ def test_unbounded_cylinder_reaches_the_published_figures(capsys: pytest.Capture
     assert found["re40_cd"] == pytest.approx(1.497, rel=5e-3)
     assert found["re20_wake"] == pytest.approx(0.905, rel=1e-2)
     assert found["re40_wake"] == pytest.approx(2.240, rel=1e-2)
+
+
+def kills(count: int) -> dict[str, int | bool]:
+    code = [sys.executable, str(FOLDER / "kill_and_resume" / "run.py"), "--kills", str(count)]
+    found = subprocess.run(code, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return json.loads(found.stdout.strip().splitlines()[-1])
+
+
+def test_killed_runs_go_on_to_the_same_journal_to_the_byte():
+    assert kills(10) == {"kills": 30, "survived": 30, "identical": True}
+
+
+@pytest.mark.slow
+def test_all_killed_runs_go_on_to_the_same_journal_to_the_byte():
+    assert kills(50) == {"kills": 150, "survived": 150, "identical": True}

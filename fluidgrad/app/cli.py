@@ -110,7 +110,7 @@ def report(
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="simulation, inflow or shape.")],
+    kind: Annotated[str, typer.Argument(metavar="[KIND]", help="Of study; without it, the kinds are listed.")] = "",
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write.")] = "",
 ) -> None:
     """Write a commented config to start from."""

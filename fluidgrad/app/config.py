@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from fluidgrad.app.flow_sections import AnyBoundary, FlowSection, PeriodicSection, Porosity
 from fluidgrad.app.mesh_sections import AnyMesh
-from fluidgrad.app.sections import Section, place, suggestion
+from fluidgrad.app.sections import Name, Section, place, suggestion
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class Design(Section):
     """A number of the file that may vary."""
 
     vary: str = Field(description='path of the number or table, such as "boundary.inlet.profile.values"')
-    bounds: list[float | list[float]] = Field(min_length=2, max_length=2, description="lower and upper; one number, or one for each value")
+    bounds: list[float | list[float]] = Field(
+        min_length=2, max_length=2, description="lower and upper; one number, or one for each value [of what varies]"
+    )
 
 
 class Call(Section):
@@ -51,9 +53,9 @@ def _plain(value: Any) -> str:
 class Constraint(Call):
     """A functional and what it must be: one of equals, at_most and at_least."""
 
-    equals: float | None = Field(None, description="the value it must have")
-    at_most: float | None = Field(None, description="the value it must not exceed")
-    at_least: float | None = Field(None, description="the value it must reach")
+    equals: float | None = Field(None, description="the value it must have [of the functional]")
+    at_most: float | None = Field(None, description="the value it must not exceed [of the functional]")
+    at_least: float | None = Field(None, description="the value it must reach [of the functional]")
 
     @model_validator(mode="after")
     def _one(self) -> Constraint:
@@ -88,23 +90,25 @@ class Objective(Section):
 class Optimizer(Section):
     """How the design is sought; may be left out."""
 
-    method: str | None = Field(None, description="of optimisation; follows from size and constraints when left out")
-    max_iterations: int | None = Field(None, ge=1, description="stop after so many")
-    tolerance: float | None = Field(None, gt=0, description="stop when the relative change or the KKT residual falls below it")
-    band: float | None = Field(None, gt=0, description="width of the band that replaces an equality where a method needs one")
+    method: str | None = Field(None, description="of optimization; follows from size and constraints when left out")
+    max_iterations: int | None = Field(None, ge=1, description="stop after so many [1]")
+    tolerance: float | None = Field(None, gt=0, description="stop when the relative change or the KKT residual falls below it [1]")
+    band: float | None = Field(
+        None, gt=0, description="width of the band that replaces an equality where a method needs one [of the functional]"
+    )
 
 
 class Units(Section):
     """Labels of plots and tables; they change no number."""
 
-    length: str = Field("L", description="of lengths")
-    time: str = Field("T", description="of times")
+    length: Name = Field("L", description="of lengths")
+    time: Name = Field("T", description="of times")
 
 
 class Solver(Section):
     """The steady solve."""
 
-    tolerance: float = Field(1e-10, gt=0, lt=1, description="of net over gross fluxes")
+    tolerance: float = Field(1e-10, ge=1e-14, lt=1, description="of net over gross fluxes; round-off leaves about 1e-15 [1]")
     linear: Literal["auto", "superlu", "block_tridiagonal"] = Field("auto", description="the linear solver")
 
 
@@ -179,6 +183,14 @@ class Config(Section):
         return case
 
     def _match(self, mesh: Mesh, file: str) -> None:
+        tables: dict[str, Any] = {"[flow] ": self.flow} | {f"[boundary] {name}.": b for name, b in self.boundary.items()}
+        for table, section in tables.items():
+            for key in ("force", "velocity", "center"):
+                value = getattr(section, key, None)
+                if value is not None and len(value) != mesh.dim:
+                    axes = ", ".join("xyz"[: mesh.dim])
+                    given = f"{key} has {len(value)} entries, and the mesh has {mesh.dim} dimensions"
+                    raise InputError(given, f"{key} = [{axes}]", f"{table}{key} in {file}")
         paired = {b.other for b in self.boundary.values() if isinstance(b, PeriodicSection)}
         listed = ", ".join(sorted(mesh.patches))
         for given in sorted((set(self.boundary) | paired) - set(mesh.patches)):

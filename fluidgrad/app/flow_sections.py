@@ -60,7 +60,7 @@ class NodesProfile(Section):
     kind: Literal["nodes"]
     file: str | None = Field(None, description="text file of one number a row, from the config's folder; read into values")
     values: Annotated[list[float] | None, TRACED] = Field(None, min_length=1, description="speeds at the nodes [L/T]")
-    count: int | None = Field(None, ge=1, le=10_000, description="number of nodes between the ends")
+    count: int | None = Field(None, ge=1, le=10_000, description="number of nodes between the ends [1]")
     start: Literal["parabola", "uniform"] | None = Field(None, description="shape of the values when they are not given")
     mean: float | None = Field(None, description="mean speed of that shape over the patch [L/T]")
 

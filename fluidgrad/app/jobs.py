@@ -199,12 +199,13 @@ def import_functionals(file: str) -> Path:
         InputError: it cannot be read, or it raises.
     """
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no file {file!r} to import", accepted="--import FILE.py")
     try:
         runpy.run_path(str(path))
-    except Exception as error:
-        raise InputError(
-            f"{file} cannot be imported: {type(error).__name__}: {error}", accepted="a Python file that runs by itself"
-        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() too: a file of functionals has no say in how the command ends
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise InputError(f"{file} cannot be imported: {reason}", accepted="a Python file that runs by itself") from error
     return path

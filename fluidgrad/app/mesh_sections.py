@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 import fluidgrad as fg
-from fluidgrad.app.sections import TRACED, XY, Number, Pair, Section, beside, read_table
+from fluidgrad.app.sections import TRACED, XY, Name, Number, Pair, Section, beside, read_table
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fluidgrad.mesh import Mesh
 
 MOST_CELLS = 2_000_000
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Circle(Section):
@@ -35,7 +36,7 @@ class Ellipse(Section):
 
     kind: Literal["ellipse"]
     center: Pair = Field(description="center x, y [L]")
-    radii: Pair = Field(description="the two radii [L]")
+    radii: Annotated[list[Positive], TRACED, Field(min_length=2, max_length=2)] = Field(description="the two radii [L]")
     angle: Number = Field(0.0, description="of the first radius from the x axis [rad]")
 
     def build(self, n: Numbers) -> Curve:
@@ -53,8 +54,8 @@ class Fourier(Section):
     kind: Literal["fourier"]
     center: Pair = Field(description="center x, y [L]")
     radius: Number = Field(gt=0, description="mean radius [L]")
-    modes: Annotated[list[XY], TRACED, BeforeValidator(_modes)] = Field(
-        min_length=1, description="pairs a_k, b_k for k = 1, 2, ... (fractions of the radius), or how many that start at zero"
+    modes: Annotated[list[XY], TRACED, BeforeValidator(_modes, json_schema_input_type=int | list[XY])] = Field(
+        min_length=1, description="pairs a_k, b_k for k = 1, 2, ... (fractions of the radius [1]), or how many that start at zero"
     )
 
     def build(self, n: Numbers) -> Curve:
@@ -64,6 +65,7 @@ class Fourier(Section):
 class Points(Section):
     """A curve through points: a smooth spline, or a polygon."""
 
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind"]))  # points may be read from a file
     kind: Literal["points"]
     file: str | None = Field(None, description="text file of rows x, y, from the config's folder; read into points")
     points: Annotated[list[XY], TRACED] = Field(min_length=3, description="rows x, y in order along the curve [L]")
@@ -87,8 +89,8 @@ class Extrude(Section):
     """Layers over a 2D mesh, z from 0 to height."""
 
     height: Number = Field(gt=0, description="in z [L]")
-    layers: int = Field(ge=1, description="number of layers, before refinement")
-    patches: list[str] = Field(
+    layers: int = Field(ge=1, description="number of layers, before refinement [1]")
+    patches: list[Name] = Field(
         ["front", "back"],
         min_length=2,
         max_length=2,
@@ -99,7 +101,7 @@ class Extrude(Section):
 class AbstractMesh(Section):
     """What all meshes have."""
 
-    refine: int = Field(1, ge=1, le=64, description="multiplies the number of cells along every line, for convergence checks")
+    refine: int = Field(1, ge=1, le=64, description="multiplies the number of cells along every line, for convergence checks [1]")
     extrude: Extrude | None = Field(None, description="make a 3D mesh of layers")
 
     @model_validator(mode="after")
@@ -122,7 +124,10 @@ class AbstractMesh(Section):
 
 
 Count = Annotated[int, Field(ge=1)]
-Interval = Annotated[tuple[str, float, float], Field(strict=False)]  # TOML has lists, which a strict tuple would refuse
+Grading = Annotated[float, Field(ge=0, le=10)]
+Interval = Annotated[tuple[Name, float, float], Field(strict=False)]  # TOML has lists, which a strict tuple would refuse
+Intervals = Annotated[list[Interval], Field(min_length=1)]
+Gradings = Annotated[list[Grading], Field(min_length=2, max_length=2)]
 Counts = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
@@ -132,10 +137,10 @@ class Box(AbstractMesh):
     kind: Literal["box"]
     lower: Pair = Field([0.0, 0.0], description="lower left corner [L]")
     upper: Pair = Field([1.0, 1.0], description="upper right corner [L]")
-    cells: Counts = Field(1024, description="about how many, or along x and y")
-    grading: float | XY = Field(0.0, description="clustering to the walls: 0 uniform, 2 strong; one number or for x and y")
-    patches: dict[Literal["left", "right", "bottom", "top"], str | list[Interval]] = Field(
-        {}, description='names of the sides, or intervals ["name", from, to] that cover a side'
+    cells: Counts = Field(1024, description="about how many, or along x and y [1]")
+    grading: Grading | Gradings = Field(0.0, description="clustering to the walls: 0 uniform, 2 strong; one number or for x and y [1]")
+    patches: dict[Literal["left", "right", "bottom", "top"], Name | Intervals] = Field(
+        {}, description='names of the sides, or intervals ["name", from, to] [L] that cover a side'
     )
 
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
@@ -148,9 +153,9 @@ class Channel(AbstractMesh):
     kind: Literal["channel"]
     length: Number = Field(gt=0, description="in x [L]")
     height: Number = Field(gt=0, description="in y [L]")
-    cells: int = Field(5000, ge=4, description="about how many: the one resolution knob")
+    cells: int = Field(5000, ge=4, description="about how many: the one resolution knob [1]")
     body: Body | None = Field(None, description="a body in the channel, whose patch is called body")
-    bodies: dict[str, Body] = Field({}, description="several bodies by the names of their patches")
+    bodies: dict[Name, Body] = Field({}, description="several bodies by the names of their patches")
 
     @model_validator(mode="after")
     def _one_way(self) -> Channel:
@@ -170,9 +175,9 @@ class OGrid(AbstractMesh):
     kind: Literal["o_grid"]
     body: Body = Field(description="the inner curve")
     outer: Number = Field(gt=0, description="radius of the outer circle [L]")
-    cells: Counts = Field(5000, description="about how many, or round and across")
+    cells: Counts = Field(5000, description="about how many, or round and across [1]")
     grading: float | None = Field(
-        None, gt=0, description="thickness of the last layer over that of the first; cells keep their shape by default"
+        None, gt=0, description="thickness of the last layer over that of the first; cells keep their shape by default [1]"
     )
 
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
@@ -189,7 +194,7 @@ class MeshFile(AbstractMesh):
     @classmethod
     def _resolve(cls, data: Any, info: ValidationInfo) -> Any:
         if isinstance(data, dict) and isinstance(data.get("path"), str):
-            return data | {"path": str(beside(info, data["path"]).resolve())}
+            return data | {"path": str(beside(info, data["path"]).absolute())}
         return data
 
     @model_validator(mode="after")

@@ -37,8 +37,8 @@ class Quantity:
         return self.of(solution)
 
 
-def quantity(call: Call, mesh: Mesh) -> Quantity:
-    """The functional that a table of the file names, with its arguments.
+def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
+    """The functional that a table of the file names, with its arguments. ``joined`` is the mesh without periodic patches.
 
     Raises:
         InputError: no such functional; arguments it does not have or lacks; a patch that the mesh does not have; a place
@@ -67,22 +67,45 @@ def quantity(call: Call, mesh: Mesh) -> Quantity:
         if several:
             value = given.pop(p.name)
             positional += value if isinstance(value, list) else [value]
+            if not positional:
+                raise InputError(f"{call.functional} needs {p.name}", f'as in {{ functional = "{call.functional}", {p.name} = ... }}')
     for key, value in [(p.name, v) for p in parameters if p.kind is p.VAR_POSITIONAL for v in positional] + list(given.items()):
         if key in ("patch", "inlet", "outlet") and value not in mesh.patches:
             listed = f"its patches are {', '.join(mesh.patches)}"
             raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), mesh.patches, listed))
-        if key in ("at", "center"):
+        if key in ("patch", "inlet", "outlet") and joined is not None and value not in joined.patches:
+            left = f"one of {', '.join(joined.patches)}" if joined.patches else "a functional without a patch"
+            raise InputError(f"patch {value!r} is periodic: the flow goes on behind it, and nothing acts on it", accepted=left)
+        if key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
             _check_place(key, value, mesh, inside=key == "at")
-    arguments = {k: np.asarray(v, float) if isinstance(v, int | float | list) and not isinstance(v, bool) else v for k, v in given.items()}
+    defaults = {p.name: p.default for p in parameters}
+    arguments = {key: _argument(key, value, defaults.get(key)) for key, value in given.items()}
     units = functional.units
     if call.functional == "probe":
         units = "L^2 T^-2" if given.get("what", "pressure") == "pressure" else "L T^-1"
     return Quantity(str(call), units, lambda solution: functional(solution, *positional, **arguments))
 
 
+def _argument(key: str, value: Any, default: Any) -> Any:
+    """An argument as a functional takes it: text as it is, numbers as an array."""
+    if isinstance(default, str) and not isinstance(value, str):
+        raise InputError(f"{key} = {value}", accepted=f'text in quotes, such as "{default}"')
+    if key == "radius" and not (isinstance(value, int | float) and value > 0):
+        raise InputError(f"{key} = {value}", accepted="a positive number")
+    if isinstance(value, bool) or not isinstance(value, int | float | list):
+        return value
+    try:
+        array = np.asarray(value, float)
+    except (ValueError, OverflowError, TypeError):
+        raise InputError(f"{key} = {value}", accepted="a number, or a list of numbers") from None
+    if not np.isfinite(array).all():
+        raise InputError(f"{key} = {value}", accepted="finite numbers")
+    return array
+
+
 def _check_place(key: str, value: Any, mesh: Mesh, inside: bool) -> None:
     """Refuse what is not one place, or not in the mesh: farther from the nearest cell's centre than its points are."""
-    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) for v in value):
+    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) and abs(v) < 1e100 for v in value):
         raise InputError(f"{key} = {value}", accepted=f"{mesh.dim} numbers, in a list")
     if not inside:
         return
@@ -111,16 +134,17 @@ class Problem:
     def of(cls, config: Config, file: str) -> Problem:
         """Everything that can be refused before a solve is refused here."""
         case = config.case(file)
-        mesh = case.flow(case.numbers).mesh
+        flow = case.flow(case.numbers)
+        mesh, joined = flow.mesh, flow.joined[0]
         objective, constraints = None, []
         if config.objective is not None:
             key = "minimize" if config.objective.minimize is not None else "maximize"
             with place(f"[objective] {key} in {file}"):
-                objective = quantity(config.objective.call, mesh)
+                objective = quantity(config.objective.call, mesh, joined)
                 cls._try(case, objective)
             for i, c in enumerate(config.objective.subject_to):
                 with place(f"[objective] subject_to[{i}] in {file}"):
-                    constraints.append(quantity(c, mesh))
+                    constraints.append(quantity(c, mesh, joined))
                     cls._try(case, constraints[-1])
         problem = cls(config, case, objective, tuple(constraints))
         for i, d in enumerate(config.design):

@@ -53,6 +53,8 @@ def report(folders: Sequence[str], imports: Sequence[str] = (), file: str | Path
 
 
 def _draw(folder: Path, given: set[str]) -> None:
+    if not (folder / "config.toml").is_file() or not (folder / "manifest.json").is_file():
+        raise InputError(f"{str(folder)!r} is not the folder of a run", accepted=FINISHED)
     result = output.read_json(folder / "results.json") if (folder / "results.json").exists() else {}
     config = load(folder / "config.toml")
     if missing := sorted(set(output.read_json(folder / "manifest.json").get("imports", {})) - given):

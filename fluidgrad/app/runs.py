@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output
-from fluidgrad.app.config import Config
 from fluidgrad.app.designs import optimise, study_of
+from fluidgrad.app.explaining import explain, schema
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
+from fluidgrad.app.kinds import new
 from fluidgrad.app.pictures import draw_check, draw_sensitivity, draw_simulation
 from fluidgrad.app.problem import Problem, figures, in_space, named_units, objective_of
-from fluidgrad.app.reading import explain, find, load, shipped_folder
+from fluidgrad.app.reading import find, load
 from fluidgrad.app.report import report
 from fluidgrad.app.screen import NORMAL
 from fluidgrad.app.sections import suggestion
@@ -235,23 +236,7 @@ def check(
     return passed
 
 
-# ---- new and config
-
-
-def new(kind: str, file: str = "") -> Path:
-    """Write a commented config to start from."""
-    templates = {"simulation": "cylinder_re20", "inflow": "cylinder_inflow", "shape": "cylinder_shape"}
-    if kind not in templates:
-        raise InputError(f"there is no template {kind!r}", suggestion(kind, templates, f"one of {', '.join(templates)}"))
-    path = Path(file or f"{kind}.toml")
-    if path.exists():
-        raise InputError(f"{str(path)!r} exists already", accepted="another file name")
-    try:
-        output.write(path, (shipped_folder() / f"{templates[kind]}.toml").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot write {str(path)!r}: {error.strerror}", accepted="a folder that can be written to") from None
-    print(f"{path}: edit it, then fluidgrad run {path}")
-    return path
+# ---- config
 
 
 def config(action: str, subject: str = "", settings: Sequence[str] = (), imports: Sequence[str] = ()) -> None:
@@ -270,7 +255,7 @@ def config(action: str, subject: str = "", settings: Sequence[str] = (), imports
     elif action == "explain":
         print(explain(subject))
     elif action == "schema":
-        print(json.dumps(Config.model_json_schema(), indent=2))
+        print(schema())
     else:
         raise InputError(f"config {action}", suggestion(action, ("validate", "explain", "schema"), "one of validate, explain, schema"))
 

@@ -10,10 +10,11 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from annotated_types import Gt
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from fluidgrad.errors import InputError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fluidgrad.app.case import Numbers
 
 TRACED = "traced"
+LARGEST, SMALLEST = 1e20, 1e-20  # beyond, products of a few numbers leave what a computer can hold
+Name = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, TRACED]
 OneOrMany = Annotated[float | list[float], TRACED]
 XY = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -32,6 +35,20 @@ class Section(BaseModel):
     """A table of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _within_reason(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            if TRACED not in field.metadata or (value := getattr(self, name)) is None:
+                continue
+            sizes = np.abs(np.asarray(value, float))
+            small = any(isinstance(m, Gt) for m in field.metadata) and sizes.min() < SMALLEST
+            if small or sizes.max(initial=0.0) > LARGEST:
+                raise InputError(
+                    f"{name} = {float(sizes.min() if small else sizes.max()):g} is beyond reason",
+                    accepted=f"sizes from {SMALLEST:g} to {LARGEST:g}: choose units in which the flow's own numbers are near one",
+                )
+        return self
 
     def numbers(self) -> Numbers:
         """The traced numbers of this table and the tables in it, by key."""
@@ -58,6 +75,8 @@ def read_table(data: Any, info: ValidationInfo, key: str, read: Callable[[Path],
 
 def beside(info: ValidationInfo, file: str) -> Path:
     """A file that a section names, from the config's folder."""
+    if not file or "\0" in file:
+        raise InputError(f"{file!r} is not the name of a file", accepted="a path from the config's folder")
     return Path((info.context or {}).get("folder", ".")) / file
 
 
@@ -74,3 +93,10 @@ def suggestion(given: str, known: Iterable[str], otherwise: str) -> str:
     """The accepted names, with the nearest first if one is near."""
     near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}? {otherwise}" if near else otherwise
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models among the types of a field."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in get_args(annotation) for m in models_in(a)]

@@ -1,0 +1,103 @@
+"""What a run hands to others: fields.nc for xarray, fields.vtu for ParaView, read back by their own libraries."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import vtk
+import xarray
+from cases import MESHES, measure, mesh
+from vtk.util.numpy_support import vtk_to_numpy
+
+from fluidgrad.app.config import Units
+from fluidgrad.app.solutions import dataset, read_solution, write_vtu
+from fluidgrad.errors import InputError
+
+
+class Named:
+    """What the files need of a config."""
+
+    units = Units(length="m", time="s")
+
+
+def fields(m):
+    x = measure(m).x_cell
+    return {
+        "velocity": (np.stack([np.sin(3 * x[:, 0]), *x[:, 1:].T], 1), "L T^-1", "velocity"),
+        "pressure": (x[:, 0] ** 2, "L^2 T^-2", "kinematic pressure"),
+    }
+
+
+def vtk_read(file):
+    reader = vtk.vtkXMLUnstructuredGridReader()
+    reader.SetFileName(str(file))
+    reader.Update()
+    return reader.GetOutput()
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_paraview_sees_the_same_cells_and_fields(name, tmp_path):
+    """Cells, their sizes and centres by VTK's own geometry; fields cell by cell."""
+    m, g = mesh(name), measure(mesh(name))
+    write_vtu(tmp_path / "fields.vtu", m, fields(m))
+    grid = vtk_read(tmp_path / "fields.vtu")
+    assert grid.GetNumberOfCells() == m.n_cells and grid.GetNumberOfPoints() == len(m.points)
+    sizes = vtk.vtkCellSizeFilter()
+    sizes.SetInputData(grid)
+    sizes.Update()
+    size = vtk_to_numpy(sizes.GetOutput().GetCellData().GetArray("Area" if m.dim == 2 else "Volume"))
+    velocity, pressure = (vtk_to_numpy(grid.GetCellData().GetArray(k)) for k in ("velocity", "pressure"))
+    # a file may order cells by kind: compare through their centres
+    centres = np.array([np.mean([grid.GetPoint(grid.GetCell(i).GetPointId(j)) for j in range(grid.GetCell(i).GetNumberOfPoints())], 0)
+                        for i in range(m.n_cells)])  # fmt: skip
+    points = np.pad(np.asarray(m.points), [(0, 0), (0, 3 - m.dim)])
+    own = np.array([points[row[row >= 0]].mean(0) for _, corners in m.topology.cells for row in corners])
+    order = [int(np.argmin(np.linalg.norm(own - c, axis=1))) for c in centres]
+    assert sorted(order) == list(range(m.n_cells))
+    np.testing.assert_allclose(np.abs(size), g.V[order], rtol=1e-6 if m.dim == 2 else 0.1)  # curved faces are cut otherwise
+    np.testing.assert_array_equal(velocity[:, : m.dim], fields(m)["velocity"][0][order])
+    assert not velocity[:, m.dim :].any()
+    np.testing.assert_array_equal(pressure, fields(m)["pressure"][0][order])
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_xarray_sees_fields_with_units_and_places(name, tmp_path):
+    m, g = mesh(name), measure(mesh(name))
+    dataset(m, fields(m), Named).to_netcdf(tmp_path / "fields.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "fields.nc", engine="h5netcdf") as data:
+        assert data["velocity"].dims == ("cell", "component") and data["velocity"].attrs["units"] == "m s^-1"
+        assert data["pressure"].attrs["units"] == "m^2 s^-2" and data["x"].attrs["units"] == "m"
+        np.testing.assert_array_equal(data["velocity"].sel(component="y"), fields(m)["velocity"][0][:, 1])
+        np.testing.assert_array_equal(np.stack([data[a] for a in "xyz"[: m.dim]], 1), g.x_cell)
+        assert set(data["velocity"].coords) >= {"x", "y", "component"}
+        loops = data["cell_points"].values
+        assert np.isnan(loops).any() or loops.dtype.kind == "i"
+        if m.dim == 2:
+            assert data["mesh"].attrs["topology_dimension"] == 2 and data["pressure"].attrs["mesh"] == "mesh"
+            x, y = data["point_x"].values, data["point_y"].values
+            for row, area in zip(loops, g.V, strict=True):  # the polygons are the cells, counter-clockwise
+                k = row[~np.isnan(row)].astype(int)
+                assert 0.5 * np.sum(x[k] * np.roll(y[k], -1) - np.roll(x[k], -1) * y[k]) == pytest.approx(area, rel=1e-10)
+
+
+def test_a_run_leaves_them(simulation, design):
+    for folder, which in ((simulation, ""), (design, ""), (design, "_start")):
+        with np.load(folder / f"solution{which}.npz") as saved:
+            state = saved["state"]
+        with xarray.open_dataset(folder / f"fields{which}.nc", engine="h5netcdf") as data:
+            velocity = data["velocity"].values
+            np.testing.assert_array_equal(velocity.ravel(), state.reshape(36, 3)[:, :2].ravel())
+            assert float(data["volume"].sum()) == pytest.approx(2.0)
+        read = vtk_to_numpy(vtk_read(folder / f"fields{which}.vtu").GetCellData().GetArray("velocity"))
+        np.testing.assert_array_equal(read[:, :2], velocity)
+
+
+def test_a_solution_of_another_flow_is_refused(simulation, tmp_path):
+    from fluidgrad.app.problem import Problem
+    from fluidgrad.app.reading import load
+
+    flow = Problem.of(load(simulation / "config.toml", ["mesh.refine=2"]), "config.toml").case
+    with pytest.raises(InputError, match="holds 108 unknowns, the flow has 432; the config and data of one run"):
+        read_solution(simulation / "solution.npz", flow.flow(flow.numbers))
+    np.savez(tmp_path / "other.npz", velocity=jnp.zeros(3))
+    with pytest.raises(InputError, match="holds 0 unknowns"):
+        read_solution(tmp_path / "other.npz", flow.flow(flow.numbers))
