@@ -53,6 +53,7 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 napoleon_use_rtype = False
 napoleon_attr_annotations = False
 nitpicky = True
+smartquotes = False  # --set stays --set
 
 
 def setup(app):

@@ -31,11 +31,12 @@ def commands() -> dict[str, str]:
         usage, rows = [f"fluidgrad {name}"], []
         for p in command.params:
             option = p.param_type_name == "option"
-            label = " or ".join(p.opts) if option else p.metavar or p.name.upper()
+            label = "|".join(p.opts) if option else p.metavar or p.name.upper()
             value = f" {p.metavar}" if option and p.metavar else ""
             if not option:
                 usage.append(label if p.required or label.startswith("[") else f"[{label}]")
-            rows.append(f"| `{label.strip('[]')}{value}` | {_cell(p.help or '')} |")
+            told = label.strip("[]").replace(" | ", "|").replace("|", "` or `")
+            rows.append(f"| `{told}{value}` | {_cell(p.help or '')} |")
         usage.append("[OPTIONS]" if any(p.param_type_name == "option" for p in command.params) else "")
         table = "\n".join(["| takes | |", "| --- | --- |", *rows])
         text[name] = f"```text\n{' '.join(usage).strip()}\n```\n\n{command.help}\n\n{table}\n"
@@ -46,15 +47,18 @@ def config() -> str:
     """Every section and key of a config, as ``fluidgrad config explain`` tells them."""
     from fluidgrad.app.config import Config
 
-    return "\n".join(line for section in Config.model_fields for line in [*_table(section, section, 2), ""])
+    seen: dict[tuple[str, ...], str] = {}
+    return "\n".join(line for section in Config.model_fields for line in [*_table(section, section, 2, seen), ""])
 
 
-def _table(path: str, title: str, level: int) -> list[str]:
+def _table(path: str, title: str, level: int, seen: dict[tuple[str, ...], str]) -> list[str]:
     from fluidgrad.app.reading import explain
 
     head, *lines = explain(path).splitlines()
     about = head.partition(": ")[2]
     out = ["#" * level + f" `{title}`", "", f"{_sentence(about)}", ""]
+    if (same := seen.setdefault(tuple(lines), title)) != title:
+        return [*out, f"Its keys are those of `{same}`.", ""]
     rows, nested = False, []
     for line in lines:
         if line.startswith("  "):
@@ -71,7 +75,7 @@ def _table(path: str, title: str, level: int) -> list[str]:
             out += ["", f"**`{kind}`**: {doc}" if kind else doc, ""]
     for key in nested:
         if key != "other":
-            out += ["", *_table(_through(path, key), f"{title}.{key}", level + 1)]
+            out += ["", *_table(_through(path, key), f"{title}.PATCH.{key}" if path == "boundary" else f"{title}.{key}", level + 1, seen)]
     return out
 
 
@@ -133,7 +137,7 @@ def defaults() -> str:
 
 
 def _sentence(text: str) -> str:
-    text = text.partition("; needed")[0] if text.endswith("; needed") else text
+    text = "; ".join(part for i, part in enumerate(text.split("; ")) if not i or not part.startswith(TAILS))
     return text[:1].upper() + text[1:] + "."
 
 

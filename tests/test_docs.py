@@ -129,7 +129,7 @@ def test_pages_have_no_broken_markup(site):
         body = path.read_text(encoding="utf-8")
         body = body[body.index("<article") : body.index("</article>")]
         prose = re.sub(r"<[^>]+>", "", re.sub(r"<(pre|code)\b.*?</\1>", "", body, flags=re.S))
-        left = re.search(r"```|:::|\{(py:)?(any|func|class|exc|doc|ref|include)\}|:(func|class|meth|mod|py):|\]\(|``|\|\s*---", prose)
+        left = re.search(r"```|:::|\{(py:)?(any|func|class|exc|doc|ref|include)\}|:(func|class|meth|mod|py):|\]\(|`|\|\s*---", prose)
         assert not left, (path.name, prose[max(0, left.start() - 60) : left.end() + 60])
         assert "CFG:" not in prose and "RESULT" not in prose, path.name
 
