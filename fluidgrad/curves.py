@@ -130,7 +130,7 @@ def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
     """A curve through points: a periodic cubic spline, or a polygon.
 
     Args:
-        points: ``(points, 2)`` [L], in order, or a file of them (:func:`read_points`); at least 4 (3 for a polygon),
+        points: ``(points, 2)`` [L], in order, or a text file of them, one pair a row; at least 4 (3 for a polygon),
             roughly equally spaced for a spline. A last point that repeats the first is dropped, and a clockwise order is
             reversed, when the points are concrete.
         corners: straight lines between the points. The curve's normal jumps at them.
