@@ -52,7 +52,7 @@ def config() -> str:
 
 
 def _table(path: str, title: str, level: int, seen: dict[tuple[str, ...], str]) -> list[str]:
-    from fluidgrad.app.reading import explain
+    from fluidgrad.app.explaining import explain
 
     head, *lines = explain(path).splitlines()
     about = head.partition(": ")[2]
@@ -67,7 +67,7 @@ def _table(path: str, title: str, level: int, seen: dict[tuple[str, ...], str]) 
                 out += ["| key | what it is | |", "| --- | --- | --- |"]
                 rows = True
             out.append(f"| `{key}` | {_cell(_meaning(told))} | {_cell(_limits(told))} |")
-            if key not in nested and len(explain(f"{path}.{key}").splitlines()) > 1:
+            if key not in (*nested, "functional", "method") and len(explain(f"{path}.{key}").splitlines()) > 1:
                 nested.append(key)
         else:
             rows = False
@@ -84,7 +84,7 @@ def _through(path: str, key: str) -> str:
     return f"{path}.inlet.{key}" if path == "boundary" else f"{path}.{key}"
 
 
-TAILS = ("needed", "default ", "a design may vary it", "at least ", "at most ", "above ", "below ", '"')
+TAILS = ("needed", "may be left out", "default ", "a design may vary it", "at least ", "at most ", "above ", "below ", '"')
 
 
 def _split(told: str) -> tuple[list[str], list[str]]:

@@ -155,7 +155,7 @@ def test_config_sections_and_keys_are_described(site):
     from pydantic import BaseModel
 
     from fluidgrad.app.config import Config
-    from fluidgrad.app.reading import _models
+    from fluidgrad.app.sections import models_in as _models
 
     page, text = parsed(site / "reference" / "config.html"), text_of(site / "reference" / "config.html")
 

@@ -23,12 +23,13 @@ def explain(key: str = "") -> str:
         InputError: no such key.
     """
     models: list[type[BaseModel]] = [Config]
-    field = None
+    owners: list[type[BaseModel]] = []
     free = False  # the next name may be any: that of a patch, or an index
     names = key.split(".") if key else []
+    last = ""  # of the names that are keys
     for i, name in enumerate(names):
-        owners = [m for m in models if name in m.model_fields]
-        if not owners:
+        found = [m for m in models if name in m.model_fields]
+        if not found:
             if free:
                 free = False
                 continue
@@ -36,16 +37,25 @@ def explain(key: str = "") -> str:
             if not known:
                 raise InputError(f"{'.'.join(names[:i])!r} has no keys", accepted=f"config explain {'.'.join(names[:i])}")
             raise InputError(f"there is no key {name!r} in {key!r}", suggestion(name, known, f"there are: {', '.join(known)}"))
-        field = owners[0].model_fields[name]
-        free = getattr(field.annotation, "__origin__", None) in (dict, list)
+        owners, last = found, name
+        free = getattr(owners[0].model_fields[name].annotation, "__origin__", None) in (dict, list)
         models = list(dict.fromkeys(m for owner in owners for m in models_in(owner.model_fields[name].annotation)))
-    lines = [f"{key}: {told(field)}"] if field is not None else []
+    meanings: dict[str, list[str]] = {}
+    for owner in owners:
+        meanings.setdefault(told(owner.model_fields[last]), []).append(_kind(owner))
+    lines = [f"{key}: {meaning}" for meaning in meanings]
+    if len(meanings) > 1:
+        lines = [f"{key} of kind {' or '.join(kinds)}: {meaning}" for meaning, kinds in meanings.items()]
     for model in models:
-        kind = get_args(model.model_fields["kind"].annotation)[0] if "kind" in model.model_fields else None
-        lines.append((f'kind = "{kind}": ' if kind else "") + (model.__doc__ or "").splitlines()[0])
+        kind = _kind(model)
+        lines.append((f"kind = {kind}: " if kind else "") + (model.__doc__ or "").splitlines()[0])
         lines += [f"  {name}: {told(f)}" for name, f in model.model_fields.items() if name != "kind"]
     lines += LISTS[names[-1]]() if names[-1:] in (["functional"], ["method"]) else []
     return "\n".join(lines)
+
+
+def _kind(model: type[BaseModel]) -> str:
+    return f'"{get_args(model.model_fields["kind"].annotation)[0]}"' if "kind" in model.model_fields else ""
 
 
 def schema() -> str:
