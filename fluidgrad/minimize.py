@@ -229,7 +229,7 @@ class _Search:
         violation = kkt_residual = np.inf
         multipliers = np.full(len(self.intervals), np.nan)
         if not point.failed:
-            violation = float(np.max(np.concatenate([np.abs(point.h), point.c]), initial=0.0))
+            violation = float(np.max(np.concatenate([np.abs(point.h), point.c]), initial=0.0)) + 0.0  # no -0
             kkt_residual, y = kkt(point, self.lower, self.upper)
             multipliers = np.zeros(len(self.intervals))
             order = np.concatenate([np.flatnonzero(self.equal), np.flatnonzero(~self.equal)])

@@ -83,6 +83,7 @@ def optimise(work: Job, problem: Problem) -> None:
     sign = 1.0 if work.config.objective and work.config.objective.minimize else -1.0
     name = study.names[0]
     units = named_units(problem.quantities[0].units, name, work.config, problem.dim)
+    units = "" if units == "1" else f" {units}"
     work.say(f"{'minimizing' if sign > 0 else 'maximizing'} {name} over {int(study.variables.free.sum())} numbers")
     work.say("compiling (compiled programs are kept for the next run)")
     limit = options.max_iterations or ITERATIONS
@@ -129,7 +130,7 @@ def optimise(work: Job, problem: Problem) -> None:
         "dim": problem.dim,
     }  # fmt: skip
     gained = "which violates the constraints" if infeasible else f"{better(first, last, gain)}"
-    work.say(f"on {before.flow.mesh.n_cells} cells: {name} {first:.6g} -> {last:.6g} {units}, {gained}")
+    work.say(f"on {before.flow.mesh.n_cells} cells: {name} {first:.6g} -> {last:.6g}{units}, {gained}")
     for c, q in zip(study.constraints, problem.constraints, strict=True):
         work.say(f"  {q.name}: {here['start'][q.name]['value']:.6g} -> {here['optimum'][q.name]['value']:.6g}, must {limit_of(c)}")
     output.write_json(work.folder / "results.json", result)

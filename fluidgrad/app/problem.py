@@ -249,6 +249,8 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     if len(inlets) == len(outlets) == 1:
         name = f"pressure_drop({inlets[0]}, {outlets[0]})"
         extra.append((name, f.pressure_drop.units, lambda s: f.pressure_drop.function(s, inlets[0], outlets[0])))
+    for i, patch in enumerate(flow.driven):
+        extra.append((f"pressure_drop({patch}, {flow.boundary[patch].other})", f.pressure_drop.units, lambda s, i=i: s.pressure_drop[i]))  # pyright: ignore
     extra.append(("dissipation()", f.dissipation.units, f.dissipation.function))
     extra = [e for e in extra if e[0] not in found]
     values = {name: float(q(solution)) for name, q in found.items()}

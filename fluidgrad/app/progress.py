@@ -67,7 +67,13 @@ class Progress:
             return
         r = step.report
         numbers = (step.violation, step.gradient_norm, step.kkt_residual, r["primal_residual"], max(r["adjoint_residuals"]))
-        row = [str(step.iteration), f"{self.sign * step.values[0]:.8g}", *(f"{x:.2e}" for x in numbers), f"{now - self.began:.1f}", left]
+        row = [
+            str(step.iteration),
+            f"{self.sign * step.values[0]:.8g}",
+            *(f"{x:.2e}" for x in numbers),
+            f"{now - self.began:.1f}",
+            left and f"<{left}",
+        ]
         self.table.add(row, f"{r['newton_steps']} Newton steps; products of the adjoints: {', '.join(map(str, r['adjoint_products']))}")
 
     def history(self) -> tuple[list[str], list[list[Any]]]:

@@ -27,7 +27,7 @@ def outlines(before: Mesh, after: Mesh, walls: Sequence[str], labels: Labels = U
     x, y = ((min(getattr(w, k)[0] for w in both), max(getattr(w, k)[1] for w in both)) for k in "xy")
     here = Window(before, x, y)
     fig, axes = new(5.4, 5.4 * here.aspect + 0.8)
-    for mesh, name, style in ((before, "start", {"color": "0.5", "ls": "--"}), (after, "optimum", {"color": "C0"})):
+    for mesh, name, style in ((before, "start", {"color": "0.6"}), (after, "optimum", {"color": "C0"})):
         for i, wall in enumerate(walls):
             lines = np.asarray(mesh.points)[mesh.topology.face_points[mesh.topology.faces_of(wall)][:, :2]]
             gaps = np.concatenate([lines, np.full((len(lines), 1, 2), np.nan)], 1).reshape(-1, 2)
