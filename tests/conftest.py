@@ -11,6 +11,13 @@ os.environ.setdefault(
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+LONGEST = ("test_experiments", "test_docs", "test_order", "test_faults", "test_sweep", "test_cli")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take longest come first, so that none of them is left for one worker at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
@@ -46,6 +53,12 @@ def counted(monkeypatch):
 def design(tmp_path_factory):
     """The folder of an optimisation that nothing disturbed; tests look at it, and change copies."""
     return _run(tmp_path_factory.mktemp("design"))
+
+
+@pytest.fixture(scope="session")
+def search(tmp_path_factory):
+    """The same search with the same journal, without pictures and finer mesh: to be gone on with in copies."""
+    return _run(tmp_path_factory.mktemp("search"), "output.figures=false", "output.finer_mesh=false")
 
 
 @pytest.fixture(scope="session")

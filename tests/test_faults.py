@@ -47,10 +47,10 @@ def one_line(err, says):
 # ---- the disk
 
 
-def test_a_full_disk_keeps_the_journal_and_says_how_to_go_on(design, here, tmp_path):
+def test_a_full_disk_keeps_the_journal_and_says_how_to_go_on(search, here, tmp_path):
     """A limit on the size of files stands for the end of the disk."""
-    journal = (design / "journal.jsonl").read_bytes()
-    small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3500, 3500)); {COMMAND}"
+    journal = (search / "journal.jsonl").read_bytes()
+    small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); {COMMAND}"
     # a cache of compiled programs would be full before the folder is
     code, _, err = ended(started(["run", here / "tiny.toml", "--runs", tmp_path], here, small, XDG_CACHE_HOME="/dev/null"))
     folder = tmp_path / "tiny-1"
@@ -61,8 +61,8 @@ def test_a_full_disk_keeps_the_journal_and_says_how_to_go_on(design, here, tmp_p
     assert (folder / "journal.jsonl").read_bytes() == journal
 
 
-def test_a_full_disk_under_an_append_leaves_a_journal_to_go_on_from(design, tmp_path, monkeypatch, capsys):
-    copy = shutil.copytree(design, tmp_path / "copy")
+def test_a_full_disk_under_an_append_leaves_a_journal_to_go_on_from(search, tmp_path, monkeypatch, capsys):
+    copy = shutil.copytree(search, tmp_path / "copy")
     lines = (copy / "journal.jsonl").read_bytes().split(b"\n")
     (copy / "journal.jsonl").write_bytes(b"\n".join(lines[:3]) + b"\n")
     fsync = os.fsync
@@ -78,7 +78,7 @@ def test_a_full_disk_under_an_append_leaves_a_journal_to_go_on_from(design, tmp_
     one_line(capsys.readouterr().err, "No space left on device; make room there; go on with: fluidgrad run")
     monkeypatch.undo()
     assert main(["run", str(copy), "-q"]) == 0
-    assert (copy / "journal.jsonl").read_bytes() == (design / "journal.jsonl").read_bytes()
+    assert (copy / "journal.jsonl").read_bytes() == (search / "journal.jsonl").read_bytes()
 
 
 def test_nobody_to_talk_to_does_not_stop_a_run(here, tmp_path):
@@ -101,17 +101,17 @@ def test_output_that_was_asked_for_and_cannot_be_written_is_an_error(here):
     one_line(process.stderr, "error: cannot write or read: No space left on device; make room, or use another place")
 
 
-def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(here, design, tmp_path, capsys):
+def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(here, search, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", "/proc", "/dev/null/runs"):
         assert main(["run", str(here / "tiny.toml"), "--runs", str(place)]) == 2
         one_line(capsys.readouterr().err, f"error: cannot make a run folder in {str(place)!r}: ")
-    copy = shutil.copytree(design, tmp_path / "copy")
+    copy = shutil.copytree(search, tmp_path / "copy")
     (copy / ".lock").unlink(missing_ok=True)
     (copy / ".lock").mkdir()  # what nobody may write, the superuser included
     assert main(["run", str(copy)]) == 2
     one_line(capsys.readouterr().err, f"error: cannot write in {str(copy)!r}: Is a directory; a folder that can be written to")
-    assert main(["report", str(design), str(design), "--output", "/proc/none.html"]) == 2
+    assert main(["report", str(search), str(search), "--output", "/proc/none.html"]) == 2
     one_line(capsys.readouterr().err, "error: cannot write '/proc/none.html': ")
 
 
@@ -125,7 +125,7 @@ def wait_for(process, folder, count):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(design, here, tmp_path, number):
+def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(search, here, tmp_path, number):
     process = started(["run", here / "tiny.toml", "--runs", tmp_path], here)
     folder = tmp_path / "tiny-1"
     wait_for(process, folder, 1)
@@ -136,7 +136,7 @@ def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(design, here, tmp_p
     assert first == "stopping as soon as what is at work is done and kept; once more: at once"
     assert last == f"stopped; go on with: fluidgrad run {folder}"
     assert "go on with: fluidgrad run" in (folder / "report.html").read_text()
-    whole = (design / "journal.jsonl").read_bytes()
+    whole = (search / "journal.jsonl").read_bytes()
     assert whole.startswith((folder / "journal.jsonl").read_bytes())
     assert main(["run", str(folder), "-q"]) == 0
     assert (folder / "journal.jsonl").read_bytes() == whole
@@ -246,12 +246,13 @@ NEEDED = {  # files -> the command that needs them
 
 
 @pytest.mark.parametrize("file", NEEDED)
-def test_damaged_files_of_a_folder_end_in_one_line_or_do_no_harm(design, tmp_path, capsys, file):
+def test_damaged_files_of_a_folder_end_in_one_line_or_do_no_harm(design, search, tmp_path, capsys, file):
+    whole = search if NEEDED[file] == "run" else design
     for how, damage in DAMAGE.items():
-        copy = shutil.copytree(design, tmp_path / how)
+        copy = shutil.copytree(whole, tmp_path / how)
         if file.startswith("states"):
             shutil.rmtree(copy / "states")
-            shutil.copytree(design / "states", copy / "states")
+            shutil.copytree(whole / "states", copy / "states")
         path = copy / file
         path.write_bytes(damage(path.read_bytes()))
         code = main([NEEDED[file], str(copy), *(["-q"] if NEEDED[file] == "run" else [])])

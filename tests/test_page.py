@@ -135,8 +135,8 @@ def test_the_page_grows_while_a_search_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "write", watched)
     monkeypatch.setattr("fluidgrad.app.progress.SHARE", 1e9)
     assert main(["run", str(tmp_path / "tiny.toml"), "--runs", str(tmp_path), "-q"]) == 0
-    assert [running for running, _ in seen] == [True] * 4 + [False]
-    assert ["1 evaluations so far" in words for _, words in seen] == [True, False, False, False, False]
+    assert [running for running, _ in seen] == [True] * 5 + [False]
+    assert ["1 evaluations so far" in words for _, words in seen] == [False, True, False, False, False, False]
 
 
 def test_what_a_folder_says_is_text_and_never_code(design, tmp_path):
@@ -178,7 +178,7 @@ def test_runs_side_by_side(design, simulation, tmp_path, capsys):
     assert len(found.images) == 7 + 4 and all(i["alt"].endswith(("run 1", "run 2")) for i in found.images)
     assert "2.11337" in found.words and "2.300232" in found.words
     assert main(["report", str(tmp_path), str(tmp_path)]) == 2
-    assert "cannot read" in capsys.readouterr().err
+    assert "is not the folder of a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stem", ["wall_body", "speed_start", "design_porosity", "mesh_optimum", "adjoint_velocity", "something_else"])

@@ -53,10 +53,10 @@ def test_quiet_prints_the_folder_and_verbose_how_each_solve_went(tiny, tmp_path,
     assert "both --quiet and --verbose; one of them" in capsys.readouterr().err
 
 
-def test_seconds_are_kept_over_a_stop_and_enter_no_journal(design, tmp_path):
-    before = [row["seconds"] for row in history(design)]
-    assert all(float(s) > 0 for s in before) and b"second" not in (design / "journal.jsonl").read_bytes()
-    copy = shutil.copytree(design, tmp_path / "copy")
+def test_seconds_are_kept_over_a_stop_and_enter_no_journal(search, tmp_path):
+    before = [row["seconds"] for row in history(search)]
+    assert all(float(s) > 0 for s in before) and b"second" not in (search / "journal.jsonl").read_bytes()
+    copy = shutil.copytree(search, tmp_path / "copy")
     lines = (copy / "journal.jsonl").read_bytes().split(b"\n")
     (copy / "journal.jsonl").write_bytes(b"\n".join(lines[:4]) + b"\n")
     table = (copy / "history.csv").read_text().splitlines()
@@ -69,8 +69,8 @@ def test_seconds_are_kept_over_a_stop_and_enter_no_journal(design, tmp_path):
     assert [row["seconds"] for row in history(copy)] == [""] * 4
 
 
-def test_what_the_journal_answers_is_not_listed_again(design, tmp_path, capsys):
-    copy = shutil.copytree(design, tmp_path / "copy")
+def test_what_the_journal_answers_is_not_listed_again(search, tmp_path, capsys):
+    copy = shutil.copytree(search, tmp_path / "copy")
     assert main(["run", str(copy)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     after = lines[lines.index(list(COLUMNS)) + 1]

@@ -19,14 +19,14 @@ from fluidgrad.app.cli import main
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
-    (folder / "tiny.toml").write_text(TINY)
+    (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\n")
     return folder
 
 
 @pytest.fixture(scope="module")
-def whole(design):
+def whole(search):
     """An undisturbed run of three iterations."""
-    return design
+    return search
 
 
 def written(folder):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app import output
+from fluidgrad.app import output, page
 from fluidgrad.app.designs import optimise, study_of
 from fluidgrad.app.explaining import explain, schema
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
@@ -57,6 +57,7 @@ def run(
         problem = Problem.of(work.config, work.name)
         if not work.resumed:
             output.save_inputs(work.folder, work.config, work.imports)
+        page.write(work.folder, running=True)
         flow = problem.case.flow(problem.case.numbers)
         work.say(str(flow.mesh))
         if work.config.design:
