@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -85,7 +86,7 @@ def die_in_a_write(at: int, share: float) -> Any:
         def torn(handle: int) -> None:
             if die():
                 size, before = os.fstat(handle).st_size, sizes.get(os.fstat(handle).st_ino, 0)
-                if size > before:
+                if size > before and stat.S_ISREG(os.fstat(handle).st_mode):  # folders are synced too
                     os.ftruncate(handle, before + int(share * (size - before)))
                 os.kill(os.getpid(), signal.SIGKILL)
             fsync(handle)

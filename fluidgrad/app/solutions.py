@@ -7,6 +7,7 @@ fields.vtu      the same for ParaView
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,7 @@ def save_solution(folder: Path, solution: Solution, config: Config, which: str =
     if np.any(np.asarray(flow.porosity)):
         fields["porosity"] = (np.broadcast_to(flow.porosity, flow.mesh.n_cells), "T^-1", "resistance of the porous medium")
     data = dataset(flow.mesh, fields | dict(more or {}), config)
-    with output.replacing(folder / f"fields{which}.nc") as file:
-        data.to_netcdf(file, engine="h5netcdf")
+    output.write(folder / f"fields{which}.nc", netcdf(data))
     with output.replacing(folder / f"fields{which}.vtu") as file:
         write_vtu(file, flow.mesh, fields | dict(more or {}))
 
@@ -95,6 +95,13 @@ def dataset(mesh: Mesh, fields: Mapping[str, Field], config: Config) -> xarray.D
                     "face_node_connectivity": "cell_points", "face_coordinates": "x y", "face_dimension": "cell"}  # fmt: skip
         data["mesh"] = ((), np.int32(0), topology)
     return data
+
+
+def netcdf(data: xarray.Dataset) -> bytes:
+    """A dataset as the bytes of a file. In memory, since HDF5 can crash the process where a disk is full."""
+    stream = io.BytesIO()
+    data.to_netcdf(stream, engine="h5netcdf")
+    return stream.getvalue()
 
 
 def write_vtu(file: Path, mesh: Mesh, fields: Mapping[str, Field]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output, page, study_plots
+from fluidgrad.app.solutions import netcdf
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def summarize(folder: Path) -> Path:
     keys, over, values = plan["keys"], plan["over"], plan["values"]
     found = [result_of(member) for member in members]
     data = dataset(keys, over, found, [m.name for m in members])
-    with output.replacing(folder / "sweep.nc") as file:
-        data.to_netcdf(file, engine="h5netcdf")
+    output.write(folder / "sweep.nc", netcdf(data))
     columns = list(dict.fromkeys(name for f in found for name in f["numbers"]))
     rows = [[m.name, *map(_plain, v), *(f["numbers"].get(c) for c in columns), f["message"]]
             for m, v, f in zip(members, values, found, strict=True)]  # fmt: skip
