@@ -154,6 +154,15 @@ def test_what_a_folder_says_is_text_and_never_code(design, tmp_path):
     assert found.words.count("<script>") >= 5
 
 
+def test_a_figure_that_the_start_had_not(design, tmp_path):
+    """The moment of a body that turns only at the optimum."""
+    copy = shutil.copytree(design, tmp_path / "copy")
+    result = json.loads((copy / "results.json").read_text())
+    result["optimum"]["moment(body)"] = {"value": 0.25, "units": "m^4 s^-2"}
+    (copy / "results.json").write_text(json.dumps(result))
+    assert "moment(body) – 0.25 – – m⁴ s⁻²" in opened(page.write(copy)).words
+
+
 def test_what_is_damaged_is_left_out_and_said_to_be(design, tmp_path):
     copy = shutil.copytree(design, tmp_path / "copy")
     (copy / "results.json").write_bytes(b"{")

@@ -230,6 +230,7 @@ def _environment() -> Environment:
     found = Environment(loader=PackageLoader("fluidgrad.app", "templates"), autoescape=select_autoescape(["jinja"], default=True),
                         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     found.filters |= {"number": number, "units": units}
+    found.globals["value_of"] = lambda figures, name: figures.get(name, {}).get("value")  # the moment of a body that did not turn
     return found
 
 
