@@ -186,6 +186,9 @@ def test_runs_side_by_side(design, simulation, tmp_path, capsys):
     assert "design.1.vary" in found.words and "optimizer.max_iterations" not in found.words
     assert len(found.images) == 7 + 4 and all(i["alt"].endswith(("run 1", "run 2")) for i in found.images)
     assert "2.11337" in found.words and "2.300232" in found.words
+    assert "Of optimisations, at the optimum" in found.words
+    assert main(["report", str(design), "-o", "page.html"]) == 2
+    assert "--output page.html, but one run; several runs" in capsys.readouterr().err
     assert main(["report", str(tmp_path), str(tmp_path)]) == 2
     assert "is not the folder of a run" in capsys.readouterr().err
 

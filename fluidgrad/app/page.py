@@ -81,7 +81,7 @@ def compare(folders: Sequence[Path], file: Path, first: Path | None = None) -> P
     stems = list(dict.fromkeys(stem for run in shown for stem in run.pictures))
     pictures = [(stem, caption(stem), [budget.spend(run.pictures.get(stem)) for run in shown]) for stem in stems]
     values = {"differing": differing, "figures": figures, "finals": finals, "pictures": pictures, "left_out": budget.left_out,
-              "overview": overview}  # fmt: skip
+              "overview": overview, "designs": any(run.kind == "design" for run in runs)}  # fmt: skip
     text = _rendered("comparison.html.jinja", file, runs=[(run, *run.status(False)) for run in runs], written=_now(), **values)
     try:
         output.write(file, text)

@@ -29,6 +29,8 @@ def report(folders: Sequence[str], imports: Sequence[str] = (), file: str | Path
         InputError: no run; damaged data; a run that used a file of functionals, and none was given: no folder runs code
             unasked.
     """
+    if file and len(folders) < 2:
+        raise InputError(f"--output {file}, but one run", accepted="several runs: their comparison is written there")
     start_jax()
     given = {import_functionals(file).name for file in imports}
     pages = []
