@@ -36,6 +36,7 @@ class Progress:
         self.steps: list[Step] = []
         self.began = self.last = self.wrote = time.perf_counter()
         self.cost = 0.0
+        self.first: tuple[float, int] | None = None  # when the first new evaluation was done, and of which iteration
         table.state = "compiling, then the first new evaluation"
         if self.known:
             table.add([f"answered by the journal: {self.known} evaluations"])
@@ -55,8 +56,10 @@ class Progress:
             self.last = time.perf_counter()
 
     def _show(self, step: Step, now: float | None) -> None:
-        done = self.steps[-1].iteration - next((s.iteration for s in self.steps if s.evaluation >= self.known), 0)
-        left = clock((now - self.began) / done * (self.limit - step.iteration)) if now and done > 0 else ""
+        if now and self.first is None:  # compiled by now
+            self.first = now, step.iteration
+        done = step.iteration - self.first[1] if self.first else 0
+        left = clock((now - self.first[0]) / done * (self.limit - step.iteration)) if now and self.first and done else ""
         self.table.state = f"evaluation {step.evaluation}, iteration {step.iteration} of at most {self.limit}" + (
             f", at most {left} left" if left else ""
         )
