@@ -122,6 +122,7 @@ def test_the_inside_of_a_body_is_not_fluid(channel):
     x, y, value = interpolation.on_grid(here, np.ones((channel.flow.mesh.n_cells, 1)), 80)
     body = np.hypot(x[None, :] - 0.2, y[:, None] - 0.2) < 0.045
     assert np.isnan(value[body]).all() and np.nanmax(np.abs(value - 1)) < 1e-12
+    assert np.isfinite(value[1:-1, [0, -1]]).all(), "inlet and outlet: streamlines end there, not a step before"
 
 
 def test_values_at_points_keep_constants_and_take_the_boundarys(channel):

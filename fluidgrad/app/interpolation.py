@@ -56,7 +56,9 @@ def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Flo
         places, values = np.concatenate([x_cell, g.x_face[t.n_interior :]]), np.concatenate([cell, edge])
         near = shown.wider(0.3).has(places) | (np.arange(len(places)) >= len(x_cell))
         found = LinearNDInterpolator(places[near], values[near])(grid)
-        found[~inside(mesh, grid)] = np.nan
+        # the window's own edges count as inside: where a line meets nothing, it ends a whole step before that
+        low, high = np.array([shown.x, shown.y]).T
+        found[~inside(mesh, np.clip(grid, low + 1e-6 * (high - low), high - 1e-6 * (high - low)))] = np.nan
     else:
         polygons, number = cut(mesh)
         middle = np.array([p.mean(0) for p in polygons])
