@@ -50,7 +50,7 @@ SIMPLEX_LENGTH = 0.1  # l over the size of the domain
 _DISCRETE = ["geometry", "conditions", "weights", "hop", "mirror", "viscosity", "alpha", "force", "spread"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["topology", "stencil", "convection", "scheme"])
+@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["topology", "gives", "convection", "scheme"])
 @dataclass(frozen=True)
 class Discrete:
     """All that the fluxes need besides the unknowns, computed once a solve. Differentiable in the flow's leaves.
@@ -60,6 +60,7 @@ class Discrete:
         hop: d of every interior face, ``(interior, dim)``.
         mirror: 1 on symmetry faces, ``(boundary,)``.
         spread: sum_d S_d^2 / V^2 of every cell, lowered in triangles, tetrahedra and prisms, ``(cells,)`` [1/L^2].
+        gives: what each patch gives to gradients (``boundary.py``).
     """
 
     geometry: Geometry
@@ -72,9 +73,14 @@ class Discrete:
     force: Array
     spread: Array
     topology: Topology
-    stencil: Stencil
+    gives: tuple[str, ...]
     convection: bool
     scheme: str
+
+    @property
+    def stencil(self) -> Stencil:
+        """Of the gradients. Not a field: two stencils of equal topologies are not the same object, and their arrays have no ==."""
+        return stencil(self.topology, self.gives)
 
 
 def discretize(flow: Flow) -> Discrete:
@@ -116,7 +122,7 @@ def discretize(flow: Flow) -> Discrete:
     return Discrete(
         g, c, jnp.stack(weights), hop, mirror, jnp.asarray(flow.viscosity),
         jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), spread,
-        t, s, flow.convection, flow.scheme,
+        t, gives, flow.convection, flow.scheme,
     )  # fmt: skip
 
 

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import MESHES, measure, mesh, operators, random_state, state_of, with_velocity_given
+from cases import MESHES, measure, mesh, operators, random_state, state_of, study, with_velocity_given
 
 import fluidgrad as fg
+from fluidgrad.fluxes import discretize
 from fluidgrad.residual import split
 
 SLOPE = np.array([[0.7, -1.3, 0.4], [0.9, 0.2, -0.6], [1.1, 0.5, -0.9]])  # of the velocity: trace 0
@@ -86,3 +87,20 @@ def test_one_layer_of_cells_in_3d_is_2d():
     R3 = operators(three, q3.ravel())["residual"].reshape(-1, 4) / height
     np.testing.assert_allclose(R3[:, [0, 1, 3]], R2, atol=1e-9 * np.abs(R2).max())
     assert np.abs(R3[:, 2]).max() < 1e-9 * np.abs(R2).max()
+
+
+def test_what_is_static_is_compared_by_its_contents():
+    """Tables made from a topology may have been forgotten and made anew: two equal flows are still one program."""
+    from fluidgrad.topology import stencil
+
+    flow, programs = study(), []
+
+    @jax.jit
+    def total(d):
+        programs.append(1)
+        return d.hop.sum()
+
+    total(discretize(flow))
+    stencil.cache_clear()
+    total(discretize(flow))
+    assert len(programs) == 1

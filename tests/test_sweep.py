@@ -93,7 +93,8 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(swept, here, tmp_path):
 def test_a_stop_is_passed_on_to_the_members(here, tmp_path):
     code = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["sweep", str(here / "tiny.toml"), "--over", "flow.viscosity=0.1,0.2", "--workers", "1", "--runs", str(tmp_path)]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=here, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               text=True)  # fmt: skip
     folder, until = tmp_path / "tiny-sweep-1", time.monotonic() + 200
     while not (folder / "000" / "journal.jsonl").exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)

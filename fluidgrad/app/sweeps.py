@@ -200,8 +200,9 @@ def _process(member: str, imports: Sequence[str], asked: Event | None = None) ->
             continue
     if finished(Path(member)):
         return 0, "", time.perf_counter() - began
+    # -P: the package that is installed, not one that happens to lie in the folder that the sweep was started from
     extra = [word for file in imports for word in ("--import", file)]
-    process = subprocess.Popen([sys.executable, "-m", "fluidgrad", "run", member, *extra, "--quiet"],
+    process = subprocess.Popen([sys.executable, "-P", "-m", "fluidgrad", "run", member, *extra, "--quiet"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
     while True:
         try:
