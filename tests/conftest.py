@@ -52,26 +52,34 @@ def counted(monkeypatch):
 @pytest.fixture(scope="session")
 def design(tmp_path_factory):
     """The folder of an optimisation that nothing disturbed; tests look at it, and change copies."""
-    return _run(tmp_path_factory.mktemp("design"))
+    return _run(tmp_path_factory, "design")
 
 
 @pytest.fixture(scope="session")
 def search(tmp_path_factory):
     """The same search with the same journal, without pictures and finer mesh: to be gone on with in copies."""
-    return _run(tmp_path_factory.mktemp("search"), "output.figures=false", "output.finer_mesh=false")
+    return _run(tmp_path_factory, "search", "output.figures=false", "output.finer_mesh=false")
 
 
 @pytest.fixture(scope="session")
 def simulation(tmp_path_factory):
     """The folder of a simulation; tests look at it, and change copies."""
-    return _run(tmp_path_factory.mktemp("simulation"), "design=[]")
+    return _run(tmp_path_factory, "simulation", "design=[]")
 
 
-def _run(folder, *settings):
+def _run(factory, name, *settings):
+    """A run that whichever worker comes first makes for all of them."""
     from cases import TINY
+    from filelock import FileLock
 
     from fluidgrad.app import runs
     from fluidgrad.app.screen import QUIET
 
-    (folder / "tiny.toml").write_text(TINY)
-    return runs.run(str(folder / "tiny.toml"), settings, level=QUIET, root=folder)
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "tiny.toml").write_text(TINY)
+            runs.run(str(folder / "tiny.toml"), settings, level=QUIET, root=folder)
+    return folder / "tiny-1"

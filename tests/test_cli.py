@@ -22,7 +22,7 @@ from fluidgrad.app.screen import QUIET
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "tiny.toml").write_text(TINY)
+    (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\n")
     return folder
 
 
@@ -118,8 +118,8 @@ def test_the_resolved_config_of_a_run_runs_again_to_the_same_figures(simulation,
 
 
 def test_sensitivity_gives_the_derivative_by_every_number(here):
-    folder = runs.sensitivity(str(here / "tiny.toml"), ["objective.minimize={functional='pressure_drop', inlet='inlet', outlet='outlet'}"],
-                              level=QUIET, root=here / "runs")  # fmt: skip
+    drop_of = "objective.minimize={functional='pressure_drop', inlet='inlet', outlet='outlet'}"
+    folder = runs.sensitivity(str(here / "tiny.toml"), [drop_of, "output.figures=true"], level=QUIET, root=here / "runs")
     with (folder / "derivatives.csv").open() as file:
         rows = {(r["number"], r["index"]): float(r["per_unit"]) for r in csv.DictReader(file)}
     assert len(rows) == 2 + 2 + 1 + 4 + 1

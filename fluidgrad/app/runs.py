@@ -138,9 +138,10 @@ def sensitivity(
             "adjoint": {"residual": maps.report.adjoint_residual, "products": maps.report.adjoint_products},
         }
         output.write_json(work.folder / "results.json", result)
-        with work.doing("drawing"):
-            draw_simulation(work.folder, work.labels, solution)
-            draw_sensitivity(work.folder, work.labels, flow, maps, objective, rows)
+        if work.config.output.figures:
+            with work.doing("drawing"):
+                draw_simulation(work.folder, work.labels, solution)
+                draw_sensitivity(work.folder, work.labels, flow, maps, objective, rows)
         work.say(f"done in {work.seconds:.0f} s")
     return work.folder
 
@@ -228,7 +229,8 @@ def check(
         output.write_json(
             work.folder / "results.json", {"kind": "check", **worst, "points": {k: c.as_dict() for k, c in found.items()}, "curves": curves}
         )
-        draw_check(work.folder, curves, work.name)
+        if work.config.output.figures:
+            draw_check(work.folder, curves, work.name)
         limits = f"(asked: {TAYLOR_RATE}, {DOT_PRODUCT_GAP:.0e}, {DIFFERENCE_ERROR:.0e})"
         work.say(f"{worst['verdict']}: worst Taylor rate {worst['taylor_rate']:.3f}, dot product {worst['dot_product_gap']:.1e}, "
                  f"best difference {worst['best_difference_error']:.1e} {limits}")  # fmt: skip
