@@ -10,6 +10,7 @@ os.environ.setdefault(
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 LONGEST = ("test_experiments", "test_docs", "test_order", "test_faults", "test_sweep", "test_cli")
 
@@ -25,6 +26,9 @@ def forget_programs():
     Linux): all of them together are too many, and XLA ends in a segmentation fault."""
     yield
     jax.clear_caches()
+    # commands keep programs on the disk; for the many small ones of other tests, writing them takes longer than it saves
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

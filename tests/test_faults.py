@@ -248,7 +248,10 @@ NEEDED = {  # files -> the command that needs them
 @pytest.mark.parametrize("file", NEEDED)
 def test_damaged_files_of_a_folder_end_in_one_line_or_do_no_harm(design, search, tmp_path, capsys, file):
     whole = search if NEEDED[file] == "run" else design
+    read_first = file.endswith((".toml", ".json"))  # the others are met after a search was repeated or pictures were drawn
     for how, damage in DAMAGE.items():
+        if how not in ("cut", "garbage", "bit") and not read_first:
+            continue
         copy = shutil.copytree(whole, tmp_path / how)
         if file.startswith("states"):
             shutil.rmtree(copy / "states")

@@ -36,6 +36,7 @@ def draw_design(
     """Mesh, flows, history, and the design before and after."""
     out = folder / "figures"
     before, after = flows
+    draw_history(folder, labels, problem, name)  # first: it reads a file, which may be damaged
     walls = walls_of(before.flow)
     flow_plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
     mesh_plots.quality(out / "quality.png", before.flow.mesh, walls, labels)
@@ -43,7 +44,6 @@ def draw_design(
     flow_plots.speed(out / "speed_start.png", before, labels, "start", most)
     flow_plots.speed(out / "speed.png", after, labels, "optimum", most)
     flow_plots.pressure(out / "pressure.png", after, labels, "optimum")
-    draw_history(folder, labels, problem, name)
     inflows = problem.config.boundary
     flat = before.flow.mesh.dim == 2
     profiles = [path for path in design if flat and path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]
