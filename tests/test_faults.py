@@ -155,6 +155,20 @@ def test_a_stop_while_jax_compiles_is_heard(here, tmp_path):
     assert evaluations(tmp_path / "tiny-1") == 1, "the evaluation that was at work is kept"
 
 
+def test_a_stop_in_a_simulation_keeps_what_it_solved(here, tmp_path):
+    process = started(["run", here / "tiny.toml", "--set", "design=[]", "--set", "output.figures=true", "--runs", tmp_path], here)
+    for line in process.stdout:
+        if "compiling" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    code, _, err = ended(process)
+    folder = tmp_path / "tiny-1"
+    assert code == 130 and err.splitlines()[-1] == f"stopped; go on with: fluidgrad run {folder}"
+    result = json.loads((folder / "results.json").read_text())
+    assert result["figures"]["flow_rate(inlet)"]["value"] == pytest.approx(1.0) and not result["finished"]
+    assert (folder / "fields.nc").exists() and not (folder / "figures").exists()
+
+
 def test_the_second_stop_is_at_once(here, tmp_path):
     process = started(["run", here / "tiny.toml", "--runs", tmp_path], here, XDG_CACHE_HOME=str(tmp_path / "cold"))
     for line in process.stdout:
@@ -205,6 +219,8 @@ def test_a_functional_that_raises_in_the_middle_of_a_run_keeps_what_was_computed
     assert err.startswith("error: unexpected ") and f"traceback in {folder / 'error.txt'}" in err
     assert f"mend {tmp_path / 'flaky.py'}; go on with: fluidgrad run {folder} --import" in err
     assert "out of luck" in (folder / "error.txt").read_text() and evaluations(folder) == 2
+    page = (folder / "report.html").read_text()
+    assert "out of luck" in page and "not finished" in page and "refresh" not in page
     kept = (folder / "journal.jsonl").read_bytes()
     # mended, and therefore changed: that must be named
     (tmp_path / "flaky.py").write_text(FLAKY.format(what="pass"))
@@ -237,6 +253,7 @@ DAMAGE = {
     "cut": lambda data: data[: len(data) // 2],
     "garbage": lambda data: bytes((b * 7 + 13) % 256 for b in data[:500]),
     "another": lambda data: b"[1, 2, 3]\n",
+    "nothing": lambda data: b"{}\n",
     "bit": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0x10]) + data[len(data) // 2 + 1 :],
 }
 NEEDED = {  # files -> the command that needs them

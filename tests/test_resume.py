@@ -109,6 +109,15 @@ def test_an_edited_config_is_refused(whole, tmp_path, capsys):
     assert "flow.viscosity was 0.1 when the run began, and is 0.2 now" in capsys.readouterr().err
 
 
+def test_results_of_before_are_not_those_of_a_run_that_went_on_and_failed(whole, tmp_path, capsys):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    wider = ["--set", "design.0.bounds=[0.0, 4.0]", "--allow", "design"]
+    assert main(["run", str(copy), "-q", *wider]) == 2
+    assert "journal.jsonl is of another study: its upper was" in capsys.readouterr().err
+    assert json.loads((copy / "results.json").read_text())["finished"] is False
+    assert 'http-equiv="refresh"' not in (copy / "report.html").read_text()
+
+
 def test_a_second_process_is_refused(whole, tmp_path, capsys):
     from fluidgrad.app.resume import locked
 

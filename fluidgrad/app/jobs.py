@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -57,11 +57,10 @@ class Job:
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Says what takes a while; it may stop before and after that."""
+        """Says what takes a while. The work may stop before that, not after: what it gave is not kept yet."""
         self.safe_point()
         with self.screen.doing(what):
             yield
-        self.safe_point()
 
     @property
     def labels(self) -> Labels:
@@ -107,6 +106,8 @@ def job(
         assert loaded is not None
         screen.say(str(folder), QUIET)
         (folder / "error.txt").unlink(missing_ok=True)  # of before; whoever goes on has mended it
+        if again and output.finished(folder):  # its results are those of before until there are new ones
+            output.write_json(folder / "results.json", output.read_json(folder / "results.json") | {"finished": False})
         work = Job(loaded, str(folder / "config.toml") if again else find(config).name, folder, screen, asked, again)
         try:
             work.imports = [import_functionals(file) for file in imports]
@@ -114,15 +115,15 @@ def job(
             page.write(folder)
         except InputError:
             _forget(folder, again)
+            _tell(folder)
             raise
         except NotConverged as error:
             kept = _kept(error, folder)
-            page.write(folder)
+            _tell(folder)
             raise kept from None
         except (Stopped, KeyboardInterrupt):
-            if (folder / "manifest.json").exists():
-                page.write(folder)
             _forget(folder, again)
+            _tell(folder)
             raise Stopped(on()) from None
         except OSError as error:
             if error.errno not in DISK:
@@ -141,12 +142,19 @@ def _forget(folder: Path, again: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _tell(folder: Path) -> None:
+    """The page of work that ended before its end; what may be wrong with that must not hide why."""
+    with suppress(InputError, OSError):
+        if (folder / "manifest.json").exists():
+            page.write(folder)
+
+
 def _kept(error: NotConverged, folder: Path) -> NotConverged:
     """The same error after its last state was saved, and saying where."""
     result: dict[str, Any] = {"converged": False, "message": str(error)}
     last = error.solution
     if last is None:
-        if not (folder / "results.json").exists():
+        if not output.finished(folder):  # a search that found nothing feasible is, and has its results
             output.write_json(folder / "results.json", result)
         return error
     output.write_arrays(folder / "last_good.npz", state=last.state, velocity=last.velocity, pressure=last.pressure)
@@ -156,10 +164,11 @@ def _kept(error: NotConverged, folder: Path) -> NotConverged:
 
 def _unexpected(error: Exception, work: Job, on: str) -> InputError | Exception:
     """What nobody foresaw: its traceback goes to a file. With functionals of the user's, it is most likely theirs."""
-    if work.screen.level >= VERBOSE:
-        return error
     file = work.folder / "error.txt"
     output.write(file, "".join(traceback.format_exception(error)))
+    _tell(work.folder)
+    if work.screen.level >= VERBOSE:
+        return error
     what = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     blame = f"mend {work.imports[0]}" if work.imports else "report it with that file"
     return InputError(f"unexpected {what} (traceback in {file})", accepted=f"{blame}{on}")

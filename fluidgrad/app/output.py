@@ -144,6 +144,14 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
 
 
+def finished(folder: Path) -> bool:
+    """Whether the run in a folder was done to its end."""
+    try:
+        return bool(read_json(folder / "results.json").get("finished"))
+    except InputError:
+        return False
+
+
 def read_csv(path: Path) -> dict[str, list[str]]:
     """The columns of a table.
 

@@ -98,7 +98,8 @@ class _Run:
         # of a run that goes on, the results are those of before
         self.result: dict[str, Any] = {} if running else self._read(folder / "results.json", output.read_json) or {}
         self.manifest = self._read(folder / "manifest.json", output.read_json) or {}
-        self.config: dict[str, Any] = self.manifest.get("config") or {}
+        config = self.manifest.get("config")
+        self.config: dict[str, Any] = config if isinstance(config, dict) else {}
         self.table = self._read(folder / "history.csv", output.read_csv) or {}
         self.text = self._read(folder / "config.toml", lambda path: path.read_text(encoding="utf-8", errors="replace")) or ""
         self.error = self._read(folder / "error.txt", lambda path: path.read_text(encoding="utf-8", errors="replace")) or ""
@@ -161,8 +162,8 @@ class _Run:
         """Commands that do it again."""
         command = {"check": "check", "sensitivity": "sensitivity"}.get(self.kind, "run")
         extra = "".join(f" --import {shlex.quote(name)}" for name in self.manifest.get("imports", {}))
-        package = self.manifest.get("fluidgrad")
-        return [f"pip install fluidgrad=={package}" if package else "", f"fluidgrad {command} config.toml{extra}"]
+        version, commit = self.manifest.get("fluidgrad", "?"), self.manifest.get("commit")
+        return [f"# fluidgrad {version}{f', commit {commit}' if commit else ''}", f"fluidgrad {command} config.toml{extra}"]
 
 
 class Picture(NamedTuple):

@@ -53,6 +53,9 @@ def taken_up(folder: Path, settings: Sequence[str], imports: Sequence[str], allo
     if (folder / "results.json").exists() and (kind := output.read_json(folder / "results.json").get("kind")) in ("check", "sensitivity"):
         raise InputError(f"{str(folder)!r} is the folder of a {kind}", accepted=f"fluidgrad {kind} CONFIG, which makes a new one")
     manifest = output.read_json(folder / "manifest.json")
+    tables = isinstance(manifest.get("config"), dict) and all(isinstance(manifest.get(k, {}), dict) for k in ("packages", "imports"))
+    if not tables or not isinstance(manifest.get("resumed", []), list):
+        raise InputError(f"{str(folder / 'manifest.json')!r} is damaged", accepted="the manifest that the run was begun with")
     config = load(folder / "config.toml", settings)
     hashes = output.hashes([Path(file) for file in imports])
     if missing := sorted(set(manifest.get("imports", {})) - set(hashes)):

@@ -83,9 +83,8 @@ class Table:
         """A row as text."""
         if len(row) == 1:
             return f"  {row[0]}"
-        return "  " + " ".join(
-            f"{cell:>{max(len(name), 12 if i == 1 else 9)}}" for i, (cell, name) in enumerate(zip(row, self.columns, strict=True))
-        )
+        widths = [max(len(name), 12 if name == "objective" else 9) for name in self.columns]
+        return "  " + " ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
 
     def __rich__(self) -> Any:
         """As it is now, for rich, which asks for it again and again."""

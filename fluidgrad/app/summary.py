@@ -45,8 +45,9 @@ def summarize(folder: Path) -> Path:
                 x, y = lines.setdefault(label, ([], []))
                 x.append(float(value[0]))
                 y.append(f["numbers"][named])
-        units = next(page.units(f["units"].get(named)) for f in found if f["objective"])
-        picture = study_plots.sweep(folder / "figures" / "sweep.png", lines, keys[0], f"{named} [{units}]" if units else named)
+        units = next((page.units(f["units"][named]) for f in found if named in f["units"]), "")
+        if lines:
+            picture = study_plots.sweep(folder / "figures" / "sweep.png", lines, keys[0], f"{named} [{units}]" if units else named)
     return page.compare(members, folder / "report.html", picture)
 
 
@@ -95,9 +96,10 @@ def result_of(member: Path) -> dict[str, Any]:
         result = output.read_json(member / "results.json") if (member / "results.json").exists() else {}
         for which, prefix in (("optimum", ""), ("figures", ""), ("start", "start of ")):
             for name, figure in result.get(which, {}).items():
-                numbers[prefix + name], units[prefix + name] = figure["value"], figure["units"]
-        numbers |= {name: result[name] for name in NUMBERS if result.get(name) is not None}
-    except (InputError, KeyError, TypeError, AttributeError) as error:
+                if figure["value"] is not None:  # as JSON has what is not finite
+                    numbers[prefix + name], units[prefix + name] = float(figure["value"]), figure["units"]
+        numbers |= {name: result[name] for name in NUMBERS if isinstance(result.get(name), int | float)}
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         result = {"message": f"damaged: {error}"}
     done = bool(result.get("finished"))
     failed = member / "failed.txt"

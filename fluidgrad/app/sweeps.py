@@ -72,7 +72,7 @@ def sweep(
     members = [Path(folder / name) for name in plan["members"]]
     with locked(folder), heard(lambda: f"; go on with: fluidgrad sweep {folder}") as asked:
         screen.say(str(folder), QUIET)
-        pending = {m: given for m, given in zip(members, plan["values"], strict=True) if not finished(m)}
+        pending = {m: given for m, given in zip(members, plan["values"], strict=True) if not output.finished(m)}
         done = len(members) - len(pending)
         screen.say(f"{len(members)} runs over {', '.join(plan['keys'])}{f'; {done} are done' if done else ''}")
         failed = _run(pending, plan, screen, workers, scheduler, asked)
@@ -144,14 +144,6 @@ def _values(text: str) -> tuple[str, list[Any]]:
     return key, values
 
 
-def finished(member: Path) -> bool:
-    """Whether a run was done to its end."""
-    try:
-        return bool(output.read_json(member / "results.json").get("finished"))
-    except InputError:
-        return False
-
-
 def _run(
     pending: Mapping[Path, Sequence[Any]], plan: Mapping[str, Any], screen: Screen, workers: int, scheduler: str, asked: Event
 ) -> list[Path]:
@@ -198,7 +190,7 @@ def _process(member: str, imports: Sequence[str], asked: Event | None = None) ->
                 break
         except Timeout:
             continue
-    if finished(Path(member)):
+    if output.finished(Path(member)):
         return 0, "", time.perf_counter() - began
     # -P: the package that is installed, not one that happens to lie in the folder that the sweep was started from
     extra = [word for file in imports for word in ("--import", file)]
