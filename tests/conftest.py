@@ -21,6 +21,17 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True, scope="module")
+def forget_functionals():
+    """Those that a file of tests registers are its own: other files list all that there are."""
+    from fluidgrad.functionals import REGISTRY
+
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
 def forget_programs():
     """Programs of one file are seldom another's, and each takes several of the memory maps a process may have (65,530 on
     Linux): all of them together are too many, and XLA ends in a segmentation fault."""
