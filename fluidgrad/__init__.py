@@ -20,25 +20,23 @@ _NAMES = {
     "flow": ("Flow", "Solution"),
     "steady": ("solve_steady",),
     "functionals": (
-        "drag", "lift", "moment", "drag_coefficient", "lift_coefficient", "moment_coefficient", "pressure_drop", "dissipation",
-        "flow_rate", "uniformity", "roughness", "target_distance", "probe", "functional",
+        "drag", "lift", "moment", "pressure_drop", "dissipation", "flow_rate", "roughness", "functional",
     ),
-    "derivative": ("value_and_grad", "linearize"),
-    "verify": ("check",),
+    "derivative": ("value_and_grad", "linearize", "check"),
     "maps": ("sensitivity",),
     "profiles": ("nodes", "parabola"),
     "study": ("Study", "Constraint"),
     "optimization": ("optimize",),
     "errors": ("InputError", "NotConverged"),
 }  # fmt: skip
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_HOME = {name: module for module, names in _NAMES.items() for name in names} | {"functionals": ""}  # a module: all of them
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fluidgrad' has no attribute {name!r}")
-    return getattr(import_module(f"fluidgrad.{_HOME[name]}"), name)
+    return getattr(import_module(f"fluidgrad.{_HOME[name]}"), name) if _HOME[name] else import_module(f"fluidgrad.{name}")
 
 
 def __dir__() -> list[str]:

@@ -4,14 +4,12 @@ Each is differentiable in the solution's state and in its flow, so ``jax.grad`` 
 both the direct and the adjoint part. Forces and flow rates are sums of the residual's own fluxes: they satisfy the
 momentum and mass balance to round-off. All are per unit density, and per unit depth in 2D.
 
-:func:`functional` adds a user's own, which configs then use by its name.
+Those of the geometry alone are in ``measures.py``. :func:`functional` adds a user's own, which configs then use by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -26,55 +24,11 @@ from fluidgrad.boundary import Wall
 from fluidgrad.errors import InputError
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.fluxes import BoundaryFlux, Discrete, discretize, gradient
+from fluidgrad.measures import REGISTRY, Functional, area, centroid, functional, mesh_barrier
 from fluidgrad.residual import at_boundary, crossing, split
 from fluidgrad.topology import Topology, middles
 
-REGISTRY: dict[str, Functional] = {}
-
-
-@dataclass(frozen=True, eq=False)
-class Functional:
-    """A named functional: called with a solution and its arguments; strings are static, numbers traced."""
-
-    function: Callable[..., Array]
-    name: str
-    units: str
-
-    @property
-    def __doc__(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.function.__doc__
-
-    def __call__(self, solution: Solution, *args: Any, **kwargs: Any) -> Array:
-        flat, tree = jax.tree.flatten((args, kwargs))
-        static = tuple((i, x) for i, x in enumerate(flat) if isinstance(x, str | bool))
-        traced = [0.0 if isinstance(x, str | bool) else x for x in flat]
-        return _apply(self.function, tree, static, solution, traced)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _apply(function: Callable[..., Array], tree: Any, static: tuple[tuple[int, Any], ...], solution: Solution, traced: list[Any]) -> Array:
-    for i, x in static:
-        traced[i] = x
-    args, kwargs = jax.tree.unflatten(tree, traced)
-    return function(solution, *args, **kwargs)
-
-
-def functional(units: str) -> Callable[[Callable[..., Array]], Functional]:
-    """Make a function ``(solution, **arguments) -> scalar`` a functional that configs can use by its name.
-
-    Args:
-        units: in powers of length L and time T, e.g. "L^3 T^-2"; "1" if it has none. For reports and plots.
-    """
-
-    if not isinstance(units, str):
-        raise InputError("a functional without its units", accepted='@functional(units="L^3 T^-2") above the function')
-
-    def register(function: Callable[..., Array]) -> Functional:
-        f = Functional(function, function.__name__, units)  # pyright: ignore[reportFunctionMemberAccess]
-        REGISTRY[f.name] = f
-        return f
-
-    return register
+__all__ = ["REGISTRY", "Functional", "area", "centroid", "functional", "mesh_barrier"]  # of measures.py, for those who look here
 
 
 def _boundary(solution: Solution) -> tuple[Discrete, BoundaryFlux, Array]:

@@ -125,6 +125,11 @@ def measure(mesh: Mesh) -> Geometry:
     return Geometry(S, _centre(x_piece, S_piece), _centre(x_other, S_other)[:n], V, x_cell)
 
 
+def face_pieces(mesh: Mesh, patch: str) -> tuple[Array, Array]:
+    """Centres and area vectors of the flat pieces of a patch's faces, ``(faces, pieces, dim)``."""
+    return _pieces(mesh.points, mesh.topology.face_points[mesh.topology.faces_of(patch)])
+
+
 def _pieces(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> tuple[Array, Array]:
     """Centres and area vectors of the flat pieces of faces, ``(faces, pieces, dim)``: the edge itself in 2D, the
     triangles between the mean of the corners and each side in 3D (a padded corner makes an empty triangle)."""

@@ -136,6 +136,16 @@ def describe(mesh: Mesh) -> str:
     return "\n".join(lines)
 
 
+def corner_triples(kind: str, loops: np.ndarray, dim: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The corners of cells of a kind, ``(corners,)``, and the ends of ``dim`` edges there, ``(corners, dim)``, whose
+    determinant is positive in a good cell."""
+    if dim == 2:
+        here, before, after = _neighbours(loops)
+        real = loops >= 0
+        return [(here[real], np.stack([after[real], before[real]], 1))]
+    return [(loops[:, corner], loops[:, ends]) for corner, ends in _TRIPLES[kind]]
+
+
 def _place(mesh: Mesh, cell: int) -> str:
     for _, loops in mesh.topology.cells:
         if cell < len(loops):
@@ -171,13 +181,17 @@ def _aspect(points: np.ndarray, kind: str, loops: np.ndarray) -> np.ndarray:
     return length.max(1) / length.min(1)
 
 
-def _loop(points: np.ndarray, loops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _loop(points: np.ndarray, loops: np.ndarray) -> tuple[np.ndarray, ...]:
     """The points of padded loops, and those before and after each along its loop."""
+    return tuple(points[number] for number in _neighbours(loops))
+
+
+def _neighbours(loops: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The numbers of the points of padded loops, and of those before and after each along its loop."""
     count = (loops >= 0).sum(1)[:, None]
     k = np.arange(loops.shape[1])
     rows = np.arange(len(loops))[:, None]
-    here, before, after = (points[loops[rows, np.where(k < count, (k + step) % count, 0)]] for step in (0, -1, 1))
-    return here, before, after
+    return tuple(loops[rows, np.where(k < count, (k + step) % count, 0)] for step in (0, -1, 1))
 
 
 def _triples(kind: str) -> list[tuple[int, list[int]]]:

@@ -32,14 +32,14 @@ def flow(mesh: fg.Mesh, profile: Any) -> fg.Flow:
 
 def solve(mesh: fg.Mesh, profile: Any) -> Any:
     """The drag coefficient: what is timed and differentiated."""
-    return fg.drag_coefficient(fg.solve_steady(flow(mesh, profile)), "body")
+    return fg.functionals.drag_coefficient(fg.solve_steady(flow(mesh, profile)), "body")
 
 
 def measure(cells: int, refine: int) -> dict[str, float]:
     mesh = build(cells, refine)
     s = fg.solve_steady(flow(mesh, fg.parabola(mesh, "inlet", MEAN)))
-    dp = fg.probe(s, (0.15, 0.2)) - fg.probe(s, (0.25, 0.2))
-    cd, cl = fg.drag_coefficient(s, "body"), fg.lift_coefficient(s, "body")
+    dp = fg.functionals.probe(s, (0.15, 0.2)) - fg.functionals.probe(s, (0.25, 0.2))
+    cd, cl = fg.functionals.drag_coefficient(s, "body"), fg.functionals.lift_coefficient(s, "body")
     return {"cells": mesh.n_cells, "refine": refine, "cd": float(cd), "cl": float(cl), "dp": float(dp)}
 
 

@@ -39,7 +39,7 @@ class Case:
         return fg.Flow(self.mesh, viscosity=1e-3, force=force, **patches, reference=(MEAN, 0.1))
 
     def drag(self, x: Any, start: fg.Solution | None = None) -> Any:
-        return fg.drag_coefficient(fg.solve_steady(self.flow(x), start), "body")
+        return fg.functionals.drag_coefficient(fg.solve_steady(self.flow(x), start), "body")
 
     def design(self, k: int) -> Any:
         """A different one for every k: the host remembers factors of matrices that it has seen."""

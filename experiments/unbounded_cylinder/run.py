@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         mesh = fg.o_grid(fg.circle(center=(0.0, 0.0), radius=0.5), radius, cells=(around, across), grading=2 * radius)
         for reynolds in a.reynolds:
             s = solve(mesh, reynolds)
-            cd, wake, known = float(fg.drag_coefficient(s, "body")), wake_length(s), FIGURES[str(reynolds)]
+            cd, wake, known = float(fg.functionals.drag_coefficient(s, "body")), wake_length(s), FIGURES[str(reynolds)]
             result |= {f"re{reynolds}_cd": cd, f"re{reynolds}_wake": wake}
             errors = percent(cd, known["cd"]), percent(wake, known["wake"])
             rows.append((f"{radius:g}", f"{around} x {across}", f"{reynolds}", f"{cd:.4f} ({errors[0]})", f"{wake:.4f} ({errors[1]})"))

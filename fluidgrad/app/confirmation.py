@@ -30,9 +30,9 @@ def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
     """
     import jax.numpy as jnp
 
+    from fluidgrad.derivative import TIGHT
     from fluidgrad.optimization import evaluate
     from fluidgrad.steady import differentiating
-    from fluidgrad.verify import TIGHT
 
     variables = study.variables
     x, scale = variables.flat(found.design), np.zeros_like(variables.start)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fluidgrad.flow import Flow, Solution
     from fluidgrad.mesh import Mesh
 
-PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance")  # one power of L more in 3D
+PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance", "area")  # one power of L more in 3D
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""What a functional is, and those that measure the geometry alone: what a shape must keep while it changes.
+
+A functional is a number that a solution has, ``Solution -> scalar``. Those here do not look at the flow: their gradients
+cost no adjoint solve. With S out of the fluid and so into a body, a body's area (its volume in 3D) and its centroid are
+
+    A = -1/dim sum_f x_f . S_f,     A x_c = -1/(dim + 1) sum_f x_f (x_f . S_f),
+
+exact for the polygon or polyhedron that the mesh has in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from fluidgrad.errors import InputError
+from fluidgrad.mesh import Mesh, face_pieces, measure
+from fluidgrad.quality import corner_triples
+from fluidgrad.topology import Topology
+
+if TYPE_CHECKING:
+    from fluidgrad.flow import Solution
+
+
+REGISTRY: dict[str, Functional] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """A named functional: called with a solution and its arguments; strings are static, numbers traced."""
+
+    function: Callable[..., Array]
+    name: str
+    units: str
+
+    @property
+    def __doc__(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.function.__doc__
+
+    def __call__(self, solution: Solution, *args: Any, **kwargs: Any) -> Array:
+        flat, tree = jax.tree.flatten((args, kwargs))
+        static = tuple((i, x) for i, x in enumerate(flat) if isinstance(x, str | bool))
+        traced = [0.0 if isinstance(x, str | bool) else x for x in flat]
+        return _apply(self.function, tree, static, solution, traced)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _apply(function: Callable[..., Array], tree: Any, static: tuple[tuple[int, Any], ...], solution: Solution, traced: list[Any]) -> Array:
+    for i, x in static:
+        traced[i] = x
+    args, kwargs = jax.tree.unflatten(tree, traced)
+    return function(solution, *args, **kwargs)
+
+
+def functional(units: str) -> Callable[[Callable[..., Array]], Functional]:
+    """Make a function ``(solution, **arguments) -> scalar`` a functional that configs can use by its name.
+
+    Args:
+        units: in powers of length L and time T, e.g. "L^3 T^-2"; "1" if it has none. For reports and plots.
+    """
+
+    if not isinstance(units, str):
+        raise InputError("a functional without its units", accepted='@functional(units="L^3 T^-2") above the function')
+
+    def register(function: Callable[..., Array]) -> Functional:
+        f = Functional(function, function.__name__, units)  # pyright: ignore[reportFunctionMemberAccess]
+        REGISTRY[f.name] = f
+        return f
+
+    return register
+
+
+@functional("L^2")
+def area(solution: Solution, patch: str = "") -> Array:
+    """Area (in 3D volume) of the body whose surface is a patch; without a patch, of the fluid."""
+    mesh = solution.flow.mesh
+    if not patch:
+        return jnp.sum(measure(mesh).V)
+    x, S = _surface(mesh, patch)
+    return -jnp.sum(x * S) / mesh.dim
+
+
+@functional("L")
+def centroid(solution: Solution, patch: str, axis: str = "x") -> Array:
+    """Coordinate ``axis`` ("x", "y" or "z") of the centroid of the body whose surface is a patch."""
+    mesh = solution.flow.mesh
+    axes = "xyz"[: mesh.dim]
+    if axis not in axes:
+        raise InputError(f"a centroid along {axis!r}", accepted=f"one of {', '.join(axes)}")
+    x, S = _surface(mesh, patch)
+    height = jnp.sum(x * S, -1)
+    return mesh.dim * jnp.sum(x[..., axes.index(axis)] * height) / ((mesh.dim + 1) * jnp.sum(height))
+
+
+def _surface(mesh: Mesh, patch: str) -> tuple[Array, Array]:
+    """The pieces of a patch that encloses a body."""
+    if not _closed(mesh.topology, patch):
+        raise InputError(f"patch {patch!r} does not enclose a body", accepted="the patch of a closed surface, or no patch: the fluid")
+    return face_pieces(mesh, patch)
+
+
+@lru_cache(maxsize=32)
+def _closed(t: Topology, patch: str) -> bool:
+    """Whether each corner (2D) or edge (3D) of a patch belongs to two of its faces."""
+    corners = t.face_points[t.faces_of(patch)]
+    sides = corners[..., None] if t.dim == 2 else np.sort(np.stack([corners, np.roll(corners, -1, 1)], -1), -1)
+    sides = sides.reshape(-1, t.dim - 1)
+    if t.dim == 3:
+        sides = sides[sides[:, 0] != sides[:, 1]]  # padding
+    return bool((np.unique(sides, axis=0, return_counts=True)[1] == 2).all())
+
+
+@functional("1")
+def mesh_barrier(solution: Solution) -> Array:
+    """How near the mesh is to tangling: the mean over all corners of all cells of -log det J, where the columns of J are
+    the unit vectors along the edges that meet there (2D: -log of the sine between them). 0 if all are at right angles, and
+    infinite where a cell folds, so that a bound on it, or a little of it in the objective, keeps meshes valid.
+
+    Its derivative is that of a logarithm of a determinant, d(-log det J) = -tr(J^-1 dJ) (Jacobi's formula).
+    """
+    mesh = solution.flow.mesh
+    total, count = jnp.zeros(()), 0
+    for corner, ends in _corners(mesh.topology):
+        e = mesh.points[ends] - mesh.points[corner][:, None]
+        e = e / jnp.linalg.norm(e, axis=-1, keepdims=True)
+        total -= jnp.sum(jnp.log(jnp.linalg.det(e)))
+        count += len(corner)
+    return total / count
+
+
+@lru_cache(maxsize=32)
+def _corners(t: Topology) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Corners of all cells, and the ends of the edges that meet there, ``(corners, dim)``, in a right-handed order."""
+    return [found for kind, loops in t.cells for found in corner_triples(kind, loops, t.dim)]
