@@ -229,7 +229,7 @@ def _ring_recipe(body: Curve, outer: Curve, cells: int | tuple[int, int], gradin
         raise InputError(f"cells = {cells}", accepted="a number, or two: round (3 or more) and across")
     if not grading > 0:
         raise InputError(f"grading must be positive, got {grading:g}", accepted="last thickness over first; 1 is uniform")
-    return RingRecipe(counts, float(grading), body.kind != "circle" or outer.kind != "circle", whole(refine))
+    return RingRecipe(counts, float(grading), not (body.is_round and outer.is_round), whole(refine))
 
 
 # Layers

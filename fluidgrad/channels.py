@@ -92,7 +92,7 @@ def channel(
         refine: multiplies all counts; the points of a mesh are among those of its refinements.
         like: use the counts and distributions of this mesh. Needed where ``length``, ``height`` or a body's size or
             place are traced, and wherever they vary in a design: without it their change may change the counts. A Fourier
-            curve's modes may be traced, and never change the counts.
+            curve's modes and a curve's offsets may be traced, and never change the counts.
 
     Raises:
         InputError: a body that touches or leaves the channel, or another body; too few cells; a tangled mesh.
@@ -132,10 +132,9 @@ def _named(body: Curve | Sequence[Curve] | Mapping[str, Curve] | None) -> dict[s
 
 
 def _nominal(curve: Curve) -> Curve:
-    """The curve that counts follow from: of a Fourier curve its circle alone, so that modes never change them."""
-    if curve.kind == "fourier":
-        curve = Curve({k: curve.numbers[k] for k in ("center", "radius")} | {"modes": np.zeros((1, 2))}, "fourier")
-    return curve
+    """The curve that counts follow from, without its modes and offsets: they never change them."""
+    zeros = {k: np.zeros(shape) for k, shape in (("modes", (1, 2)), ("offsets", 4)) if k in curve.numbers}
+    return replace(curve, numbers=curve.numbers | zeros)
 
 
 # What is static: lines, sizes, counts
@@ -216,7 +215,7 @@ def _hole(name: str, curve: Curve, box: tuple, where: list[tuple], axes: tuple[A
     outer = np.mean([axes[0].size(sides[:, 0]), axes[1].size(sides[:, 1])])
     first = FIRST * width
     layers = Axis((0.0, margin), (Near(0.0, 0.0, first, first, RING_GROWTH),), float(outer))
-    return Hole(name, box, (), layers, 0, curve.kind != "circle")
+    return Hole(name, box, (), layers, 0, not curve.is_round)
 
 
 # What is made from the numbers

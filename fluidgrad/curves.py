@@ -8,11 +8,17 @@ A curve is ``x(t)``, ``t`` in [0, 1), counter-clockwise and closed. Its numbers 
     closed_curve    a periodic cubic spline through points, equally spaced in t, or the polygon with those corners
 
 The spline's slopes are a constant matrix times the points, so the curve is linear in them.
+
+Each can be changed further, in this order whatever the order of the calls, with numbers that are traced too:
+
+    displaced       x + d(t) n: free form, by offsets along its normal
+    fitted          scaled and shifted, so that it has a given area and centroid exactly, whatever its other numbers are
+    moved           turned and shifted as a rigid body
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,6 +35,7 @@ from fluidgrad.iteration import traced
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
 Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
+QUADRATURE = 512  # points of the integrals that give area and centroid, at least
 MAX_POINTS = 2000  # the slopes of a spline are a dense matrix times its points
 
 
@@ -38,7 +45,7 @@ class Curve:
     """A closed curve; made by :func:`circle`, :func:`ellipse`, :func:`fourier_curve` or :func:`closed_curve`.
 
     Attributes:
-        numbers: name -> traced array.
+        numbers: name -> traced array, of the shape and of what changes it.
         kind: ``circle``, ``ellipse``, ``fourier``, ``spline`` or ``polygon``; static.
     """
 
@@ -47,8 +54,15 @@ class Curve:
 
     def at(self, t: ArrayLike) -> Float[Array, "... 2"]:
         """The points at ``t``, counter-clockwise. Differentiable in the curve's numbers (and in ``t``)."""
+        x, n = self._free_form(jnp.asarray(t, float)), self.numbers
+        if "area" in n or "centroid" in n:
+            _, middle, scale = self._fit
+            x = n.get("centroid", middle) + scale * (x - middle)
+        return self._carried(x)
+
+    def _shape(self, t: Array) -> Float[Array, "... 2"]:
+        """The points by the curve's kind alone."""
         n = self.numbers
-        t = jnp.asarray(t, float)
         if "points" in n:
             return _through(n["points"], t, smooth=self.kind == "spline")
         angle = 2 * jnp.pi * t
@@ -64,22 +78,91 @@ class Curve:
         swell = jnp.cos(phase) @ n["modes"][:, 0] + jnp.sin(phase) @ n["modes"][:, 1]
         return n["center"] + n["radius"] * (1 + swell)[..., None] * ring
 
+    def _free_form(self, t: Array) -> Float[Array, "... 2"]:
+        if "offsets" not in self.numbers:
+            return self._shape(t)
+        x, along = jax.jvp(self._shape, (t,), (jnp.ones_like(t),))
+        normal = jnp.stack([along[..., 1], -along[..., 0]], -1) / jnp.linalg.norm(along, axis=-1, keepdims=True)
+        return x + normal * _through(self.numbers["offsets"][:, None], t, smooth=True)
+
+    @property
+    def _fit(self) -> tuple[Array, Array, Array]:
+        """Centroid of the shape, the point that keeps its place (or goes to the centroid wanted), and the scale that makes
+        the area. Integrals over the curve by the midpoint rule, which is exact beyond round-off for smooth closed curves,
+        and for polygons, whose sides have as many samples each."""
+        n = self.numbers
+        knots = max((len(n[k]) for k in ("points", "offsets") if k in n), default=1)
+        count = knots * -(-QUADRATURE // knots)
+        t = (jnp.arange(count) + 0.5) / count
+        x, along = jax.jvp(self._free_form, (t,), (jnp.ones_like(t),))
+        turn = (x[:, 0] * along[:, 1] - x[:, 1] * along[:, 0]) / count
+        area = jnp.sum(turn) / 2
+        centroid = jnp.sum(x * turn[:, None], 0) / (3 * area)
+        middle = centroid if "centroid" in n else self._middle
+        return centroid, middle, jnp.sqrt(n["area"] / area) if "area" in n else jnp.ones(())
+
+    def _carried(self, x: Array) -> Float[Array, "... 2"]:
+        """Points that go along with the rigid motion."""
+        n = self.numbers
+        if "turn" in n:
+            c, s = jnp.cos(n["turn"]), jnp.sin(n["turn"])
+            about = n.get("about", n.get("centroid", self._middle))
+            d = x - about
+            x = about + jnp.stack([c * d[..., 0] - s * d[..., 1], s * d[..., 0] + c * d[..., 1]], -1)
+        return x + n.get("shift", 0.0)
+
+    @property
+    def _middle(self) -> Float[Array, " 2"]:
+        """The middle of the shape before it is fitted or moved."""
+        return self.numbers["points"].mean(0) if "points" in self.numbers else self.numbers["center"]
+
     @property
     def center(self) -> Float[Array, " 2"]:
         """The middle of the curve, traced: meshes move with it."""
-        return self.numbers["points"].mean(0) if "points" in self.numbers else self.numbers["center"]
+        return self._carried(self.numbers.get("centroid", self._middle))
 
     @property
     def size(self) -> Float[Array, " 2"]:
         """Half the width and half the height, traced and smooth: meshes scale with it. Exact for circles and ellipses;
-        the circle's for a Fourier curve; from the points' variance for curves through points."""
+        the circle's for a Fourier curve; from the points' variance for curves through points; before it is changed further."""
         n = self.numbers
         if self.kind == "ellipse":
             c, s = jnp.cos(n["angle"]), jnp.sin(n["angle"])
             return jnp.sqrt((jnp.stack([c, s]) * n["radii"][0]) ** 2 + (jnp.stack([s, c]) * n["radii"][1]) ** 2)
         if "points" in n:
-            return jnp.sqrt(2 * jnp.mean((n["points"] - self.center) ** 2, axis=0))
+            return jnp.sqrt(2 * jnp.mean((n["points"] - self._middle) ** 2, axis=0))
         return jnp.stack([n["radius"], n["radius"]])
+
+    @property
+    def is_round(self) -> bool:
+        """Whether it is a circle whatever its numbers are, with t as its angle."""
+        return self.kind == "circle" and not {"offsets", "turn"} & set(self.numbers)
+
+    def displaced(self, offsets: Numbers) -> Curve:
+        """Free form: moved along its outward normal by a periodic cubic spline through ``offsets``, ``(n,)`` [L], equally
+        spaced in t. Differentiable in them; zeros give the curve itself, and never change the counts of a mesh."""
+        offsets = number(offsets)
+        if self.kind == "polygon":
+            raise InputError("offsets of a curve with corners", accepted="a smooth curve: the normal jumps at corners")
+        if offsets.ndim != 1 or not 4 <= len(offsets) <= MAX_POINTS:
+            raise InputError(f"offsets of shape {offsets.shape}", accepted=f"4 to {MAX_POINTS} numbers, equally spaced round the curve")
+        return self._with(offsets=(offsets, offsets.shape))
+
+    def fitted(self, area: ArrayLike | None = None, centroid: Numbers | None = None) -> Curve:
+        """Scaled to an exact ``area`` [L^2], about its center or so that its ``centroid`` [L] is exact: equalities that a
+        design then cannot violate. Differentiable in both."""
+        given = {"area": (area, ())} if area is not None else {}
+        return self._with(**given, **({"centroid": (centroid, (2,))} if centroid is not None else {}))
+
+    def moved(self, shift: Numbers | None = None, turn: ArrayLike | None = None, about: Numbers | None = None) -> Curve:
+        """Turned counter-clockwise by ``turn`` [rad] about a point (its center by default), then shifted [L]."""
+        given = {"shift": (shift, (2,)), "turn": (turn, ()), "about": (about, (2,))}
+        return self._with(**{k: (value, shape) for k, (value, shape) in given.items() if value is not None})
+
+    def _with(self, **more: tuple[Numbers, tuple[int, ...]]) -> Curve:
+        if again := set(more) & set(self.numbers):
+            raise InputError(f"the {sorted(again)[0]} of a curve is given twice", accepted="each once")
+        return Curve(self.numbers | _taken(self.kind, more), self.kind)
 
     @property
     def is_concrete(self) -> bool:
@@ -149,19 +232,24 @@ def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
 
 def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
     """A curve of the given kind after a look at its numbers' shapes and signs."""
+    return Curve(_taken(kind, numbers), kind)
+
+
+def _taken(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) -> dict[str, Any]:
     taken = {}
+    a = f"a{'n' * (kind[0] == 'e')} {kind}"
     for name, (value, shape) in numbers.items():
         value = number(value)
         if value.shape != shape:
             wanted = f"{shape[0]} numbers" if shape else "one number"
-            raise InputError(f"{name} of a {kind} has shape {value.shape}", accepted=wanted)
+            raise InputError(f"{name} of {a} has shape {value.shape}", accepted=wanted)
         if not traced(value):
             if not np.isfinite(value).all():
-                raise InputError(f"{name} of a {kind} is {np.asarray(value)}", accepted="finite numbers")
-            if name in ("radius", "radii") and not (np.asarray(value) > 0).all():
-                raise InputError(f"{name} of a{'n' * (kind[0] == 'e')} {kind} must be positive, got {np.asarray(value)}")
+                raise InputError(f"{name} of {a} is {np.asarray(value)}", accepted="finite numbers")
+            if name in ("radius", "radii", "area") and not (np.asarray(value) > 0).all():
+                raise InputError(f"{name} of {a} must be positive, got {np.asarray(value)}")
         taken[name] = value
-    return Curve(taken, kind)
+    return taken
 
 
 def _in_order(points: np.ndarray, least: int) -> np.ndarray:

@@ -131,7 +131,7 @@ def join(body: Curve, box: Float[np.ndarray, "4 2"], sides: Sequence[int]) -> Ma
     around = 2 * sum(sides)
     corners = np.cumsum([0, *sides, sides[0]]) / around
     s = np.arange(MATCHED) / MATCHED
-    if body.kind in ("circle", "fourier"):
+    if body.kind in ("circle", "fourier") and "turn" not in body.numbers:  # t is the angle
         toward = box - np.asarray(body.center)
         place, fraction = corners, np.unwrap(np.arctan2(toward[:, 1], toward[:, 0])) / (2 * np.pi)
     else:

@@ -118,3 +118,84 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 def test_what_cannot_be_a_curve_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+# ---- changed further
+
+
+SHAPES = {
+    "fourier": lambda: fourier_curve((1.0, 2.0), 0.5, [[0.1, 0.05], [0.2, -0.1], [0.0, 0.08]]),
+    "ellipse": lambda: ellipse((1.0, 2.0), (0.7, 0.3), 0.4),
+    "spline": lambda: closed_curve([(0, 0), (1, -0.2), (2, 0.1), (2.2, 1), (1, 1.4), (0, 1)]),
+    "polygon": lambda: closed_curve([(0, 0), (2, 0), (2, 1), (0.5, 1.5)], corners=True),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fitted_curve_has_its_area_and_centroid_whatever_its_shape(shape):
+    curve = SHAPES[shape]().fitted(area=0.3, centroid=(0.2, -0.1))
+    x = np.asarray(curve.at((np.arange(60_000) + 0.5) / 60_000))
+    y = np.roll(x, -1, 0)
+    cross = x[:, 0] * y[:, 1] - x[:, 1] * y[:, 0]
+    assert cross.sum() / 2 == pytest.approx(0.3, rel=1e-8)
+    assert ((x + y) * cross[:, None]).sum(0) / (6 * 0.3) == pytest.approx([0.2, -0.1], abs=1e-8)
+    assert np.allclose(curve.center, (0.2, -0.1))
+
+
+def test_scaled_about_its_center_where_only_the_area_is_given():
+    curve = circle((1.0, 2.0), 0.5)
+    assert np.allclose(curve.fitted(area=np.pi).at(0.25), (1.0, 3.0), atol=1e-12)
+
+
+def test_a_rigid_motion_keeps_distances_and_the_order_of_calls_does_not_matter():
+    curve = SHAPES["spline"]()
+    moved = curve.moved(shift=(0.3, -0.2), turn=0.7, about=(1.0, 0.0))
+    t = np.linspace(0, 1, 7)
+    a, b = np.asarray(curve.at(t)), np.asarray(moved.at(t))
+    assert np.allclose(np.linalg.norm(np.diff(a, axis=0), axis=1), np.linalg.norm(np.diff(b, axis=0), axis=1))
+    c, s = np.cos(0.7), np.sin(0.7)
+    assert np.allclose(b, (1.0, 0.0) + (a - (1.0, 0.0)) @ np.array([[c, s], [-s, c]]) + (0.3, -0.2))
+    one, other = curve.moved(turn=0.2).fitted(area=1.0), curve.fitted(area=1.0).moved(turn=0.2)
+    assert np.array_equal(one.at(t), other.at(t))
+
+
+def test_offsets_move_a_curve_along_its_normal():
+    grown = circle((1.0, 2.0), 0.5).displaced(np.full(8, 0.1))
+    assert np.allclose(grown.at(np.linspace(0, 1, 9)), circle((1.0, 2.0), 0.6).at(np.linspace(0, 1, 9)))
+    same = SHAPES["ellipse"]().displaced(np.zeros(5))
+    assert np.allclose(same.at(0.3), SHAPES["ellipse"]().at(0.3))
+
+
+def test_a_changed_curve_is_differentiable_in_every_number():
+    start = SHAPES["fourier"]().displaced(0.01 * np.cos(np.arange(8))).fitted(area=0.3, centroid=(0.2, 0.1)).moved((0.1, 0.0), 0.3)
+    weight = np.random.default_rng(0).normal(size=(11, 2))
+    numbers, tree = jax.tree.flatten(start)
+    rng = np.random.default_rng(1)
+    v = jax.tree.unflatten(tree, [0.1 * rng.normal(size=np.shape(x)) for x in numbers])
+
+    @jax.jit
+    def f(curve):
+        return jax.numpy.sum(weight * curve.at(np.linspace(0, 0.9, 11)))
+
+    def along(h):
+        return float(f(jax.tree.map(lambda a, b: a + h * b, start, v)))
+
+    gradient = jax.grad(f)(start)
+    slope = float(jax.jvp(f, (start,), (v,))[1])
+    assert sum(float(np.sum(a * b)) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(v), strict=True)) == pytest.approx(
+        slope, rel=1e-12
+    )
+    remainders = [abs(along(h) - along(0) - h * slope) for h in (0.04, 0.02)]
+    assert np.log2(remainders[0] / remainders[1]) == pytest.approx(2, abs=0.1)
+    assert (8 * (along(0.001) - along(-0.001)) - along(0.002) + along(-0.002)) / 0.012 == pytest.approx(slope, rel=1e-8)
+
+
+def test_changes_that_make_no_sense_are_refused():
+    with pytest.raises(InputError, match="offsets of a curve with corners"):
+        SHAPES["polygon"]().displaced(np.zeros(8))
+    with pytest.raises(InputError, match=r"offsets of shape \(2,\); 4 to 2000 numbers"):
+        SHAPES["ellipse"]().displaced([0.0, 0.1])
+    with pytest.raises(InputError, match="area of a fourier must be positive, got -1"):
+        SHAPES["fourier"]().fitted(area=-1.0)
+    with pytest.raises(InputError, match="the turn of a curve is given twice"):
+        SHAPES["fourier"]().moved(turn=0.1).moved(turn=0.1)

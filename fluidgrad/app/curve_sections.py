@@ -16,18 +16,50 @@ if TYPE_CHECKING:
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Circle(Section):
+def _zeros(value: Any, of: Any) -> Any:
+    """So many of these, where a number is given instead of them."""
+    return [of] * value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 2000 else value
+
+
+Offsets = Annotated[list[float] | None, TRACED, BeforeValidator(lambda v: _zeros(v, 0.0), json_schema_input_type=int | list[float])]
+
+
+class AbstractBody(Section):
+    """What all bodies have: changes of their outline, in this order."""
+
+    offsets: Offsets = Field(
+        None,
+        min_length=4,
+        description="free form: along the outward normal, equally spaced round the outline, or how many that start at zero [L]",
+    )
+    area: Annotated[Positive | None, TRACED] = Field(None, description="if given, the outline is scaled to have it, whatever varies [L^2]")
+    centroid: Annotated[XY | None, TRACED] = Field(None, description="if given, the outline is shifted to have it, whatever varies [L]")
+    turn: Annotated[float | None, TRACED] = Field(None, description="turned counter-clockwise about its center [rad]")
+    shift: Annotated[XY | None, TRACED] = Field(None, description="shifted as a rigid body [L]")
+
+    def build(self, n: Numbers) -> Curve:
+        curve = self.outline(n)
+        if "offsets" in n:
+            curve = curve.displaced(n["offsets"])
+        return curve.fitted(n.get("area"), n.get("centroid")).moved(n.get("shift"), n.get("turn"))
+
+    def outline(self, n: Numbers) -> Curve:
+        """The curve before it is changed."""
+        raise NotImplementedError
+
+
+class Circle(AbstractBody):
     """A circle."""
 
     kind: Literal["circle"]
     center: Pair = Field(description="center x, y [L]")
     radius: Number = Field(gt=0, description="radius [L]")
 
-    def build(self, n: Numbers) -> Curve:
+    def outline(self, n: Numbers) -> Curve:
         return fg.circle(n["center"], n["radius"])
 
 
-class Ellipse(Section):
+class Ellipse(AbstractBody):
     """An ellipse."""
 
     kind: Literal["ellipse"]
@@ -35,30 +67,25 @@ class Ellipse(Section):
     radii: Annotated[list[Positive], TRACED, Field(min_length=2, max_length=2)] = Field(description="the two radii [L]")
     angle: Number = Field(0.0, description="of the first radius from the x axis [rad]")
 
-    def build(self, n: Numbers) -> Curve:
+    def outline(self, n: Numbers) -> Curve:
         return fg.ellipse(n["center"], n["radii"], n["angle"])
 
 
-def _modes(value: Any) -> Any:
-    """So many modes that start at zero, where a number is given instead of them."""
-    return [[0.0, 0.0] for _ in range(value)] if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 200 else value
-
-
-class Fourier(Section):
+class Fourier(AbstractBody):
     """A circle whose radius varies with the angle: radius (1 + sum_k a_k cos k angle + b_k sin k angle)."""
 
     kind: Literal["fourier"]
     center: Pair = Field(description="center x, y [L]")
     radius: Number = Field(gt=0, description="mean radius [L]")
-    modes: Annotated[list[XY], TRACED, BeforeValidator(_modes, json_schema_input_type=int | list[XY])] = Field(
+    modes: Annotated[list[XY], TRACED, BeforeValidator(lambda v: _zeros(v, [0.0, 0.0]), json_schema_input_type=int | list[XY])] = Field(
         min_length=1, description="pairs a_k, b_k for k = 1, 2, ... (fractions of the radius [1]), or how many that start at zero"
     )
 
-    def build(self, n: Numbers) -> Curve:
+    def outline(self, n: Numbers) -> Curve:
         return fg.fourier_curve(n["center"], n["radius"], n["modes"])
 
 
-class Points(Section):
+class Points(AbstractBody):
     """A curve through points: a smooth spline, or a polygon."""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind"]))  # points may be read from a file
@@ -74,7 +101,7 @@ class Points(Section):
 
         return read_table(data, info, "points", read_points)
 
-    def build(self, n: Numbers) -> Curve:
+    def outline(self, n: Numbers) -> Curve:
         return fg.closed_curve(n["points"], corners=self.corners)
 
 
