@@ -88,7 +88,7 @@ def test_a_map_on_a_patch_in_space_is_drawn(tmp_path):
 
 def test_the_same_data_make_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
-        study_plots.history(tmp_path / name, [0, 1, 2], [3.0, 2.0, 1.5], [0.0, 1e-3, 1e-8], "drag")
+        study_plots.history(tmp_path / name, [0, 1, 2], [3.0, 2.0, 1.5], {"lift": [0.0, 1e-3, 1e-8], "area": [0.1, 0.0, 0.0]}, "drag")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app import output
+from fluidgrad.app import output, wall_maps
 from fluidgrad.app.confirmation import better, derivatives, finer
 from fluidgrad.app.feasibility import check_feasible, limit_of
 from fluidgrad.app.jobs import Job
@@ -134,6 +134,9 @@ def optimise(work: Job, problem: Problem) -> None:
     for c, q in zip(study.constraints, problem.constraints, strict=True):
         work.say(f"  {q.name}: {here['start'][q.name]['value']:.6g} -> {here['optimum'][q.name]['value']:.6g}, must {limit_of(c)}")
     output.write_json(work.folder / "results.json", result)
+    if any(path.startswith("mesh.") for path in study.start):
+        with work.doing("maps of the walls: compiling, and one adjoint solve each"):
+            wall_maps.save(work.folder, problem.quantities[0], (before, after))
     if work.config.output.figures:
         with work.doing("drawing"):
             draw_design(work.folder, work.labels, problem, found.design, (before, after), name)

@@ -10,7 +10,7 @@ from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
     from fluidgrad.flow import Flow
-    from fluidgrad.study import Constraint, Study
+    from fluidgrad.study import Study
 
 MISSED = 1e-6  # relative violation of constraints that no design can mend
 
@@ -75,8 +75,8 @@ def check_feasible(study: Study) -> None:
         )
 
 
-def limit_of(c: Constraint) -> str:
+def limit_of(c: Any) -> str:
     """What a constraint asks, in words."""
     kind, value = next((k, v) for k in ("equals", "at_most", "at_least") if (v := getattr(c, k)) is not None)
     word = {"equals": "equal", "at_most": "be at most", "at_least": "be at least"}[kind]
-    return f"{word} {value:g}" + (f" within {0.5 * c.band:g}" if c.band else "")
+    return f"{word} {value:g}" + (f" within {0.5 * c.band:g}" if getattr(c, "band", None) else "")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app import flow_plots, mesh_plots, sensitivity_plots, study_plots
+from fluidgrad.app import flow_plots, mesh_plots, sensitivity_plots, study_plots, wall_maps
+from fluidgrad.app.feasibility import limit_of
 from fluidgrad.app.fields import walls_of
 from fluidgrad.app.output import read_csv
 from fluidgrad.app.problem import Problem, in_space
@@ -66,17 +67,31 @@ def draw_design(
     if any(path.startswith("mesh.") for path in design):
         flow_plots.mesh(out / "mesh_optimum.png", after.flow.mesh, walls, labels, "optimum")
         mesh_plots.quality(out / "quality_optimum.png", after.flow.mesh, walls, labels, "optimum")
-        study_plots.outlines(out / "shape.png", before.flow.mesh, after.flow.mesh, walls, labels)
+        meshes = before.flow.mesh, after.flow.mesh
+        study_plots.outlines(out / "shape.png", *meshes, wall_maps.moved(*meshes, walls), walls, labels)
+        wall_maps.draw(folder, labels, name, in_space(problem.quantities[0].units, name, problem.dim), problem.dim)
 
 
 def draw_history(folder: Path, labels: Labels, problem: Problem, name: str) -> None:
-    """Objective and violation so far."""
+    """Objective and violation of each constraint so far."""
     history = read_csv(folder / "history.csv")
     done = [i for i, failed in enumerate(history["failed"]) if not failed]
-    values, violation = ([float(history[key][i]) for i in done] for key in (name, "violation"))
+
+    def column(key: str) -> np.ndarray:
+        return np.array([float(history[key][i]) for i in done])
+
+    violations = {}
+    assert problem.config.objective is not None
+    names = list(history)[3 : 3 + len(problem.constraints)]  # after evaluation, iteration and the objective
+    for constraint, key in zip(problem.config.objective.subject_to, names, strict=True):
+        value = column(key)
+        low, high = ((constraint.equals if end is None else end) for end in (constraint.at_least, constraint.at_most))
+        size = max(abs(value[0]) if len(value) else 0.0, *(abs(end) for end in (low, high) if end is not None), 1e-300)
+        over = [np.zeros_like(value), *([low - value] if low is not None else []), *([value - high] if high is not None else [])]
+        violations[f"{key} must {limit_of(constraint)}"] = np.max(over, axis=0) / size
     label = labels(name, in_space(problem.quantities[0].units, name, problem.dim))
-    study_plots.history(folder / "figures" / "history.png", [int(history["evaluation"][i]) for i in done], values,
-                        violation if problem.constraints else None, label)  # fmt: skip
+    study_plots.history(folder / "figures" / "history.png", [int(history["evaluation"][i]) for i in done], column(name).tolist(),
+                        violations, label)  # fmt: skip
 
 
 def draw_sensitivity(folder: Path, labels: Labels, flow: Flow, maps: Any, objective: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.fields import Window, windows
 from fluidgrad.app.interpolation import geometry
 from fluidgrad.app.style import UNNAMED, WIDTH, Labels, figure, new, plane
 
@@ -21,21 +20,31 @@ if TYPE_CHECKING:
 
 
 @figure
-def outlines(before: Mesh, after: Mesh, walls: Sequence[str], labels: Labels = UNNAMED, title: str = "") -> Figure:
-    """The walls before and after."""
-    both = [list(windows(m, walls).values())[-1] for m in (before, after)]
-    x, y = ((min(getattr(w, k)[0] for w in both), max(getattr(w, k)[1] for w in both)) for k in "xy")
-    here = Window(before, x, y)
-    fig, axes = new(5.4, 5.4 * here.aspect + 0.8)
-    for mesh, name, style in ((before, "start", {"color": "0.6"}), (after, "optimum", {"color": "C0"})):
-        for i, wall in enumerate(walls):
-            lines = np.asarray(mesh.points)[mesh.topology.face_points[mesh.topology.faces_of(wall)][:, :2]]
-            gaps = np.concatenate([lines, np.full((len(lines), 1, 2), np.nan)], 1).reshape(-1, 2)
-            axes.plot(*gaps.T, lw=1.2, label=name if i == 0 else None, **style)
-    pad = 0.05 * (here.x[1] - here.x[0])
-    plane(axes, (here.x[0] - pad, here.x[1] + pad), (here.y[0] - pad, here.y[1] + pad), labels)
-    axes.legend()
-    axes.set_title(title)
+def outlines(before: Mesh, after: Mesh, moved: Sequence[str], walls: Sequence[str], labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """The walls before and after, near to those that moved; in 3D seen from the three sides."""
+    t = before.topology
+    at = np.unique(np.concatenate([t.face_points[t.faces_of(w)].ravel() for w in moved]))
+    both = np.concatenate([np.asarray(m.points)[at] for m in (before, after)])
+    views = [(0, 1)] if t.dim == 2 else [(0, 1), (0, 2), (1, 2)]
+    low, high = both.min(0), both.max(0)
+    aspect = [float(np.clip((high - low)[b] / (high - low)[a], 0.25, 1.6)) for a, b in views]
+    fig, all_axes = new(5.8 if t.dim == 2 else WIDTH, max(5.0 / len(views) * a for a in aspect) + 1.0, 1, len(views), squeeze=False)
+    for axes, (a, b) in zip(all_axes[0], views, strict=True):
+        pad = 0.12 * max(high[a] - low[a], high[b] - low[b])
+        for mesh, name, style in ((before, "start", {"color": "0.6"}), (after, "optimum", {"color": "C0"})):
+            label: str | None = name
+            for wall in walls:
+                faces = t.face_points[t.faces_of(wall)]
+                corners = faces[:, :2] if t.dim == 2 else np.concatenate([faces, faces[:, :1]], 1)
+                lines = np.asarray(mesh.points)[corners][..., [a, b]]
+                gaps = np.concatenate([lines, np.full((len(lines), 1, 2), np.nan)], 1).reshape(-1, 2)
+                axes.plot(*gaps.T, lw=1.2 if t.dim == 2 else 0.4, label=label, **style)
+                label = None
+        plane(axes, (low[a] - pad, high[a] + pad), (low[b] - pad, high[b] + pad), labels)
+        axes.set_xlabel(labels("xyz"[a], "L"))
+        axes.set_ylabel(labels("xyz"[b], "L"))
+    fig.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    fig.suptitle(title)
     return fig
 
 
@@ -99,14 +108,10 @@ def values(
 
 @figure
 def history(
-    evaluation: Sequence[int],
-    objective: Sequence[float],
-    violation: Sequence[float] | None,
-    label: str,
-    title: str = "",
+    evaluation: Sequence[int], objective: Sequence[float], violations: Mapping[str, Sequence[float]], label: str, title: str = ""
 ) -> Figure:
-    """The objective over the evaluations, and where there are constraints their violation."""
-    if violation is None:
+    """The objective over the evaluations, and the violation of each constraint, relative."""
+    if not violations:
         fig, bottom = new(5.6, 3.0)
         top = bottom
     else:
@@ -114,15 +119,15 @@ def history(
     k = np.asarray(evaluation)
     top.plot(k, objective, ".-", ms=4)
     top.set_ylabel(label)
-    if violation is not None:
-        v, floor = np.asarray(violation, float), 1e-10
-        bottom.semilogy(k, np.maximum(v, floor), ".-", ms=4, color="#D55E00")
-        bottom.set_ylabel("constraint violation")
-        if (v <= floor).any():
-            bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
-            bottom.annotate(
-                "none, or less", (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color="0.4"
-            )
+    floor = 1e-10
+    for i, (name, violation) in enumerate(violations.items()):
+        v = np.asarray(violation, float)
+        bottom.semilogy(k, np.maximum(v, floor), "os^vD"[i % 5] + "-", ms=3, lw=0.9, color=f"C{(i + 1) % 7}", label=name)
+    if violations:
+        bottom.set_ylabel("violation, relative")
+        bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
+        bottom.annotate("none, or less", (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color="0.4")
+        fig.legend(loc="outside lower center", ncols=2, fontsize=7)
     bottom.set_xlabel("evaluation")
     bottom.xaxis.get_major_locator().set_params(integer=True)
     fig.suptitle(title)

@@ -1,0 +1,65 @@
+"""Maps of the walls that a design moves: where pushing them further would matter, at the start and at the optimum.
+
+They are kept in ``wall_maps.npz``, one line a wall (``maps.py``), so that pictures can be drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidgrad.app import output, sensitivity_plots
+from fluidgrad.app.fields import walls_of
+from fluidgrad.app.interpolation import geometry
+from fluidgrad.app.style import Labels
+from fluidgrad.topology import middles
+
+if TYPE_CHECKING:
+    from fluidgrad.app.problem import Quantity
+    from fluidgrad.flow import Solution
+    from fluidgrad.mesh import Mesh
+
+FILE = "wall_maps.npz"
+KEYS = ("s", "x", "n", "value", "weight")
+
+
+def moved(before: Mesh, after: Mesh, walls: Sequence[str]) -> list[str]:
+    """The walls that are not where they were (points that slide along a wall do not move it); all where none has moved."""
+    t, S = before.topology, geometry(before).S
+    away = middles(np.asarray(after.points) - np.asarray(before.points), t.face_points)
+    out = np.abs(np.sum(away * S, 1)) > 1e-9 * np.ptp(t.nominal) * np.linalg.norm(S, axis=1)
+    return [w for w in walls if out[t.faces_of(w)].any()] or list(walls)
+
+
+def save(folder: Path, objective: Quantity, flows: tuple[Solution, Solution]) -> None:
+    """Compute the maps, by one adjoint solve each, and keep them."""
+    from fluidgrad import sensitivity
+
+    walls = moved(flows[0].flow.mesh, flows[1].flow.mesh, walls_of(flows[0].flow))
+    arrays = {}
+    for which, solution in zip(("start", "optimum"), flows, strict=True):
+        maps = sensitivity(objective, solution.flow, solution)
+        arrays |= {f"{which}/{patch}/{key}": getattr(maps.wall[patch], key) for patch in walls for key in KEYS}
+    output.write_arrays(folder / FILE, **arrays)
+
+
+def draw(folder: Path, labels: Labels, name: str, units: str, dim: int) -> None:
+    """A picture of each wall and design, if there are maps."""
+    if not (folder / FILE).exists():
+        return
+    lines: dict[tuple[str, str], Any] = {}
+    for path, value in output.read_arrays(folder / FILE).items():
+        which, patch, key = path.split("/")
+        setattr(lines.setdefault((patch, which), SimpleNamespace()), key, value)
+    label = labels.over("dJ/dn", units, "L^2" + " L" * (dim - 2))
+    for (patch, which), line in lines.items():
+        file = folder / "figures" / f"wall_{patch}{'_start' if which == 'start' else ''}.png"
+        title = f"J = {name}, {patch} at the {which}"
+        if dim == 3:
+            sensitivity_plots.surface(file, line, label, labels, title)
+        else:
+            sensitivity_plots.wall(file, {patch: line}, label, labels, title)
