@@ -44,7 +44,8 @@ class Result:
         evaluations, iterations: their numbers.
         reason: why the search ended.
         method, method_reason: which method, and why that one.
-        state, start_state: the flow at the optimum and at the start (``solve_steady(flow, start=...)``).
+        state, start_state: the flow at the optimum and at the start (``solve_steady(flow, start=...)``); of several flows
+            one after the other.
         history: every evaluation.
     """
 
@@ -180,7 +181,8 @@ def _describe(study: Study, method: str, tolerance: float) -> Record:
     def finite(values: Any) -> list[float | None]:
         return [float(x) if np.isfinite(x) else None for x in values]
 
-    return {
+    several = {"weights": list(study.weights), "conditions": [c.condition for c in study.constraints]} if len(study.flows) > 1 else {}
+    return several | {
         "format": 1,
         "functionals": list(study.names),
         "intervals": [finite(c.interval) for c in study.constraints],
@@ -197,7 +199,8 @@ def _describe(study: Study, method: str, tolerance: float) -> Record:
 @dataclass(frozen=True)
 class EvaluationReport:
     """How an evaluation went: ``primal_residual`` net over gross flux; for each functional its adjoint's relative
-    residual and the products it took (0 where the functional does not depend on the flow)."""
+    residual and the products it took (0 where the functional does not depend on the flow). Of several flows the worst
+    residual and all steps and products."""
 
     primal_residual: float
     newton_steps: int
@@ -208,7 +211,7 @@ class EvaluationReport:
 @dataclass(frozen=True)
 class Evaluation:
     """The functionals of a study at a design: ``values`` ``(1 + m,)``, ``gradients`` pytrees like the design, the
-    ``state`` of the flow, and how it went."""
+    ``state`` of the flow (of several one after the other), and how it went."""
 
     values: Float[np.ndarray, " functionals"]
     gradients: list[Any]
@@ -217,8 +220,8 @@ class Evaluation:
 
 
 def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluation:
-    """Values and gradients of a study's functionals at a design, by one primal solve and one transposed solve for each
-    functional that depends on the flow.
+    """Values and gradients of a study's functionals at a design, by one primal solve for each of its flows and one
+    transposed solve for each functional that depends on one.
 
     Args:
         study: what to evaluate.
@@ -230,17 +233,46 @@ def evaluate(study: Study, design: Any, start: Array | None = None) -> Evaluatio
         InputError: the design gives no valid flow: a tangled mesh, a negative viscosity.
     """
     design = jax.tree.map(jnp.asarray, design)
-    flow = _flow(study.flow, design)
+    count = len(study.flows)
+    starts = [None] * count if start is None else jnp.split(jnp.asarray(start), count)
+    rows = [[0, *(i for i, c in enumerate(study.constraints, 1) if c.condition == k)] for k in range(count)]
+    found = [
+        _evaluate_one(study, flow, tuple(study.functionals[i] for i in own), [study.names[i] for i in own], design, begin)
+        for flow, own, begin in zip(study.flows, rows, starts, strict=True)
+    ]
+    values, residuals = np.zeros(len(study.names)), np.zeros(len(study.names))
+    products, gradients = [0] * len(study.names), [jax.tree.map(np.zeros_like, design)] * len(study.names)
+    for one, own, weight in zip(found, rows, study.weights or [1.0] * count, strict=True):
+        for k, i in enumerate(own):
+            w = weight if i == 0 else 1.0
+            values[i] += w * one.values[k]
+            gradients[i] = jax.tree.map(lambda a, b, w=w: a + w * b, gradients[i], one.gradients[k])
+            residuals[i] = max(residuals[i], one.report.adjoint_residuals[k])
+            products[i] += one.report.adjoint_products[k]
+    report = EvaluationReport(
+        primal_residual=max(one.report.primal_residual for one in found),
+        newton_steps=sum(one.report.newton_steps for one in found),
+        adjoint_residuals=residuals.tolist(),
+        adjoint_products=products,
+    )
+    return Evaluation(values, gradients, jnp.concatenate([one.state for one in found]) if count > 1 else found[0].state, report)
+
+
+def _evaluate_one(
+    study: Study, flow_of: Callable[[Any], Flow], functionals: tuple[Functional, ...], names: list[str], design: Any, start: Array | None
+) -> Evaluation:
+    """The functionals of one flow."""
+    flow = _flow(flow_of, design)
     check_valid(flow.mesh)
     check_flow(flow)
 
     def solve(design: Any) -> tuple[Array, Array]:
-        solution = solve_steady(_flow(study.flow, design), start, **study.options)
+        solution = solve_steady(_flow(flow_of, design), start, **study.options)
         return solution.state, solution.report.iterations
 
     (state, steps), pull_back = derivative.vjp(solve, design)
     gradients, values, adjoints = [], [], []
-    for name, (value, (direct, state_bar)) in zip(study.names, _functionals(study.flow, study.functionals, design, state), strict=True):
+    for name, (value, (direct, state_bar)) in zip(names, _functionals(flow_of, functionals, design, state), strict=True):
         if not np.isfinite(value):
             raise NotConverged(f"{name} is {float(value)}")
         by_flow, report = pull_back((state_bar, jnp.zeros_like(steps)))

@@ -32,6 +32,7 @@ class Constraint:
         equals, at_most, at_least: the value, in the functional's units.
         band: with ``equals``: within half of this width instead, for methods that take inequalities only.
         name: in results and messages; by default the functional's own.
+        condition: which of a study's several flows it is of, counted from 0.
     """
 
     functional: Functional
@@ -40,6 +41,7 @@ class Constraint:
     at_least: float | None = None
     band: float | None = None
     name: str | None = None
+    condition: int = 0
 
     def __post_init__(self):
         if not callable(self.functional):
@@ -67,28 +69,42 @@ class Study:
     """A flow that depends on a design, and what is wanted of it.
 
     Attributes:
-        flow: design -> Flow, in JAX; the topology must not depend on the design (``like=`` of the mesh generators).
+        flow: design -> Flow, in JAX; the topology must not depend on the design (``like=`` of the mesh generators). Or
+            several of them: conditions that one design must serve, such as two Reynolds numbers.
         start: the design to start from, any pytree of numbers.
         bounds: as for ``Variables.of``: a pair (lower, upper), or a mapping of such pairs for a mapping.
-        objective: ``Solution -> scalar``, to be minimized.
-        constraints: on functionals.
+        objective: ``Solution -> scalar``, to be minimized; of several flows the sum of theirs by ``weights``.
+        constraints: on functionals, each of one flow.
+        weights: of the objective of each flow; 1 by default.
         name: of the objective, in results; by default the functional's own.
         options: keywords of ``solve_steady``: tolerance, linear.
 
     Raises:
-        InputError: bounds that do not fit the start, exclude each other or the start; numbers that are not finite.
+        InputError: bounds that do not fit the start, exclude each other or the start; numbers that are not finite; weights
+            that are not one for each flow; a constraint of a flow that there is not.
     """
 
-    flow: Callable[[Any], Flow]
+    flow: Callable[[Any], Flow] | Sequence[Callable[[Any], Flow]]
     start: Any
     bounds: Any
     objective: Functional
     constraints: Sequence[Constraint] = ()
     name: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Sequence[float] = ()
 
     def __post_init__(self):
+        flows = len(self.flows)
+        if self.weights and (len(self.weights) != flows or not np.isfinite(np.asarray(self.weights, float)).all()):
+            raise InputError(f"weights {list(self.weights)}", accepted=f"{flows} finite number{'s' * (flows > 1)}: one for each flow")
+        if beyond := [c for c in self.constraints if not 0 <= c.condition < flows]:
+            raise InputError(f"a constraint of condition {beyond[0].condition}", accepted=f"0 to {flows - 1}: one of the study's flows")
         object.__setattr__(self, "variables", Variables.of(self.start, self.bounds))
+
+    @property
+    def flows(self) -> tuple[Callable[[Any], Flow], ...]:
+        """The flow, or the several."""
+        return (self.flow,) if callable(self.flow) else tuple(self.flow)
 
     variables: Variables = field(init=False, repr=False)
 

@@ -91,3 +91,36 @@ def test_a_functional_that_is_not_finite_is_no_evaluation():
     study = Study(flow, START, BOUNDS, lambda s: jnp.log(-jnp.asarray(s.flow.viscosity)), name="cost")
     with pytest.raises(NotConverged, match="cost is nan"):
         evaluate(study, START)
+
+
+# ---- several conditions
+
+
+def thicker(design):
+    """The same under another condition."""
+    return flow(design | {"viscosity": 3.0 * design["viscosity"]})
+
+
+def test_several_conditions_are_one_weighted_objective_and_each_constraint_is_of_its_own(found):
+    constraints = [Constraint(rate, equals=0.6), Constraint(pressure, at_most=3.0, condition=1)]
+    both = evaluate(Study([flow, thicker], START, BOUNDS, drag, constraints, weights=(0.7, 0.3)), START)
+    other = evaluate(Study(thicker, START, BOUNDS, drag, [Constraint(pressure, at_most=3.0)]), START)
+    np.testing.assert_allclose(both.values, [0.7 * found.values[0] + 0.3 * other.values[0], found.values[1], other.values[1]], rtol=1e-12)
+    expected = [
+        jax.tree.map(lambda a, b: 0.7 * a + 0.3 * b, found.gradients[0], other.gradients[0]),
+        found.gradients[1],
+        other.gradients[1],
+    ]
+    for gradient, right in zip(both.gradients, expected, strict=True):
+        for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(right), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    assert np.array_equal(both.state, np.concatenate([found.state, other.state]))
+    again = evaluate(Study([flow, thicker], START, BOUNDS, drag, weights=(0.7, 0.3)), START, both.state)
+    assert again.report.newton_steps <= 2  # each starts from its own state
+
+
+def test_conditions_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match=r"weights \[1.0\]; 2 finite numbers: one for each flow"):
+        Study([flow, thicker], START, BOUNDS, drag, weights=[1.0])
+    with pytest.raises(InputError, match="a constraint of condition 1; 0 to 0: one of the study's flows"):
+        Study(flow, START, BOUNDS, drag, [Constraint(rate, equals=0.6, condition=1)])

@@ -56,6 +56,7 @@ class Constraint(Call):
     equals: float | None = Field(None, description="the value it must have [of the functional]")
     at_most: float | None = Field(None, description="the value it must not exceed [of the functional]")
     at_least: float | None = Field(None, description="the value it must reach [of the functional]")
+    condition: str | None = Field(None, description="name of the [[condition]] it holds in; the first by default")
 
     @model_validator(mode="after")
     def _one(self) -> Constraint:
@@ -85,6 +86,14 @@ class Objective(Section):
         found = self.minimize or self.maximize
         assert found is not None
         return found
+
+
+class Condition(Section):
+    """Numbers of the file that have other values in this condition; the objective is the weighted sum over all conditions."""
+
+    name: Name = Field(pattern=r"^[A-Za-z0-9][\w-]*$", description="in results, constraints and names of files")
+    weight: float = Field(1.0, description="of the objective in this condition [1]")
+    set: dict[str, float | list[float]] = Field({}, description='values by paths, as { "flow.viscosity" = 2e-3 } [of each]')
 
 
 class Optimizer(Section):
@@ -127,6 +136,7 @@ class Config(Section):
     porosity: Porosity | None = Field(None, description="a porous medium")
     boundary: dict[str, AnyBoundary] = Field(description="one entry for each patch of the mesh")
     design: list[Design] = Field([], description="the numbers that may vary; without them the flow is simulated")
+    condition: list[Condition] = Field([], description="conditions that one design must serve; without them there is one, the file's")
     objective: Objective | None = Field(None, description="what is sought")
     optimizer: Optimizer = Field(Optimizer.model_validate({}), description="how it is sought")
     units: Units = Field(Units.model_validate({}), description="labels of plots")
@@ -142,6 +152,18 @@ class Config(Section):
         twice = [d.vary for i, d in enumerate(self.design) if d.vary in [e.vary for e in self.design[:i]]]
         if twice:
             raise InputError(f"{twice[0]!r} varies twice", accepted="one [[design]] for each path")
+        if self.condition and not self.design:
+            advice = "a [[design]], or fluidgrad sweep for several simulations"
+            raise InputError("there is a [[condition]] but no [[design]]", accepted=advice)
+        names = [c.name for c in self.condition]
+        if "start" in names:
+            raise InputError("a condition is called 'start'", accepted="another name: files of the start are called so")
+        if twice := [n for i, n in enumerate(names) if n in names[:i]]:
+            raise InputError(f"two conditions are called {twice[0]!r}", accepted="a name of its own for each")
+        for c in self.objective.subject_to if self.objective else ():
+            if c.condition is not None and c.condition not in names:
+                listed = f"there are {', '.join(names)}" if names else "there are none"
+                raise InputError(f"a constraint in the condition {c.condition!r}", suggestion(c.condition, names, listed))
         return self
 
     def case(self, file: str = "the config") -> Case:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fluidgrad.app.interpolation import interpolated
 from fluidgrad.app.jobs import Job
-from fluidgrad.app.problem import Problem, figures
+from fluidgrad.app.problem import Problem, figures_of
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
@@ -73,7 +73,13 @@ def better(first: float, last: float, gain: float) -> str:
 
 
 def finer(
-    work: Job, problem: Problem, study: Study, design: Mapping[str, Any], coarse: tuple[Solution, Solution], gain: float, sign: float
+    work: Job,
+    problem: Problem,
+    study: Study,
+    design: Mapping[str, Any],
+    coarse: tuple[list[Solution], list[Solution]],
+    gain: float,
+    sign: float,
 ) -> dict[str, Any]:
     """The start and the optimum again on a mesh of twice the cells along every line: does the gain remain?"""
     refined = work.config.mesh.model_copy(update={"refine": 2 * work.config.mesh.refine})
@@ -89,8 +95,9 @@ def finer(
         names, values = study.names, []
         with work.doing(f"again on {cells} cells (refine = {refined.refine})"):
             for x, known in zip((study.start, design), coarse, strict=True):
-                flow = fine.flow_of(dict(x))
-                values.append(figures(fine, fine.solve(flow, interpolated(known, flow))))
+                flows = [flow(dict(x)) for flow in fine.flows]
+                solved = [fine.solve(flow, interpolated(old, flow)) for flow, old in zip(flows, known, strict=True)]
+                values.append(figures_of(fine, names[0], solved))
     except (InputError, NotConverged) as error:
         work.say(f"warning: not compared on a finer mesh: {error}")
         return {"compared": False, "reason": str(error)}

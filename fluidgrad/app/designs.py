@@ -13,8 +13,9 @@ from fluidgrad.app.confirmation import better, derivatives, finer
 from fluidgrad.app.feasibility import check_feasible, limit_of
 from fluidgrad.app.jobs import Job
 from fluidgrad.app.pictures import draw_design
-from fluidgrad.app.problem import Problem, Quantity, figures, named_units
+from fluidgrad.app.problem import Problem, figures_of
 from fluidgrad.app.progress import watched
+from fluidgrad.app.quantities import Quantity, named_units
 from fluidgrad.app.sections import place
 from fluidgrad.app.solutions import save_solution
 from fluidgrad.errors import NotConverged
@@ -55,16 +56,18 @@ def study_of(problem: Problem, file: str) -> Study:
     for i, (given, q) in enumerate(zip(config.objective.subject_to, problem.constraints, strict=True)):
         band = config.optimizer.band if given.equals is not None else None
         with place(f"[objective] subject_to[{i}] in {file}"):
-            constraints.append(Constraint(q, given.equals, given.at_most, given.at_least, band, q.name))
+            limits = given.equals, given.at_most, given.at_least
+            constraints.append(Constraint(q, *limits, band, q.name, problem.condition_of(given)))
     with place(f"[[design]] in {file}"):
         study = Study(
-            problem.flow_of,
+            problem.flows,
             problem.start,
             problem.bounds,
             objective if config.objective.minimize is not None else Negative(objective),
             constraints,
             objective.name,
             {"tolerance": config.solver.tolerance, "linear": config.solver.linear},
+            problem.weights,
         )
     with place(f"[optimizer] in {file}"):
         choose(config.optimizer.method, int(study.variables.free.sum()), [c.interval for c in constraints], study.names[1:])
@@ -100,9 +103,12 @@ def optimise(work: Job, problem: Problem) -> None:
 
     before = _again(problem, study, study.start, found.start_state)
     after = _again(problem, study, found.design, found.state)
-    here = {"start": figures(problem, before), "optimum": figures(problem, after)}
-    save_solution(work.folder, before, work.config, "_start")
-    save_solution(work.folder, after, work.config)
+    here = {"start": figures_of(problem, name, before), "optimum": figures_of(problem, name, after)}
+    save_solution(work.folder, before[0], work.config, "_start")
+    save_solution(work.folder, after[0], work.config)
+    others = {c.name: s for c, s in list(zip(work.config.condition, after, strict=False))[1:]}
+    for condition, solution in others.items():
+        save_solution(work.folder, solution, work.config, f"_{condition}")
     first, last = (here[which][name]["value"] for which in ("start", "optimum"))
     gain = sign * (first - last) / abs(first)
     result = {
@@ -124,22 +130,22 @@ def optimise(work: Job, problem: Problem) -> None:
         "reason": found.reason,
         "evaluations": found.evaluations,
         "iterations": found.iterations,
-        "residuals": {"primal": before.report.residual, "primal_optimum": after.report.residual,
+        "residuals": {"primal": max(s.report.residual for s in before), "primal_optimum": max(s.report.residual for s in after),
                       "adjoint": max((r for s in found.history for r in s.report.get("adjoint_residuals", [])), default=None)},
-        "cells": before.flow.mesh.n_cells,
+        "cells": before[0].flow.mesh.n_cells,
         "dim": problem.dim,
     }  # fmt: skip
     gained = "which violates the constraints" if infeasible else f"{better(first, last, gain)}"
-    work.say(f"on {before.flow.mesh.n_cells} cells: {name} {first:.6g} -> {last:.6g}{units}, {gained}")
+    work.say(f"on {before[0].flow.mesh.n_cells} cells: {name} {first:.6g} -> {last:.6g}{units}, {gained}")
     for c, q in zip(study.constraints, problem.constraints, strict=True):
         work.say(f"  {q.name}: {here['start'][q.name]['value']:.6g} -> {here['optimum'][q.name]['value']:.6g}, must {limit_of(c)}")
     output.write_json(work.folder / "results.json", result)
     if any(path.startswith("mesh.") for path in study.start):
         with work.doing("maps of the walls: compiling, and one adjoint solve each"):
-            wall_maps.save(work.folder, problem.quantities[0], (before, after))
+            wall_maps.save(work.folder, problem.quantities[0], problem.weights, (before, after))
     if work.config.output.figures:
         with work.doing("drawing"):
-            draw_design(work.folder, work.labels, problem, found.design, (before, after), name)
+            draw_design(work.folder, work.labels, problem, found.design, (before[0], after[0]), name, others)
     result["derivative_check"] = derivatives(work, study, found)
     if work.config.output.finer_mesh:
         result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), gain, sign)
@@ -162,9 +168,10 @@ def _missed(study: Study, found: Result) -> str:
     )
 
 
-def _again(problem: Problem, study: Study, design: Mapping[str, Any], state: Any) -> Solution:
-    """The solution of a design from a state that the search kept: no more than a step."""
+def _again(problem: Problem, study: Study, design: Mapping[str, Any], state: Any) -> list[Solution]:
+    """The solution of a design in each condition, from the states that the search kept: no more than a step."""
     import jax
     import jax.numpy as jnp
 
-    return problem.solve(study.flow(jax.tree.map(jnp.asarray, design)), jnp.asarray(state))
+    design, flows = jax.tree.map(jnp.asarray, design), study.flows
+    return [problem.solve(flow(design), begin) for flow, begin in zip(flows, jnp.split(jnp.asarray(state), len(flows)), strict=True)]

@@ -31,14 +31,17 @@ def check_feasible(study: Study) -> None:
     if not study.constraints:
         return
     variables = study.variables
-    flow = study.flow(variables.tree(variables.start))
+
+    def flows(x: Any) -> list[Flow]:
+        return [flow(variables.tree(x)) for flow in study.flows]
 
     @jax.jit
-    def values(flow: Flow, state: Any) -> Any:
-        return jnp.stack([c.functional(Solution(flow, state, None)) for c in study.constraints])  # pyright: ignore[reportArgumentType]
+    def values(flows: list[Flow], state: Any) -> Any:
+        return jnp.stack([c.functional(Solution(flows[c.condition], state, None)) for c in study.constraints])  # pyright: ignore
 
-    states = np.random.default_rng(0).normal(size=(2, flow.n_unknowns))
-    one, other = (np.asarray(values(flow, jnp.asarray(state))) for state in states)
+    start = flows(variables.start)
+    states = np.random.default_rng(0).normal(size=(2, start[0].n_unknowns))
+    one, other = (np.asarray(values(start, jnp.asarray(state))) for state in states)
     known = [int(i) for i in np.flatnonzero(one == other)]
     low, high = np.array([study.constraints[i].interval for i in known]).reshape(-1, 2).T
     scale = np.maximum(np.abs(np.where(np.isfinite(low), low, high)), 1e-12)
@@ -52,7 +55,7 @@ def check_feasible(study: Study) -> None:
     @jax.jit
     @jax.value_and_grad
     def distance(x: Any) -> Any:
-        return jnp.sum(missed(values(study.flow(variables.tree(x)), states[0])[np.array(known)]) ** 2)
+        return jnp.sum(missed(values(flows(x), states[0])[np.array(known)]) ** 2)
 
     def squared(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = distance(x)
@@ -63,7 +66,7 @@ def check_feasible(study: Study) -> None:
     tries = [scipy.optimize.minimize(squared, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
              for x in (variables.start, variables.random(0))]  # fmt: skip
     best = min(tries, key=lambda found: float(found.fun))
-    nearest = np.asarray(values(study.flow(variables.tree(best.x)), states[0]))[np.array(known)]
+    nearest = np.asarray(values(flows(best.x), states[0]))[np.array(known)]
     gap = np.asarray(missed(nearest))
     if gap.max() > MISSED:
         i = int(gap.argmax())

@@ -12,7 +12,8 @@ from fluidgrad.app import flow_plots, mesh_plots, sensitivity_plots, study_plots
 from fluidgrad.app.feasibility import limit_of
 from fluidgrad.app.fields import walls_of
 from fluidgrad.app.output import read_csv
-from fluidgrad.app.problem import Problem, in_space
+from fluidgrad.app.problem import Problem
+from fluidgrad.app.quantities import in_space
 from fluidgrad.app.style import Labels
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def draw_design(
     design: Mapping[str, Any],
     flows: Sequence[Solution],
     name: str,
+    others: Mapping[str, Solution],
 ) -> None:
-    """Mesh, flows, history, and the design before and after."""
+    """Mesh, flows, history, and the design before and after; of other conditions the flow at the optimum."""
     out = folder / "figures"
     before, after = flows
     draw_history(folder, labels, problem, name)  # first: it reads a file, which may be damaged
@@ -45,6 +47,8 @@ def draw_design(
     flow_plots.speed(out / "speed_start.png", before, labels, "start", most)
     flow_plots.speed(out / "speed.png", after, labels, "optimum", most)
     flow_plots.pressure(out / "pressure.png", after, labels, "optimum")
+    for condition, solution in others.items():
+        flow_plots.speed(out / f"speed_{condition}.png", solution, labels, f"optimum, {condition}")
     inflows = problem.config.boundary
     flat = before.flow.mesh.dim == 2
     profiles = [path for path in design if flat and path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]

@@ -5,120 +5,21 @@ Whatever can be refused before a solve is refused here, with the place in the fi
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.config import Call, Config
-from fluidgrad.app.sections import place, suggestion
+from fluidgrad.app.config import Condition, Config, Constraint
+from fluidgrad.app.quantities import Quantity, named_units, quantity
+from fluidgrad.app.sections import place
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
     from fluidgrad.app.case import Case
     from fluidgrad.flow import Flow, Solution
-    from fluidgrad.mesh import Mesh
-
-PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance", "area")  # one power of L more in 3D
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A functional with its arguments filled in."""
-
-    name: str
-    units: str
-    of: Callable[[Solution], Any]
-
-    def __call__(self, solution: Solution) -> Any:
-        return self.of(solution)
-
-
-def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
-    """The functional that a table of the file names, with its arguments. ``joined`` is the mesh without periodic patches.
-
-    Raises:
-        InputError: no such functional; arguments it does not have or lacks; a patch that the mesh does not have; a place
-            that is none, or outside the mesh.
-    """
-    from fluidgrad.functionals import REGISTRY
-
-    if call.functional not in REGISTRY:
-        known = sorted(REGISTRY)
-        raise InputError(
-            f"there is no functional {call.functional!r}",
-            suggestion(call.functional, known, f"one of {', '.join(known)}, or your own by --import"),
-        )
-    functional, given = REGISTRY[call.functional], call.arguments
-    parameters = list(inspect.signature(functional.function).parameters.values())[1:]
-    names = [p.name for p in parameters]
-    for key in given:
-        if key not in names and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            takes = f"it takes {', '.join(names)}" if names else "it takes nothing else"
-            raise InputError(f"{call.functional} has no argument {key!r}", suggestion(key, names, takes))
-    positional: list[Any] = []
-    for p in parameters:
-        several = p.kind is p.VAR_POSITIONAL
-        if p.name not in given and (several or p.default is p.empty) and p.kind is not p.VAR_KEYWORD:
-            raise InputError(f"{call.functional} needs {p.name}", f'as in {{ functional = "{call.functional}", {p.name} = ... }}')
-        if several:
-            value = given.pop(p.name)
-            positional += value if isinstance(value, list) else [value]
-            if not positional:
-                raise InputError(f"{call.functional} needs {p.name}", f'as in {{ functional = "{call.functional}", {p.name} = ... }}')
-    for key, value in [(p.name, v) for p in parameters if p.kind is p.VAR_POSITIONAL for v in positional] + list(given.items()):
-        if key in ("patch", "inlet", "outlet") and value not in mesh.patches:
-            listed = f"its patches are {', '.join(mesh.patches)}"
-            raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), mesh.patches, listed))
-        if key in ("patch", "inlet", "outlet") and joined is not None and value not in joined.patches:
-            left = f"one of {', '.join(joined.patches)}" if joined.patches else "a functional without a patch"
-            raise InputError(f"patch {value!r} is periodic: the flow goes on behind it, and nothing acts on it", accepted=left)
-        if key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
-            _check_place(key, value, mesh, inside=key == "at")
-    defaults = {p.name: p.default for p in parameters}
-    arguments = {key: _argument(key, value, defaults.get(key)) for key, value in given.items()}
-    units = functional.units
-    if call.functional == "probe":
-        units = "L^2 T^-2" if given.get("what", "pressure") == "pressure" else "L T^-1"
-    return Quantity(str(call), units, lambda solution: functional(solution, *positional, **arguments))
-
-
-def _argument(key: str, value: Any, default: Any) -> Any:
-    """An argument as a functional takes it: text as it is, numbers as an array."""
-    if isinstance(default, str) and not isinstance(value, str):
-        raise InputError(f"{key} = {value}", accepted=f'text in quotes, such as "{default}"')
-    if key == "radius" and not (isinstance(value, int | float) and value > 0):
-        raise InputError(f"{key} = {value}", accepted="a positive number")
-    if isinstance(value, bool) or not isinstance(value, int | float | list):
-        return value
-    try:
-        array = np.asarray(value, float)
-    except (ValueError, OverflowError, TypeError):
-        raise InputError(f"{key} = {value}", accepted="a number, or a list of numbers") from None
-    if not np.isfinite(array).all():
-        raise InputError(f"{key} = {value}", accepted="finite numbers")
-    return array
-
-
-def _check_place(key: str, value: Any, mesh: Mesh, inside: bool) -> None:
-    """Refuse what is not one place, or not in the mesh: farther from the nearest cell's centre than its points are."""
-    if not isinstance(value, list) or len(value) != mesh.dim or not all(type(v) in (int, float) and abs(v) < 1e100 for v in value):
-        raise InputError(f"{key} = {value}", accepted=f"{mesh.dim} numbers, in a list")
-    if not inside:
-        return
-    t, points = mesh.topology, np.asarray(mesh.points)
-    corners = np.concatenate([t.face_points, t.face_points[:1]])[np.minimum(t.cell_faces[0], t.n_faces)]
-    corners = points[corners].reshape(t.n_cells, -1, mesh.dim)
-    used = np.repeat(t.cell_faces[1] != 0, t.face_points.shape[1], axis=1)
-    centres = (corners * used[..., None]).sum(1) / used.sum(1)[:, None]
-    away = np.linalg.norm(centres - np.asarray(value), axis=1)
-    nearest = int(np.argmin(away))
-    if away[nearest] > 1.001 * np.max(np.linalg.norm(corners[nearest] - centres[nearest], axis=1) * used[nearest]):
-        where = ", ".join(f"{x:.4g}" for x in centres[nearest])
-        raise InputError(f"{key} = {value} is outside the mesh", accepted=f"a place in the flow; the nearest cell is at ({where})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,13 +45,30 @@ class Problem:
                 cls._try(case, objective)
             for i, c in enumerate(config.objective.subject_to):
                 with place(f"[objective] subject_to[{i}] in {file}"):
-                    constraints.append(quantity(c, mesh, joined))
-                    cls._try(case, constraints[-1])
+                    found = quantity(c, mesh, joined)
+                    cls._try(case, found)
+                    constraints.append(replace(found, name=f"{found.name} in {c.condition}") if c.condition else found)
         problem = cls(config, case, objective, tuple(constraints))
         for i, d in enumerate(config.design):
             with place(f"[[design]] {i + 1} vary in {file}"):
                 case.design(d.vary)
+        for i, c in enumerate(config.condition):
+            with place(f"[[condition]] {i + 1} set in {file}"):
+                cls._check_condition(case, c, [d.vary for d in config.design])
         return problem
+
+    @staticmethod
+    def _check_condition(case: Case, condition: Condition, design: list[str]) -> None:
+        import jax.numpy as jnp
+
+        from fluidgrad.flow import check_flow
+
+        for path, start in case.design(*condition.set).items():
+            if path in design:
+                raise InputError(f"{path!r} is a design", accepted="numbers that no [[design]] varies")
+            if np.shape(condition.set[path]) != np.shape(start):
+                raise InputError(f"{path} of shape {np.shape(condition.set[path])}", accepted=f"one of shape {np.shape(start)}")
+        check_flow(case.flow_of({path: jnp.asarray(value, float) for path, value in condition.set.items()}))
 
     @staticmethod
     def _try(case: Case, quantity: Quantity) -> None:
@@ -195,19 +113,37 @@ class Problem:
         return {d.vary: tuple(np.asarray(b, float) for b in d.bounds) for d in self.config.design}
 
     @cached_property
-    def flow_of(self) -> Callable[[dict[str, Any]], Flow]:
-        """Design -> flow, compiled."""
+    def flows(self) -> tuple[Callable[[dict[str, Any]], Flow], ...]:
+        """Design -> flow, compiled: one, or one for each condition."""
         import jax
 
-        return jax.jit(self.case.flow_of)
+        build = jax.jit(lambda given, design: self.case.flow_of(given | design))
+        sets = [c.set for c in self.config.condition] or [{}]
+        return tuple(partial(build, {path: np.asarray(value, float) for path, value in given.items()}) for given in sets)
+
+    @property
+    def flow_of(self) -> Callable[[dict[str, Any]], Flow]:
+        """Design -> flow, of the first condition."""
+        return self.flows[0]
+
+    @property
+    def weights(self) -> list[float]:
+        return [c.weight for c in self.config.condition] or [1.0]
+
+    def condition_of(self, constraint: Constraint) -> int:
+        """The number of the condition that a constraint is of."""
+        return [c.name for c in self.config.condition].index(constraint.condition) if constraint.condition else 0
 
     def values_of(self) -> Callable[[dict[str, Any]], Any]:
-        """Design -> objective and constraints, by one solve."""
+        """Design -> objective and constraints, by one solve for each condition."""
         import jax.numpy as jnp
 
         def values(design: dict[str, Any]) -> Any:
-            solution = self.solve(self.flow_of(design))
-            return jnp.stack([q(solution) for q in self.quantities])
+            solutions = [self.solve(flow(design)) for flow in self.flows]
+            assert self.config.objective is not None and self.objective is not None
+            objective = sum(w * self.objective(s) for w, s in zip(self.weights, solutions, strict=True))
+            given = zip(self.constraints, self.config.objective.subject_to, strict=True)
+            return jnp.stack([objective, *(q(solutions[self.condition_of(c)]) for q, c in given)])
 
         return values
 
@@ -265,16 +201,16 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     }
 
 
-def named_units(units: str, name: str, config: Config, dim: int) -> str:
-    """Units of a functional by the file's names."""
-    letters = {"L": config.units.length, "T": config.units.time}
-    parts = (part.partition("^") for part in in_space(units, name, dim).split())
-    return " ".join(letters.get(base, base) + caret + power for base, caret, power in parts)
-
-
-def in_space(units: str, name: str, dim: int) -> str:
-    """Units of a functional: they are registered for 2D, where forces and flow rates are per depth."""
-    if dim == 3 and name.partition("(")[0] in PER_DEPTH:
-        base, _, power = units.split()[0].partition("^")
-        return " ".join([f"{base}^{int(power) + 1}", *units.split()[1:]])
-    return units
+def figures_of(problem: Problem, name: str, solutions: Sequence[Solution]) -> dict[str, dict[str, Any]]:
+    """The numbers of a design: those of the first condition, the objective over all, constraints in their own, and each
+    condition's objective under its name."""
+    conditions = problem.config.condition
+    each = [figures(problem, s) for s in solutions]
+    found = {k: dict(v) for k, v in each[0].items()}
+    if not conditions:
+        return found
+    found[name]["value"] = sum(w * one[name]["value"] for w, one in zip(problem.weights, each, strict=True))
+    assert problem.config.objective is not None
+    for q, c in zip(problem.constraints, problem.config.objective.subject_to, strict=True):
+        found[q.name] = each[problem.condition_of(c)][q.name]
+    return found | {f"{name} in {c.name}": one[name] for c, one in zip(conditions, each, strict=True)}

@@ -21,7 +21,8 @@ from fluidgrad.app.explaining import explain, schema
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
 from fluidgrad.app.kinds import new
 from fluidgrad.app.pictures import draw_check, draw_sensitivity, draw_simulation
-from fluidgrad.app.problem import Problem, figures, in_space, named_units, objective_of
+from fluidgrad.app.problem import Problem, figures, objective_of
+from fluidgrad.app.quantities import in_space, named_units
 from fluidgrad.app.reading import find, load
 from fluidgrad.app.report import report
 from fluidgrad.app.screen import NORMAL

@@ -17,7 +17,7 @@ import numpy as np
 from fluidgrad.app import output
 from fluidgrad.app.config import Config
 from fluidgrad.app.interpolation import geometry
-from fluidgrad.app.problem import named_units
+from fluidgrad.app.quantities import named_units
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:

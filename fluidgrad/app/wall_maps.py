@@ -19,7 +19,7 @@ from fluidgrad.app.style import Labels
 from fluidgrad.topology import middles
 
 if TYPE_CHECKING:
-    from fluidgrad.app.problem import Quantity
+    from fluidgrad.app.quantities import Quantity
     from fluidgrad.flow import Solution
     from fluidgrad.mesh import Mesh
 
@@ -35,15 +35,19 @@ def moved(before: Mesh, after: Mesh, walls: Sequence[str]) -> list[str]:
     return [w for w in walls if out[t.faces_of(w)].any()] or list(walls)
 
 
-def save(folder: Path, objective: Quantity, flows: tuple[Solution, Solution]) -> None:
-    """Compute the maps, by one adjoint solve each, and keep them."""
+def save(folder: Path, objective: Quantity, weights: Sequence[float], flows: tuple[Sequence[Solution], Sequence[Solution]]) -> None:
+    """Compute the maps, by one adjoint solve each, and keep them: of several conditions the weighted sum, on the walls of
+    the first."""
     from fluidgrad import sensitivity
 
-    walls = moved(flows[0].flow.mesh, flows[1].flow.mesh, walls_of(flows[0].flow))
+    before, after = (solutions[0].flow for solutions in flows)
+    walls = moved(before.mesh, after.mesh, walls_of(before))
     arrays = {}
-    for which, solution in zip(("start", "optimum"), flows, strict=True):
-        maps = sensitivity(objective, solution.flow, solution)
-        arrays |= {f"{which}/{patch}/{key}": getattr(maps.wall[patch], key) for patch in walls for key in KEYS}
+    for which, solutions in zip(("start", "optimum"), flows, strict=True):
+        maps = [sensitivity(objective, s.flow, s).wall for s in solutions]
+        arrays |= {f"{which}/{patch}/{key}": getattr(maps[0][patch], key) for patch in walls for key in KEYS}
+        for patch in walls:
+            arrays[f"{which}/{patch}/value"] = sum(w * m[patch].value for w, m in zip(weights, maps, strict=True))
     output.write_arrays(folder / FILE, **arrays)
 
 
