@@ -10,7 +10,7 @@ exact for the polygon or polyhedron that the mesh has in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+import scipy.sparse as sp
+from jaxtyping import Array, Int
 
+from fluidgrad.boundary import Wall
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import Mesh, face_pieces, measure
 from fluidgrad.quality import corner_triples
-from fluidgrad.topology import Topology
+from fluidgrad.topology import Topology, corner_shares
 
 if TYPE_CHECKING:
-    from fluidgrad.flow import Solution
+    from fluidgrad.flow import Flow, Solution
 
 
 REGISTRY: dict[str, Functional] = {}
@@ -139,3 +141,32 @@ def mesh_barrier(solution: Solution) -> Array:
 def _corners(t: Topology) -> list[tuple[np.ndarray, np.ndarray]]:
     """Corners of all cells, and the ends of the edges that meet there, ``(corners, dim)``, in a right-handed order."""
     return [found for kind, loops in t.cells for found in corner_triples(kind, loops, t.dim)]
+
+
+def walls_of(flow: Flow) -> tuple[str, ...]:
+    return tuple(name for name, kind in flow.boundary.items() if isinstance(kind, Wall))
+
+
+def wall_product(mesh: Mesh, patches: Sequence[str], length: float) -> tuple[Int[np.ndarray, " own"], sp.csr_matrix]:
+    """The points on patches, and the matrix W of an inner product of values there: V.W = int v w + length^2 dv/ds dw/ds ds,
+    by linear elements with lumped masses; L2 if the length is 0. In 3D that only.
+
+    Raises:
+        InputError: a length in 3D.
+    """
+    t, x = mesh.topology, np.asarray(mesh.points)
+    if length and t.dim == 3:
+        raise InputError("an inner product of H1 on surfaces", accepted='"L2", or a flow in 2D')
+    faces = np.concatenate([t.face_points[t.faces_of(p)] for p in patches]) if patches else t.face_points[:0]
+    own, corner = np.unique(faces, return_inverse=True)
+    corner = corner.reshape(faces.shape)
+    pieces = [np.asarray(face_pieces(mesh, p)[1]).sum(1) for p in patches]
+    area = np.linalg.norm(np.concatenate(pieces), axis=1) if patches else np.zeros(0)
+    mass = np.bincount(corner.ravel(), (corner_shares(faces) * area[:, None]).ravel(), len(own))
+    W = sp.diags(mass).tocsr()
+    if length:
+        a, b = corner[:, 0], corner[:, 1]
+        step = length**2 / np.linalg.norm(x[own[a]] - x[own[b]], axis=1)
+        ends = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
+        W = W + sp.coo_matrix((np.concatenate([step, step, -step, -step]), ends), W.shape).tocsr()
+    return own, W
