@@ -19,6 +19,9 @@ def plain(**numbers):
     return fg.aerofoil(**{"center": (0.2, 0.1), "chord": 2.0, "upper": UPPER, "lower": LOWER} | numbers)
 
 
+points = jax.jit(lambda curve, t: curve.at(t))  # one program for each number of points and coefficients
+
+
 def naca_0012(x):
     return 0.6 * (0.2969 * np.sqrt(x) - 0.126 * x - 0.3516 * x**2 + 0.2843 * x**3 - 0.1015 * x**4)
 
@@ -32,7 +35,7 @@ def rows(points):
 
 def test_it_runs_counter_clockwise_from_the_tail_over_the_upper_side_to_the_nose():
     curve = plain()
-    tail, up, nose, down = np.asarray(curve.at(np.array([0.0, 0.25, 0.5, 0.75])))
+    tail, up, nose, down = np.asarray(points(curve, np.array([0.0, 0.25, 0.5, 0.75])))
     assert tail == pytest.approx([1.2, 0.1], abs=1e-14) and nose == pytest.approx([-0.8, 0.1], abs=1e-14)
     assert [up[0], down[0]] == pytest.approx([0.2, 0.2]) and up[1] > 0.1 > down[1]
     # the sides by Kulfan's formula with Bernstein polynomials written out, at half the chord
@@ -43,36 +46,35 @@ def test_it_runs_counter_clockwise_from_the_tail_over_the_upper_side_to_the_nose
 
 
 def test_the_nose_and_the_tail_are_round_and_have_the_radii_that_are_told():
-    curve = plain(lower=[-0.18, -0.05])
-    step = jax.jvp(curve.at, (0.0,), (1.0,))[1]
-    bend = jax.jvp(lambda t: jax.jvp(curve.at, (t,), (1.0,))[1], (0.0,), (1.0,))[1]
-    assert float(step[1] ** 2 / -bend[0]) == pytest.approx(0.005 / 2 * 2.0)  # radius = x_t^2 / curvature direction
-    near = np.asarray(curve.at(np.array([0.5 - 1e-4, 0.5, 0.5 + 1e-4])))
-    assert (near[0, 1] - near[2, 1]) ** 2 / (8 * (near[0, 0] - near[1, 0])) == pytest.approx(0.18**2 / 2 * 2.0, rel=1e-3)
+    curve, h = plain(lower=[-0.18, -0.05, -0.02, -0.04]), 1e-4
+    tail = np.asarray(points(curve, np.array([-h, 0.0, h, 0.5])))
+    nose = np.asarray(points(curve, np.array([0.5 - h, 0.5, 0.5 + h, 0.0])))
+    for x, radius in ((tail, 0.005 / 2 * 2.0), (nose, 0.18**2 / 2 * 2.0)):
+        assert (x[0, 1] - x[2, 1]) ** 2 / (8 * abs(x[0, 0] - x[1, 0])) == pytest.approx(radius, rel=2e-3)
 
 
 def test_exponents_of_one_make_a_wedge_at_both_ends():
     curve = plain(upper=[0.3], lower=[-0.3], exponents=(1.0, 1.0), thickness=1e-6)
-    x = np.asarray(curve.at(np.array([0.5 - 1e-3, 0.5]))) / 2.0
+    x = np.asarray(points(curve, np.array([0.5 - 1e-3, 0.5]))) / 2.0
     assert (x[0, 1] - x[1, 1]) / (x[0, 0] - x[1, 0]) == pytest.approx(0.3, rel=1e-3)  # y = 0.3 x (1 - x)
 
 
 def test_points_lie_close_together_at_both_ends():
-    gap = np.linalg.norm(np.diff(np.asarray(plain().at(np.arange(97) / 96)), axis=0), axis=1)
+    gap = np.linalg.norm(np.diff(np.asarray(points(plain(), np.arange(97) / 96)), axis=0), axis=1)
     assert max(gap[0], gap[48]) < 0.25 * gap[24]
 
 
 def test_derivatives_in_all_its_numbers():
     curve, t = plain(), jnp.arange(24) / 24
     rng = np.random.default_rng(0)
-    v = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=np.shape(x)) * 0.1 * np.abs(x)), curve)
+    v = jax.tree.map(lambda x: rng.normal(size=np.shape(x)) * 0.1 * np.abs(x), curve)
     w = jnp.asarray(rng.normal(size=(24, 2)))
 
     def at(h):
-        return jax.tree.map(lambda x, d: jnp.asarray(x) + h * d, curve, v).at(t)
+        return points(jax.tree.map(lambda x, d: x + h * d, curve, v), t)
 
     forward = jax.jvp(at, (0.0,), (1.0,))[1]
-    (reverse,) = jax.vjp(lambda c: c.at(t), jax.tree.map(jnp.asarray, curve))[1](w)
+    reverse = jax.jit(jax.grad(lambda c: jnp.vdot(w, c.at(t))))(curve)
     assert float(jnp.sum(w * forward)) == pytest.approx(float(sum(jax.tree.leaves(jax.tree.map(jnp.vdot, reverse, v)))), rel=1e-12)
     remainder = [float(jnp.abs(at(h) - at(0.0) - h * forward).max()) for h in (0.02, 0.01)]
     assert np.log2(remainder[0] / remainder[1]) == pytest.approx(2.0, abs=0.05)
@@ -114,7 +116,7 @@ def test_files_in_both_orders_give_the_same_sides(tmp_path):
             np.testing.assert_allclose(a, b, atol=2e-3)
     assert found[0][0][0] == pytest.approx(np.sqrt(2 * 1.1019 * 0.12**2), rel=0.05)  # NACA's radius of the nose
     curve = fg.aerofoil((0.5, 0.0), 1.0, file=tmp_path / "selig.dat")
-    assert np.asarray(curve.at(0.25))[1] == pytest.approx(naca_0012(0.5) + 0.005 / 4, abs=1e-3)
+    assert np.asarray(points(curve, np.array([0.25])))[0, 1] == pytest.approx(naca_0012(0.5) + 0.005 / 4, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,40 @@ def test_grids_round_thin_and_cambered_ones_are_good_and_nested(digits):
 def test_it_fits_into_a_channel():
     mesh = fg.channel(4.0, 2.0, fg.aerofoil((1.5, 1.0), 1.0, naca="2412").moved(turn=-0.1), cells=900)
     assert Quality(mesh).corner.min() > 0.3
+
+
+def test_points_of_a_grid_are_differentiable_in_all_numbers():
+    curve = plain(center=(0.0, 0.0)).moved(turn=-0.1)
+    mesh = fg.o_grid(curve, 15.0, cells=(32, 8), grading=100)
+    rng = np.random.default_rng(1)
+    v = jax.tree.map(lambda x: rng.normal(size=np.shape(x)) * 0.02, curve)
+    w = jnp.asarray(rng.normal(size=mesh.points.shape))
+
+    @jax.jit
+    def at(h):
+        return fg.o_grid(jax.tree.map(lambda x, d: x + h * d, curve, v), 15.0, like=mesh).points
+
+    forward = jax.jvp(at, (0.0,), (1.0,))[1]
+    reverse = jax.grad(lambda h: jnp.vdot(w, at(h)))(0.0)
+    assert float(reverse) == pytest.approx(float(jnp.vdot(w, forward)), rel=1e-11)
+    remainder = [float(jnp.abs(at(h) - at(0.0) - h * forward).max()) for h in (0.02, 0.01)]
+    assert np.log2(remainder[0] / remainder[1]) == pytest.approx(2.0, abs=0.05)
+    difference = (at(-2e-3) - 8 * at(-1e-3) + 8 * at(1e-3) - at(2e-3)) / 12e-3
+    assert float(jnp.abs(difference - forward).max()) < 1e-7 * float(jnp.abs(forward).max())
+
+
+@pytest.mark.slow
+def test_lift_over_drag_is_differentiable_in_the_shape_and_the_angle():
+    first = plain(center=(0.0, 0.0), chord=1.0)
+    mesh = fg.o_grid(first, 8.0, cells=(16, 6), grading=20)
+
+    def objective(design):
+        curve = plain(center=(0.0, 0.0), chord=1.0, upper=design["upper"], lower=design["lower"]).moved(turn=design["turn"])
+        flow = fg.Flow(fg.o_grid(curve, 8.0, like=mesh), viscosity=0.1, far=fg.FarField((1.0, 0.0)), body=fg.Wall())
+        return fg.functionals.lift_to_drag(fg.solve_steady(flow, tolerance=1e-13), "body")
+
+    report = fg.check(objective, {"upper": np.array(UPPER), "lower": np.array(LOWER), "turn": np.array(-0.05)})
+    assert report.passed, report
 
 
 # ---- in a config
