@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "curves": ("circle", "ellipse", "fourier_curve", "closed_curve"),
+    "aerofoils": ("aerofoil",),
     "blocks": ("box", "o_grid", "extrude"),
     "channels": ("channel",),
     "meshfile": ("read_mesh",),

@@ -19,7 +19,7 @@ Each can be changed further, in this order whatever the order of the calls, with
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Curve:
 
     Attributes:
         numbers: name -> traced array, of the shape and of what changes it.
-        kind: ``circle``, ``ellipse``, ``fourier``, ``spline`` or ``polygon``; static.
+        kind: ``circle``, ``ellipse``, ``fourier``, ``spline``, ``polygon`` or ``aerofoil`` (of ``aerofoils.py``); static.
     """
 
     numbers: dict[str, Any]
@@ -162,7 +162,7 @@ class Curve:
     def _with(self, **more: tuple[Numbers, tuple[int, ...]]) -> Curve:
         if again := set(more) & set(self.numbers):
             raise InputError(f"the {sorted(again)[0]} of a curve is given twice", accepted="each once")
-        return Curve(self.numbers | _taken(self.kind, more), self.kind)
+        return replace(self, numbers=self.numbers | _taken(self.kind, more))
 
     @property
     def is_concrete(self) -> bool:

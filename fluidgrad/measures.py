@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Int
+from jaxtyping import Array, ArrayLike, Int
 
 from fluidgrad.boundary import Wall
 from fluidgrad.errors import InputError
@@ -117,6 +117,59 @@ def _closed(t: Topology, patch: str) -> bool:
     if t.dim == 3:
         sides = sides[sides[:, 0] != sides[:, 1]]  # padding
     return bool((np.unique(sides, axis=0, return_counts=True)[1] == 2).all())
+
+
+@functional("L")
+def thickness(solution: Solution, patch: str, at: ArrayLike) -> Array:
+    """Thickness of a 2D body across its chord, at the fraction ``at`` (between 0 and 1) of the chord from its front: the
+    distance between the outermost points in which the line across meets the patch.
+
+    The chord is between the two points of the patch that are farthest apart, its front the one with the smaller x: nothing
+    changes when the body is turned, until its front is behind. The derivative is one-sided where another pair becomes the
+    farthest, and where the line meets a point of the patch.
+    """
+    lines = _pieces(solution.flow.mesh, patch, "thickness")
+    if len(lines) > 1 or not _closed(solution.flow.mesh.topology, patch):
+        raise InputError(f"the thickness of {patch!r}, which is not one closed line", accepted="the patch of one body")
+    x = lines[0][:-2]
+    apart = jnp.sum((x[:, None] - x[None]) ** 2, -1)
+    a, b = jnp.unravel_index(jnp.argmax(apart), apart.shape)
+    front, back = (jnp.where(x[a, 0] <= x[b, 0], *ends) for ends in ((x[a], x[b]), (x[b], x[a])))
+    chord = back - front
+    length = jnp.sqrt(jnp.sum(chord**2))
+    along = (x - front) @ chord / length**2 - jnp.asarray(at)
+    across = ((x - front) @ jnp.stack([-chord[1], chord[0]])) / length
+    ahead, up = jnp.roll(along, -1), jnp.roll(across, -1)
+    met = (along <= 0) != (ahead <= 0)
+    share = along / jnp.where(met, along - ahead, 1.0)
+    height = across + share * (up - across)
+    return jnp.max(jnp.where(met, height, -jnp.inf)) - jnp.min(jnp.where(met, height, jnp.inf))
+
+
+@functional("L^-1")
+def curvature(solution: Solution, patch: str, p: ArrayLike = 8.0) -> Array:
+    """Mean of order ``p`` (2 or more) of the curvature along a 2D patch, as a smooth stand-in for its largest:
+    (sum_i l_i |k_i|^p / sum_i l_i)^(1/p), with k_i = angle_i / l_i at a point where two faces meet at an angle, l_i half
+    their length together. Half as many points at a corner halve its curvature: it is a length of the mesh there."""
+    power = total = jnp.zeros(())
+    for x in _pieces(solution.flow.mesh, patch, "curvature"):
+        side = x[1:] - x[:-1]
+        length = jnp.sqrt(jnp.sum(side**2, -1))
+        turn = jnp.arctan2(side[:-1, 0] * side[1:, 1] - side[:-1, 1] * side[1:, 0], jnp.sum(side[:-1] * side[1:], -1))
+        here = (length[:-1] + length[1:]) / 2
+        power += jnp.sum(here * ((turn / here) ** 2) ** (jnp.asarray(p) / 2))
+        total += jnp.sum(here)
+    curved = power > 0
+    return jnp.where(curved, (jnp.where(curved, power, 1.0) / total) ** (1 / jnp.asarray(p)), 0.0)
+
+
+def _pieces(mesh: Mesh, patch: str, name: str) -> list[Array]:
+    """The points along each piece of a 2D patch; those of a closed piece with the first two once more at the end."""
+    t = mesh.topology
+    if t.dim != 2:
+        raise InputError(f"the {name} of a patch in 3D", accepted="a 2D mesh")
+    lines = [line for line, _ in t.lines(patch)]
+    return [mesh.points[np.append(line, line[1]) if line[0] == line[-1] else line] for line in lines]
 
 
 @functional("1")
