@@ -17,6 +17,7 @@ _NAMES = {
     "channels": ("channel",),
     "meshfile": ("read_mesh",),
     "mesh": ("Mesh",),
+    "motion": ("deform",),
     "boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),
     "flow": ("Flow", "Solution"),
     "steady": ("solve_steady",),

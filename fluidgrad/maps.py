@@ -2,7 +2,7 @@
 
     inflow      dJ/d(normal speed), per unit length of the patch
     wall        dJ/dn per unit length, n into the fluid: the total derivative for a wall that moves and takes the mesh
-                along (``mesh.Spread``), divided by the length each point owns
+                along (``motion.Spread``), divided by the length each point owns
     porosity    dJ/d(alpha), per unit volume
     force       dJ/d(force), per unit volume: the adjoint velocity
 
@@ -23,7 +23,8 @@ from jaxtyping import Array, Float
 from fluidgrad.boundary import Inflow, Wall
 from fluidgrad.derivative import GradientReport, vjp
 from fluidgrad.flow import Flow, Solution
-from fluidgrad.mesh import CellScalar, CellVector, Spread, measure
+from fluidgrad.mesh import CellScalar, CellVector, measure
+from fluidgrad.motion import Spread
 from fluidgrad.steady import solve_steady
 from fluidgrad.topology import Topology, corner_shares, middles
 
@@ -104,7 +105,7 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
     derivative, report = pull(jnp.ones_like(value))
     g = measure(flow.joined[0])
     S = np.asarray(measure(flow.mesh).S)
-    moved = Spread(flow.mesh).transpose(np.asarray(derivative.mesh.points))
+    moved = np.asarray(Spread(flow.mesh).transpose(derivative.mesh.points))
     inflow = {k: _along_faces(t, k, S, np.asarray(flow.mesh.points), np.asarray(derivative.boundary[k].speed))
               for k, kind in full.boundary.items() if isinstance(kind, Inflow)}  # fmt: skip
     wall = {k: _along_points(t, k, S, np.asarray(flow.mesh.points), moved) for k, kind in flow.boundary.items() if isinstance(kind, Wall)}

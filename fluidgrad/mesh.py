@@ -1,4 +1,4 @@
-"""The mesh: differentiable points on a static topology, what is measured from them, and how they follow the boundary.
+"""The mesh: differentiable points on a static topology, and what is measured from them.
 
 A mesh is polygons in 2D and polyhedra in 3D, described by its faces alone (``topology.py``). The area vector ``S`` of a
 face points from its owner to its neighbour, or out of the domain. All communication between cells and faces goes through
@@ -19,8 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 from jaxtyping import Array, Float, Int
 
 from fluidgrad.topology import Topology, corner_shares
@@ -148,44 +146,3 @@ def _centre(x_piece: Array, S_piece: Array) -> FaceVector:
     S = S_piece.sum(1)
     weight = jnp.einsum("fpi,fi->fp", S_piece, S) / jnp.sum(S * S, -1)[:, None]
     return jnp.einsum("fp,fpi->fi", weight, x_piece)
-
-
-class Spread:
-    """How the inside of a mesh follows its boundary: the linear map from displacements of the boundary points to
-    displacements of all points.
-
-    It is the harmonic one on the graph of the mesh's edges, each edge a spring of stiffness 1/length (Batina 1990):
-    K dX = 0 inside, dX given on the boundary. K belongs to the mesh as it stands, so the spread is linear in the
-    displacement, exactly transposable, and topology never changes.
-    """
-
-    def __init__(self, mesh: Mesh):
-        t, x = mesh.topology, np.asarray(mesh.points)
-        ends = np.concatenate([t.face_points[:, [k, k + 1]] for k in range(t.face_points.shape[1] - 1)])
-        if t.dim == 3:
-            ends = np.concatenate([ends, t.face_points[:, [-1, 0]]])
-        ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], 1), axis=0)
-        stiffness = 1.0 / np.linalg.norm(x[ends[:, 0]] - x[ends[:, 1]], axis=1)
-        n = len(x)
-        off = sp.coo_matrix((stiffness, (ends[:, 0], ends[:, 1])), shape=(n, n)).tocsc()
-        off = off + off.T
-        K = (sp.diags(np.asarray(off.sum(1)).ravel()) - off).tocsc()
-        self.boundary = np.unique(t.face_points[t.n_interior :])
-        self.inside = np.setdiff1d(np.arange(n), self.boundary)
-        self._coupling = K[self.inside][:, self.boundary]
-        self._lu = spla.splu(K[self.inside][:, self.inside]) if len(self.inside) else None
-
-    def __call__(self, displacement: Float[np.ndarray, "points dim"]) -> Float[np.ndarray, "points dim"]:
-        """Displacements of all points, from those of the boundary points (what is given inside is not read)."""
-        out = np.array(displacement, float)
-        if self._lu is not None:
-            out[self.inside] = -self._lu.solve(self._coupling @ out[self.boundary])
-        return out
-
-    def transpose(self, force: Float[np.ndarray, "points dim"]) -> Float[np.ndarray, "points dim"]:
-        """The derivative with respect to the boundary points, inside following; zero inside."""
-        out = np.zeros_like(np.asarray(force, float))
-        out[self.boundary] = force[self.boundary]
-        if self._lu is not None:
-            out[self.boundary] -= self._coupling.T @ self._lu.solve(np.asarray(force, float)[self.inside])
-        return out
