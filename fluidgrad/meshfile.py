@@ -7,12 +7,15 @@ And points of curves, from text.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
+from itertools import permutations
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from fluidgrad.blocks import whole
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import Mesh
 from fluidgrad.quality import check_valid
@@ -31,14 +34,19 @@ REVERSED = {
 ACCEPTED = "a gmsh .msh file, version 2.2 or 4.1, of first-order triangles, quadrilaterals, tetrahedra, hexahedra or prisms"
 
 
-def read_mesh(path: str | Path) -> Mesh:
+def read_mesh(path: str | Path, refine: int | None = None) -> Mesh:
     """The mesh of a gmsh file.
 
     A mesh with solid cells is 3D; else it is 2D and must lie in a plane z = constant. Cells that are inside out are
     turned, and points of no cell dropped. Faces of a patch keep the file's order.
 
+    Args:
+        path: the file.
+        refine: divides every edge in so many, straight (:func:`refined`).
+
     Raises:
-        InputError: not readable; another kind of cell; no physical group to make patches of; a boundary face in none.
+        InputError: not readable; another kind of cell; no physical group to make patches of; a boundary face in none;
+            pyramids to be refined.
     """
     path = Path(path)
     blocks, names, points = _read(path)
@@ -70,6 +78,7 @@ def read_mesh(path: str | Path) -> Mesh:
             raise InputError(f"the surface in {str(path)!r} is not flat", accepted="a plane z = constant, or a mesh of solids")
         points = points[:, :2]
     points, cells, faces = _compact(points, cells, {n: np.concatenate(f) for n, f in patches.items()})
+    points, cells, faces = refined(points, cells, faces, whole(refine))
     cells = [(kind, _outside_out(points, kind, corners, path)) for kind, corners in cells]
     try:
         mesh = Mesh(jnp.asarray(points, float), build_topology(points, cells, faces))
@@ -126,6 +135,80 @@ def _outside_out(
         place = ", ".join(f"{v:.4g}" for v in x[flat.argmax()].mean(0))
         raise InputError(f"a cell of no size near ({place})", accepted="cells whose corners differ", where=str(path))
     return np.where((volume < 0)[:, None], corners[:, REVERSED[kind]], corners)
+
+
+# ---- refinement
+
+
+Blocks = list[tuple[str, Int[np.ndarray, "cells k"]]]
+
+
+def refined(
+    points: Float[np.ndarray, "points dim"], cells: Blocks, patches: dict[str, Int[np.ndarray, "faces k"]], times: int
+) -> tuple[Float[np.ndarray, "more dim"], Blocks, dict[str, Int[np.ndarray, "more k"]]]:
+    """Cells and patches with every edge divided in ``times`` equal parts: ``times**dim`` cells of the same kind for one.
+
+    New points are means of the corners of what they divide, so neighbors agree on them. What is straight stays so: the
+    corners of a polygon that stands for a circle stay corners.
+
+    Raises:
+        InputError: pyramids, whose parts are not all pyramids.
+    """
+    if times == 1:
+        return points, cells, patches
+    if any(kind == "pyramid" for kind, _ in cells):
+        raise InputError("pyramids cannot be refined", accepted="refine = 1, or a mesh without pyramids")
+    total = times**3
+    keys: list[np.ndarray] = []  # what new points are made of: for each of 8 corners its number and weight in one, or -1
+
+    def divide(kind: str, loops: np.ndarray) -> np.ndarray:
+        """The parts of cells or faces, ``(cells, parts, corners)``, in rows of ``keys``."""
+        weight, parts = _parts(kind, times)
+        key = np.sort(np.where(weight > 0, loops[:, None] * (total + 1) + weight * (total // weight[0].sum()), -1), axis=-1)
+        first = sum(map(len, keys))
+        keys.append(np.pad(key, ((0, 0), (0, 0), (8 - key.shape[-1], 0)), constant_values=-1).reshape(-1, 8))
+        return first + np.arange(key.shape[0] * key.shape[1]).reshape(key.shape[:2])[:, parts]
+
+    solid = [(kind, divide(kind, loops).reshape(-1, loops.shape[1])) for kind, loops in cells]
+    rims: dict[str, list[np.ndarray]] = {}
+    for name, faces in patches.items():
+        count = (faces >= 0).sum(1)
+        found = [(np.flatnonzero(count == n), divide(kind, faces[count == n, :n])) for n, kind in SIDES.items() if (count == n).any()]
+        order = np.argsort(np.concatenate([np.repeat(i, parts.shape[1]) for i, parts in found]), kind="stable")
+        padded = [np.pad(p, ((0, 0), (0, 0), (0, 4 - p.shape[2])), constant_values=-1).reshape(-1, 4) for _, p in found]
+        rims[name] = np.concatenate(padded)[order]
+    made, same = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    number = np.append(same.ravel(), -1)
+    share = np.where(made >= 0, made % (total + 1), 0) / total
+    new = np.einsum("pk,pki->pi", share, points[made // (total + 1)])
+    return new, [(kind, number[loops]) for kind, loops in solid], {name: number[faces] for name, faces in rims.items()}
+
+
+SIDES = {2: "line", 3: "triangle", 4: "quad"}  # kinds of faces by their number of corners
+
+
+@lru_cache(maxsize=16)
+def _parts(kind: str, times: int) -> tuple[Int[np.ndarray, "points corners"], Int[np.ndarray, "parts corners"]]:
+    """A divided cell: the weights of its corners at its points, and its parts by their points. Lines, triangles and
+    tetrahedra are Kuhn's: n >= a >= b >= c >= 0 in a lattice of cubes, each in six; the others are a base times a line."""
+    base = {"quad": "line", "hexahedron": "quad", "wedge": "triangle"}.get(kind)
+    if base is None:
+        dim = ("line", "triangle", "tetra").index(kind) + 1
+        lattice = np.stack(np.meshgrid(*[np.arange(times + 1)] * dim, indexing="ij"), -1).reshape(-1, dim)
+        fits = (np.diff(lattice, axis=1) <= 0).all(1)
+        index = np.where(fits, np.cumsum(fits) - 1, -1).reshape((times + 1,) * dim)
+        start = lattice[(lattice < times).all(1)]
+        paths = [start[:, None] + np.concatenate([np.zeros((1, dim), int), np.cumsum(np.eye(dim, dtype=int)[list(axes)], 0)])
+                 for axes in permutations(range(dim))]  # fmt: skip
+        parts = index[tuple(np.moveaxis(np.concatenate(paths), -1, 0))]
+        return -np.diff(lattice[fits], axis=1, prepend=times, append=0), parts[(parts >= 0).all(1)]
+    weight, parts = _parts(base, times)
+    level = np.arange(times + 1)[:, None, None]
+    stacked = (
+        np.concatenate([weight * (times - level), weight * level], 2).reshape(-1, 2 * weight.shape[1]),
+        np.concatenate([parts + len(weight) * level[:-1], parts + len(weight) * level[1:]], 2).reshape(-1, 2 * weight.shape[1]),
+    )
+    return (stacked[0][:, [0, 1, 3, 2]], stacked[1][:, [0, 1, 3, 2]]) if kind == "quad" else stacked
 
 
 # ---- points of curves

@@ -159,7 +159,19 @@ def check_box(mesh: Mesh, lower: Numbers, upper: Numbers, free: Bool[np.ndarray,
     movable = _movable(mesh.topology, patches)
     if traced(mesh.points, lower, upper):
         return
-    x, lower, upper = (np.asarray(a, float) for a in (mesh.points, lower, upper))
+    with jax.ensure_compile_time_eval():
+        _refuse(mesh, np.asarray(lower, float), np.asarray(upper, float), free, patches, movable)
+
+
+def _refuse(
+    mesh: Mesh,
+    lower: Float[np.ndarray, " dim"],
+    upper: Float[np.ndarray, " dim"],
+    free: Bool[np.ndarray, "*counts"],
+    patches: str | Sequence[str] | None,
+    movable: Int[np.ndarray, " some"],
+) -> None:
+    x = np.asarray(mesh.points)
     if not (upper > lower).all():
         raise InputError(f"a control box from {lower} to {upper}", accepted="upper above lower along every axis")
     what = "the mesh" if patches is None else f"patch {', '.join(map(repr, _names(patches)))}"

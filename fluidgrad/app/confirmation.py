@@ -85,8 +85,6 @@ def finer(
     refined = work.config.mesh.model_copy(update={"refine": 2 * work.config.mesh.refine})
     config = work.config.model_copy(update={"mesh": refined})
     try:
-        if refined.kind == "file":
-            raise InputError("a mesh file cannot be refined")
         fine = Problem.of(config, work.name)
         sizes = {path: np.shape(value) for path, value in fine.case.design(*study.start).items()}
         if any(np.shape(value) != sizes[path] for path, value in study.start.items()):

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, model_validator
 
 import fluidgrad as fg
+from fluidgrad.app.control_sections import Control
 from fluidgrad.app.curve_sections import Body
 from fluidgrad.app.sections import Name, Number, Pair, Section, beside
 from fluidgrad.errors import InputError
@@ -37,6 +38,7 @@ class AbstractMesh(Section):
 
     refine: int = Field(1, ge=1, le=64, description="multiplies the number of cells along every line, for convergence checks [1]")
     extrude: Extrude | None = Field(None, description="make a 3D mesh of layers")
+    control: Control | None = Field(None, description="control points that move the mesh, after all else")
 
     @model_validator(mode="after")
     def _not_too_many(self) -> Self:
@@ -50,11 +52,10 @@ class AbstractMesh(Section):
         raise NotImplementedError
 
     def solid(self, n: Numbers, flat: Mesh) -> Mesh:
-        """The mesh itself, or its layers."""
-        if self.extrude is None:
-            return flat
-        e = self.extrude
-        return fg.extrude(flat, n["extrude"]["height"], e.layers * self.refine, (e.patches[0], e.patches[1]))
+        """The mesh itself, or its layers, as its control points move it."""
+        if (e := self.extrude) is not None:
+            flat = fg.extrude(flat, n["extrude"]["height"], e.layers * self.refine, (e.patches[0], e.patches[1]))
+        return flat if self.control is None else self.control.build(n["control"], flat)
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -131,14 +132,8 @@ class MeshFile(AbstractMesh):
             return data | {"path": str(beside(info, data["path"]).absolute())}
         return data
 
-    @model_validator(mode="after")
-    def _not_refined(self) -> MeshFile:
-        if self.refine > 1:
-            raise InputError(f"refine = {self.refine}, but a mesh file cannot be refined", accepted="refine = 1, or a finer file")
-        return self
-
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
-        return fg.read_mesh(self.path) if like is None else like
+        return fg.read_mesh(self.path, self.refine) if like is None else like
 
 
 AnyMesh = Annotated[Box | Channel | OGrid | MeshFile, Field(discriminator="kind")]

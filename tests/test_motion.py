@@ -1,0 +1,256 @@
+"""How meshes move: control boxes, the inside that follows, and their derivatives; and finer meshes from files."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import DISK, mesh
+
+import fluidgrad as fg
+from fluidgrad.errors import InputError
+from fluidgrad.mesh import Mesh
+from fluidgrad.meshfile import refined
+from fluidgrad.motion import Spread, control_points
+from fluidgrad.quality import Quality
+from fluidgrad.topology import build_topology
+
+LOWER, UPPER = np.array([0.5, -0.3]), np.array([1.5, 1.2])  # of a box over the middle of the duct, from wall to wall
+
+
+@cache
+def duct():
+    return fg.box((0, 0), (2, 1), cells=(16, 8), patches={"bottom": "walls", "top": "walls"})
+
+
+@cache
+def solid():
+    return fg.extrude(fg.box((0, 0), (2, 1), cells=(8, 3), patches={"bottom": "walls", "top": "walls"}), 1.0, 3, ("walls", "walls"))
+
+
+def bulge(size=0.1, counts=(5, 3), seed=0):
+    """Displacements of a lattice that stay at its ends along x."""
+    d = size * np.random.default_rng(seed).uniform(-1, 1, (*counts, len(counts)))
+    d[[0, -1]] = 0
+    return d
+
+
+def points_of(m, *patches):
+    return np.unique(np.concatenate([m.topology.face_points[m.topology.faces_of(p)].ravel() for p in patches]))
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (3, 4), (4, 6), (3, 2, 5)])
+def test_a_lattice_that_moves_linearly_moves_the_mesh_so(counts):
+    m = duct() if len(counts) == 2 else solid()
+    rng = np.random.default_rng(1)
+    A, b = rng.uniform(-0.2, 0.2, (m.dim, m.dim)), rng.normal(size=m.dim)
+    lower, upper = np.full(m.dim, -0.4), np.full(m.dim, 2.3)
+    moved = fg.deform(m, lower, upper, control_points(lower, upper, counts) @ A + b)
+    np.testing.assert_allclose(moved.points, m.points + m.points @ A + b, atol=1e-13)
+    assert moved.topology is m.topology
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_points_outside_stay_and_none_jumps(dim):
+    m = duct() if dim == 2 else solid()
+    ends = [*zip(LOWER, UPPER, strict=True), (-0.1, 1.3)][:dim]
+    d = bulge(counts=(5, 3, 2)[:dim])
+    moved = np.asarray(fg.deform(m, *zip(*ends, strict=True), d).points - m.points)
+    x = np.asarray(m.points)
+    outside = (x[:, 0] < LOWER[0]) | (x[:, 0] > UPPER[0])
+    assert (moved[outside] == 0).all() and np.abs(moved[~outside]).max() > 0.01
+    assert np.abs(moved[np.isin(x[:, 0], (LOWER[0], UPPER[0]))]).max() < 1e-15
+
+
+def test_a_control_point_moves_what_is_near_and_at_the_middle_as_its_spline():
+    d = np.zeros((9, 2, 2))
+    d[4, :, 1] = 0.1  # in the middle, where its spline is 2/3
+    moved = np.asarray(fg.deform(duct(), (0, -1), (2, 2), d).points - duct().points)[:, 1]
+    x = np.asarray(duct().points)[:, 0]
+    np.testing.assert_allclose(moved[x == 1], 0.1 * 2 / 3, rtol=1e-12)
+    assert (moved[np.abs(x - 1) > 2 * 2 / 6] == 0).all()  # a spline of degree 3 reaches two spans to each side
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_patches_move_exactly_and_the_others_stay_exactly(dim):
+    m = duct() if dim == 2 else solid()
+    ends = [*zip(LOWER, UPPER, strict=True), (-0.1, 1.3)][:dim]
+    box, d = tuple(zip(*ends, strict=True)), bulge(counts=(5, 3, 2)[:dim])
+    all_of_it, walls = fg.deform(m, *box, d), fg.deform(m, *box, d, patches="walls")
+    others, moving = points_of(m, "left", "right"), points_of(m, "walls")
+    assert (np.asarray(walls.points)[others] == np.asarray(m.points)[others]).all()
+    np.testing.assert_allclose(np.asarray(walls.points)[moving], np.asarray(all_of_it.points)[moving], atol=1e-15)
+    inside = Spread(m).inside
+    assert np.abs(np.asarray(walls.points - m.points)[inside]).max() > 0.01
+    assert (walls.topology, fg.deform(m, *box, 0 * d, patches=["walls"]).points.tolist()) == (m.topology, m.points.tolist())
+
+
+def test_the_inside_follows_a_translation_exactly_and_stays_between_what_the_boundary_does():
+    m = duct()
+    np.testing.assert_allclose(Spread(m)(np.ones(m.points.shape)), 1.0, rtol=1e-13)
+    given = np.random.default_rng(0).uniform(size=m.points.shape)
+    followed = np.asarray(Spread(m)(given))
+    edge = given[Spread(m).boundary]
+    assert (followed >= edge.min(0) - 1e-12).all() and (followed <= edge.max(0) + 1e-12).all()
+
+
+def test_a_body_that_moves_by_a_third_of_its_size_keeps_good_cells():
+    m = fg.channel(1.2, 0.41, DISK, cells=600)
+    given = np.zeros(m.points.shape)
+    given[points_of(m, "body"), 1] = 0.03
+    moved = Quality(Mesh(m.points + Spread(m)(given), m.topology))
+    assert moved.corner.min() > 0.6  # springs of stiffness 1/length leave 0.5
+    assert moved.skewness.max() < 1.1 * Quality(m).skewness.max()
+
+
+# ---- derivatives
+
+
+def of_everything(patches):
+    """A scalar of the mesh's points as a function of displacements, box and mesh."""
+    weight = jnp.asarray(np.random.default_rng(3).uniform(size=duct().points.shape))
+
+    def value(d, lower, upper, points):
+        moved = fg.deform(Mesh(points, duct().topology), lower, upper, d, patches)
+        return jnp.sum(weight * jnp.sin(3 * moved.points))
+
+    return jax.jit(value)
+
+
+# off the lattice lines of the mesh: a point that a face of the box passes moves with a kink
+BOX = (bulge(), jnp.array([0.47, -0.3]), jnp.array([1.53, 1.2]), duct().points)
+
+
+@pytest.mark.parametrize("patches", [None, ("walls",)])
+def test_derivatives_in_control_points_box_and_mesh(patches):
+    value, rng = of_everything(patches), np.random.default_rng(4)
+    x = tuple(jnp.asarray(a) for a in BOX)
+    v = tuple(jnp.asarray(size * rng.normal(size=a.shape)) for a, size in zip(x, (0.05, 0.01, 0.01, 0.002), strict=True))
+    gradient = jax.jit(jax.grad(value, argnums=(0, 1, 2, 3)))(*x)
+    along = float(sum(jnp.sum(g * a) for g, a in zip(gradient, v, strict=True)))
+    assert float(jax.jvp(value, x, v)[1]) == pytest.approx(along, rel=1e-12)
+
+    def at(h):
+        return float(value(*(a + h * b for a, b in zip(x, v, strict=True))))
+
+    h = 0.02
+    assert (at(-2 * h) - 8 * at(-h) + 8 * at(h) - at(2 * h)) / (12 * h) == pytest.approx(along, rel=1e-7)
+    steps = (0.1, 0.05, 0.025)
+    remainder = [abs(at(h) - at(0) - h * along) for h in steps]
+    assert all(np.log2(a / b) > 1.9 for a, b in zip(remainder, remainder[1:], strict=False))
+    wrong = [abs(at(h) - at(0) - h * along * 1.01) for h in steps]
+    assert not all(np.log2(a / b) > 1.9 for a, b in zip(wrong, wrong[1:], strict=False))
+
+
+def test_a_drag_differentiated_through_a_control_box_is_its_differences():
+    m = fg.box((0, 0), (2, 1), cells=(8, 4), patches={"bottom": "walls", "top": "walls"})
+    d, v = jnp.asarray(bulge()), jnp.asarray(bulge(seed=7))
+    inlet = fg.parabola(m, "left", 1.0)
+
+    @jax.jit
+    def loss(d):
+        moved = fg.deform(m, LOWER, UPPER, d, patches="walls")
+        flow = fg.Flow(moved, viscosity=0.05, left=fg.Inflow(inlet), right=fg.Outflow(), walls=fg.Wall())
+        return fg.pressure_drop(fg.solve_steady(flow, tolerance=1e-13), "left", "right")
+
+    slope = float(jnp.sum(jax.grad(loss)(d) * v))
+    f = [float(loss(d + h * v)) for h in (-0.04, -0.02, 0.02, 0.04)]
+    assert (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / 0.24 == pytest.approx(slope, rel=1e-6)
+
+
+def test_other_displacements_compile_nothing():
+    programs = []
+    move = jax.jit(lambda d: programs.append(1) or fg.deform(duct(), LOWER, UPPER, d, "walls").points)
+    move(bulge(seed=1))
+    move(bulge(seed=2))
+    assert len(programs) == 1
+
+
+# ---- what is refused
+
+
+FREE = np.full((3, 3, 2), 0.01)
+REFUSED = {
+    "misses the mesh": (((3, 0), (4, 1), FREE), {}, r"box from \(3, 0\) to \(4, 1\) misses the mesh; .* from \(0, 0\) to \(2, 1\)"),
+    "misses the patch": (((0.5, 0.2), (1.5, 0.8), FREE), {"patches": "walls"}, "misses patch 'walls'"),
+    "cuts": ((LOWER, UPPER, FREE), {}, r"face of the control box cuts through the mesh near \(0.5, .*the left face that stay"),
+    "cuts a patch": ((LOWER, UPPER, FREE), {"patches": ["walls"]}, r"cuts through patch 'walls' near \(0.5, "),
+    "tears off": (((-1, -1), (3, 2), FREE), {"patches": "walls"}, r"'walls' meets a patch that stays, near \(0, 0\)"),
+    "folds": ((LOWER, UPPER, 60 * bulge()), {"patches": "walls"}, r"the mesh is tangled: \d+ cells folded, the worst near"),
+    "upside down": ((UPPER, LOWER, FREE), {}, "upper above lower"),
+    "no such patch": ((LOWER, UPPER, FREE), {"patches": "wall"}, "no patch named 'wall'"),
+    "no patches": ((LOWER, UPPER, FREE), {"patches": []}, "no patches to move"),
+    "flat box": (((0, 0, 0), (1, 1, 1), FREE), {}, "2 numbers each: the mesh is in 2D"),
+    "wrong lattice": ((LOWER, UPPER, np.zeros((3, 2))), {}, r"displacements of shape \(3, 2\); \(n0, n1, 2\)"),
+    "single layer": ((LOWER, UPPER, np.zeros((3, 1, 2))), {}, "2 control points or more along every axis"),
+    "not finite": ((LOWER, UPPER, np.full((3, 3, 2), np.nan)), {}, "is not finite"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_move_is_refused(name):
+    given, options, message = REFUSED[name]
+    with pytest.raises(InputError, match=message):
+        fg.deform(duct(), *given, **options)
+
+
+# ---- finer meshes from files
+
+
+def parts(m):
+    """Points, cells and patches as a file has them."""
+    t = m.topology
+    patches = {}
+    for name in t.patches:
+        f = t.face_points[t.faces_of(name)].copy()
+        for k in range(f.shape[1] - 1, 0, -1):
+            f[f[:, k] == f[:, k - 1], k] = -1
+        patches[name] = f
+    return np.asarray(m.points), list(t.cells), patches
+
+
+MESHES = {
+    "triangles": lambda: mesh("triangles"),
+    "quadrilaterals": lambda: mesh("kinked box"),
+    "tetrahedra": lambda: mesh("tetrahedra"),
+    "hexahedra": lambda: mesh("extruded"),
+    "prisms": lambda: fg.extrude(mesh("triangles"), 0.5, 2),
+}
+
+
+@pytest.mark.parametrize("times", [2, 3])
+@pytest.mark.parametrize("name", MESHES)
+def test_divided_cells_keep_volume_and_patches(name, times):
+    from fluidgrad.meshfile import _outside_out
+
+    m = MESHES[name]()
+    points, cells, patches = refined(*parts(m), times)
+    fine = Mesh(jnp.asarray(points), build_topology(points, [(k, _outside_out(points, k, c, "it")) for k, c in cells], patches))
+    assert [k for k, _ in fine.topology.cells] == [k for k, _ in m.topology.cells]
+    assert (fine.n_cells, fine.patches) == (times**m.dim * m.n_cells, m.patches)
+    assert Quality(fine).corner.min() > 0
+    before, after = (jax.tree.map(np.asarray, g) for g in (measured(m), measured(fine)))
+    assert after.V.sum() == pytest.approx(before.V.sum(), rel=1e-13)
+    for p in m.patches:
+        size = [np.linalg.norm(g.S[x.topology.faces_of(p)].sum(0)) for g, x in ((before, m), (after, fine))]
+        assert size[0] == pytest.approx(size[1], abs=1e-13)
+    assert np.isin(np.round(np.asarray(m.points), 12), np.round(points, 12)).all()
+
+
+def measured(m):
+    from fluidgrad.quality import measured
+
+    return measured(m)
+
+
+def test_patches_keep_their_order_when_divided():
+    x, _, patches = parts(mesh("box"))
+    points, _, finer = refined(*parts(mesh("box")), 2)
+    before, after = x[patches["left"][:, :2]].mean(1), points[finer["left"][:, :2]].mean(1)
+    np.testing.assert_allclose(after.reshape(-1, 2, 2).mean(1), before, atol=1e-14)
+
+
+def test_pyramids_are_not_divided():
+    with pytest.raises(InputError, match="pyramids cannot be refined"):
+        refined(np.zeros((5, 3)), [("pyramid", np.arange(5)[None])], {}, 2)
