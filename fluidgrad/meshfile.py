@@ -170,7 +170,7 @@ def refined(
         return first + np.arange(key.shape[0] * key.shape[1]).reshape(key.shape[:2])[:, parts]
 
     solid = [(kind, divide(kind, loops).reshape(-1, loops.shape[1])) for kind, loops in cells]
-    rims: dict[str, list[np.ndarray]] = {}
+    rims: dict[str, np.ndarray] = {}
     for name, faces in patches.items():
         count = (faces >= 0).sum(1)
         found = [(np.flatnonzero(count == n), divide(kind, faces[count == n, :n])) for n, kind in SIDES.items() if (count == n).any()]

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -71,29 +71,35 @@ class Spread:
 
     def __call__(self, displacement: Float[ArrayLike, "points dim"]) -> Points:
         """Displacements of all points, from those of the boundary points (what is given inside is not read)."""
-        x = self.mesh.points
-        moved = jnp.asarray(displacement)[self.boundary]
-        places, area = x[self.boundary], self._areas()[self.boundary]
-
-        @jax.checkpoint  # its reverse computes the weights again, and keeps none
-        def follow(point: Float[Array, " dim"]) -> Float[Array, " dim"]:
-            weight = area * jnp.sum((point - places) ** 2, -1) ** (-0.5 * (x.shape[1] + 1))
-            return weight @ moved / jnp.sum(weight)
-
-        following = jax.lax.map(follow, x[self.inside], batch_size=ROWS) if len(self.inside) else moved[:0]
-        return jnp.concatenate([moved, following])[np.argsort(np.concatenate([self.boundary, self.inside]))]
+        return _followed(self.mesh, jnp.asarray(displacement))
 
     def transpose(self, force: Float[ArrayLike, "points dim"]) -> Points:
         """The derivative with respect to the boundary points, inside following; zero inside."""
         (out,) = jax.linear_transpose(self.__call__, self.mesh.points)(jnp.asarray(force))
         return out
 
-    def _areas(self) -> Float[Array, " points"]:
-        """The area (2D: length) of the boundary that each point owns."""
-        t = self.mesh.topology
-        corners = t.face_points[t.n_interior :]
-        area = jnp.concatenate([jnp.linalg.norm(face_pieces(self.mesh, p)[1].sum(1), axis=-1) for p in t.patches])
-        return jnp.zeros(len(self.mesh.points)).at[corners].add(corner_shares(corners) * area[:, None])
+
+@jax.jit  # one compilation for each kind of mesh, instead of one for each operation
+def _followed(mesh: Mesh, displacement: Points) -> Points:
+    """Displacements of all points, from those of the boundary points."""
+    x, spread = mesh.points, Spread(mesh)
+    moved, places, area = displacement[spread.boundary], x[spread.boundary], _areas(mesh)[spread.boundary]
+
+    @jax.checkpoint  # its reverse computes the weights again, and keeps none
+    def follow(point: Float[Array, " dim"]) -> Float[Array, " dim"]:
+        weight = area * jnp.sum((point - places) ** 2, -1) ** (-0.5 * (x.shape[1] + 1))
+        return weight @ moved / jnp.sum(weight)
+
+    following = jax.lax.map(follow, x[spread.inside], batch_size=ROWS) if len(spread.inside) else moved[:0]
+    return jnp.concatenate([moved, following])[np.argsort(np.concatenate([spread.boundary, spread.inside]))]
+
+
+def _areas(mesh: Mesh) -> Float[Array, " points"]:
+    """The area (2D: length) of the boundary that each point owns."""
+    t = mesh.topology
+    corners = t.face_points[t.n_interior :]
+    area = jnp.concatenate([jnp.linalg.norm(face_pieces(mesh, p)[1].sum(1), axis=-1) for p in t.patches])
+    return jnp.zeros(len(mesh.points)).at[corners].add(corner_shares(corners) * area[:, None])
 
 
 def deform(mesh: Mesh, lower: Numbers, upper: Numbers, displacements: Numbers, patches: str | Sequence[str] | None = None) -> Mesh:
@@ -125,19 +131,24 @@ def deform(mesh: Mesh, lower: Numbers, upper: Numbers, displacements: Numbers, p
         raise InputError(f"a control box from {lower} to {upper}", accepted=f"{mesh.dim} numbers each: the mesh is in {mesh.dim}D")
     if d.ndim != mesh.dim + 1 or d.shape[-1] != mesh.dim or min(d.shape[:-1]) < 2:
         lattice = ", ".join(f"n{axis}" for axis in range(mesh.dim))
-        raise InputError(f"displacements of shape {d.shape}", accepted=f"({lattice}, {mesh.dim}), 2 control points or more along every axis")
+        accepted = f"({lattice}, {mesh.dim}), 2 control points or more along every axis"
+        raise InputError(f"displacements of shape {d.shape}", accepted)
     if not traced(d):
         if not np.isfinite(d).all():
             raise InputError("a displacement of a control point is not finite", accepted="finite numbers")
         check_box(mesh, lower, upper, np.any(np.asarray(d) != 0, -1), patches)
-    movable = _movable(mesh.topology, patches)
-    s = (mesh.points[movable] - lower) / (upper - lower)
-    moved = jnp.where(_has(s)[:, None], _blend(s, jnp.asarray(d)), 0.0)
-    moved = jnp.zeros_like(mesh.points).at[movable].set(moved)
-    found = Mesh(mesh.points + (moved if patches is None else Spread(mesh)(moved)), mesh.topology, mesh.recipe)
+    found = Mesh(_deformed(mesh, lower, upper, d, None if patches is None else tuple(_names(patches))), mesh.topology, mesh.recipe)
     if not traced(found.points):
         check_valid(found)
     return found
+
+
+@partial(jax.jit, static_argnames="patches")
+def _deformed(mesh: Mesh, lower: Array, upper: Array, d: Float[Array, "*counts dim"], patches: tuple[str, ...] | None) -> Points:
+    movable = _movable(mesh.topology, patches)
+    s = (mesh.points[movable] - lower) / (upper - lower)
+    moved = jnp.zeros_like(mesh.points).at[movable].set(jnp.where(_has(s)[:, None], _blend(s, d), 0.0))
+    return mesh.points + (moved if patches is None else _followed(mesh, moved))
 
 
 def control_points(lower: Numbers, upper: Numbers, counts: Sequence[int]) -> Float[np.ndarray, "*counts dim"]:
@@ -187,7 +198,8 @@ def _refuse(
     ends = _edges(mesh.topology, patches)
     out, into = ends[inside[ends[:, 0]] != inside[ends[:, 1]]].T
     out, into = np.where(inside[out], into, out), np.where(inside[out], out, into)
-    share = np.max(np.maximum(s[out] - 1, -s[out]) / np.maximum(np.abs(s[out] - s[into]), 1e-300), axis=1, initial=0.0)  # of the edge outside
+    beyond = np.maximum(s[out] - 1, -s[out]) / np.maximum(np.abs(s[out] - s[into]), 1e-300)
+    share = np.max(beyond, axis=1, initial=0.0)  # of the edge that is outside
     crossing = s[out] + np.minimum(share, 1.0)[:, None] * (s[into] - s[out])
     torn = ((crossing, f"a face of the control box cuts through {what}"), (s[held[inside[held]]], f"{what} meets a patch that stays,"))
     for seam, reason in torn:
@@ -244,6 +256,7 @@ def _has(s: Float[ArrayLike, "n dim"]) -> Bool[Array, " n"]:
     return jnp.all((jnp.asarray(s) >= -EDGE) & (jnp.asarray(s) <= 1 + EDGE), -1)
 
 
+@jax.jit
 def _blend(s: Float[Array, "n dim"], d: Float[Array, "*counts k"]) -> Float[Array, "n k"]:
     """The lattice's values at places in the box's own coordinates, along one axis after the other."""
     found = jnp.einsum("pa,a...->p...", _splines(s[:, 0], d.shape[0]), d)

@@ -131,6 +131,7 @@ def test_explain_tells_units_default_and_limits():
 
 # ---- what is wrong with one: found before anything is computed
 
+CONTROL = "mesh.control={{{}}}"
 BAD = {
     "misspelt key": (
         ["flow.viscosty=1"],
@@ -177,7 +178,22 @@ BAD = {
     "setting without value": (["flow.viscosity"], "--set flow.viscosity; --set section.key=value"),
     "setting that is no TOML": (["mesh={kind=3,}"], "--set mesh: {kind=3,} is not TOML: "),
     "setting through a number": (["flow.viscosity.x=1"], "'flow.viscosity' is not a table of the config"),
-    "refined file": (["mesh={kind='file', path='a.msh', refine=2}"], "refine = 2, but a mesh file cannot be refined"),
+    "corners of a box": ([CONTROL.format("lower=[1.0], upper=[1.5, 0.5], counts=[3, 3]")], "lower has 1 entries, at least 2 are needed"),
+    "corners in 3D": ([CONTROL.format("lower=[1.0, 0.0, 0.0], upper=[1.5, 0.5], counts=[3, 3]")], "lower has 3 entries, and counts has 2"),
+    "all held": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[2, 3], hold=['left', 'right']")],
+                 "all control points are held"),
+    "a face of 3D": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[2, 3], hold=['front']")],
+                     "hold has 'front'"),
+    "an axis of 3D": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[2, 3], directions=['z']")], "directions has 'z'"),
+    "no axis": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[2, 3], directions=[]")],
+                "directions has 0 entries, at least 1 are needed"),
+    "one control point": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[1, 3]")], "counts[0] must be at least 2, got 1"),
+    "too many": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[200, 300]")],
+                 "60000 control points (--set mesh.control); at most 10000"),
+    "displacements": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[3, 3], hold=['left'], displacements=[[0.0, 0.0]]")],
+                      "displacements of 1 rows (--set mesh.control); 6 rows (free control points) of 2 numbers"),
+    "uneven displacements": ([CONTROL.format("lower=[1.0, -0.1], upper=[1.5, 0.5], counts=[3, 3], displacements=[[0.0], [0.0, 1.0]]")],
+                             "rows of displacements of different lengths"),
 }  # fmt: skip
 
 

@@ -18,10 +18,12 @@ SMALLER = {"box": "mesh.cells=[6, 6]", "channel": "mesh.cells=300", "o_grid": "m
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory):
-    """A folder with the configs and the mesh that one of them tells how to make."""
+    """A folder with the configs, their meshes, and the mesh that one of them tells how to make."""
     folder = tmp_path_factory.mktemp("configs")
     for file in CONFIGS:
         (folder / file.name).write_text(file.read_text())
+    for file in shipped_folder().glob("*.msh"):
+        (folder / file.name).write_bytes(file.read_bytes())
     told = (folder / "imported.toml").read_text().split("# --- mesh.geo")[1].split("# ---")[0].splitlines()[1:]
     (folder / "mesh.geo").write_text("\n".join(line.removeprefix("#") for line in told))
     gmsh.initialize(interruptible=False)

@@ -9,6 +9,7 @@ import pytest
 from cases import DISK, mesh
 
 import fluidgrad as fg
+from fluidgrad.app.config import Config
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import Mesh
 from fluidgrad.meshfile import refined
@@ -149,13 +150,14 @@ def test_a_drag_differentiated_through_a_control_box_is_its_differences():
     inlet = fg.parabola(m, "left", 1.0)
 
     @jax.jit
+    @jax.value_and_grad
     def loss(d):
         moved = fg.deform(m, LOWER, UPPER, d, patches="walls")
         flow = fg.Flow(moved, viscosity=0.05, left=fg.Inflow(inlet), right=fg.Outflow(), walls=fg.Wall())
         return fg.pressure_drop(fg.solve_steady(flow, tolerance=1e-13), "left", "right")
 
-    slope = float(jnp.sum(jax.grad(loss)(d) * v))
-    f = [float(loss(d + h * v)) for h in (-0.04, -0.02, 0.02, 0.04)]
+    slope = float(jnp.sum(loss(d)[1] * v))
+    f = [float(loss(d + h * v)[0]) for h in (-0.04, -0.02, 0.02, 0.04)]
     assert (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / 0.24 == pytest.approx(slope, rel=1e-6)
 
 
@@ -193,6 +195,47 @@ def test_what_cannot_move_is_refused(name):
     given, options, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
         fg.deform(duct(), *given, **options)
+
+
+# ---- in configs
+
+
+CONFIG = {
+    "mesh": {"kind": "box", "upper": [2.0, 1.0], "cells": [8, 4], "patches": {"bottom": "walls", "top": "walls"}},
+    "flow": {"viscosity": 0.05},
+    "boundary": {"left": {"kind": "inflow", "speed": 1.0}, "right": {"kind": "outflow"}, "walls": {"kind": "wall"}},
+}
+CONTROL = {"lower": [0.5, -0.1], "upper": [1.5, 1.2], "counts": [5, 3], "hold": ["left", "right"]}
+
+
+def case(**control):
+    return Config.model_validate({**CONFIG, "mesh": CONFIG["mesh"] | {"control": CONTROL | control}}).case()
+
+
+def test_a_config_names_the_control_points_that_may_move():
+    assert case().numbers["mesh"]["control"]["displacements"].shape == (9, 2)
+    one_way = case(directions=["y"], hold_layers=2)
+    assert one_way.numbers["mesh"]["control"]["displacements"].shape == (3, 1)
+    given = np.array([[0.1], [-0.2], [0.05]])
+    flow = one_way.flow_of({"mesh.control.displacements": given})
+    lattice = np.zeros((5, 3, 2))
+    lattice[2, :, 1] = given[:, 0]
+    by_hand = fg.deform(fg.box((0, 0), (2, 1), (8, 4), patches={"bottom": "walls", "top": "walls"}), (0.5, -0.1), (1.5, 1.2), lattice)
+    np.testing.assert_allclose(flow.mesh.points, by_hand.points, atol=1e-15)
+    assert flow.mesh.topology == one_way.flow(one_way.numbers).mesh.topology
+
+
+@pytest.mark.parametrize(
+    "control, message",
+    [
+        ({"lower": [3.0, 0.0], "upper": [4.0, 1.0]}, r"misses the mesh \(\[mesh\] in the config\)"),
+        ({"hold": ["right"]}, r"a face of the control box cuts through the mesh near \(0.5, .*the left face that stay"),
+        ({"counts": [3, 3, 3], "lower": [0.0] * 3, "upper": [1.0] * 3}, "control.counts has 3 entries, and the mesh has 2 dimensions"),
+    ],
+)
+def test_a_config_whose_box_would_tear_the_mesh_is_refused_before_anything_moves(control, message):
+    with pytest.raises(InputError, match=message):
+        case(**control)
 
 
 # ---- finer meshes from files

@@ -32,13 +32,19 @@ class Control(Section):
 
     lower: Vector = Field(description="one corner of the box [L]")
     upper: Vector = Field(description="the opposite corner [L]")
-    counts: list[Annotated[int, Field(ge=2)]] = Field(min_length=2, max_length=3, description="number of control points along x, y (and z), 2 or more each [1]")
+    counts: list[Annotated[int, Field(ge=2)]] = Field(
+        min_length=2, max_length=3, description="number of control points along x, y (and z), 2 or more each [1]"
+    )
     patches: list[Name] | None = Field(None, description="move these patches alone, the inside following; else all points in the box")
     hold: list[Face] = Field(
         [], description="faces of the box (the ends of x, y, z) whose control points stay: all that cut through what moves"
     )
-    hold_layers: int = Field(1, ge=1, description="layers of control points that stay at each held face: with 2, walls keep their direction there [1]")
-    directions: list[Literal["x", "y", "z"]] | None = Field(None, description="move along these axes only; along all by default")
+    hold_layers: int = Field(
+        1, ge=1, description="layers of control points that stay at each held face: with 2, walls keep their direction there [1]"
+    )
+    directions: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] | None = Field(
+        None, description="move along these axes only; along all by default"
+    )
     displacements: Annotated[list[list[float]] | None, TRACED, AfterValidator(_even)] = Field(
         None, description="of the control points that may move [L], a row each along the directions, x slowest; zero by default"
     )
@@ -51,8 +57,8 @@ class Control(Section):
         for key in ("lower", "upper"):
             if len(getattr(self, key)) != dim:
                 raise InputError(f"{key} has {len(getattr(self, key))} entries, and counts has {dim}", accepted="as many")
-        for key, given, known in (("hold", self.hold, FACES[: 2 * dim]), ("directions", self.axes, "xyz"[:dim])):
-            if wrong := [g for g in given if g not in known] or ["none"][: not self.axes]:
+        for key, known in (("hold", FACES[: 2 * dim]), ("directions", "xyz"[:dim])):
+            if wrong := [g for g in getattr(self, key) or [] if g not in known]:
                 raise InputError(f"{key} has {wrong[0]!r}", accepted=f"in {dim}D: {', '.join(known)}")
         if not self.free.any():
             raise InputError("all control points are held", accepted="more counts, or fewer faces in hold")
