@@ -42,7 +42,7 @@ def read_mesh(path: str | Path, refine: int | None = None) -> Mesh:
 
     Args:
         path: the file.
-        refine: divides every edge in so many, straight (:func:`refined`).
+        refine: divides every edge in so many, straight.
 
     Raises:
         InputError: not readable; another kind of cell; no physical group to make patches of; a boundary face in none;

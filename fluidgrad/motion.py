@@ -6,22 +6,9 @@ by nearness (Shepard 1968; Luke, Collins & Blades 2012):
     dX(x) = sum_b w_b dX_b / sum_b w_b,        w_b = A_b / |x - x_b|^(dim + 1).
 
 It takes on the boundary's own displacement there, keeps translations, is linear in it, and needs no solve. Measured
-against springs on the mesh's edges (Batina 1990) of stiffness 1/length^n, worst corner (sine) and largest skewness after a
-displacement of 30 % of the body or of the duct's height; the meshes begin with corners of 0.56, 0.71 and 0.71:
-
-    mesh                  displacement      here          springs n = 1     n = 2             n = 3
-    1,400 triangles       body up           0.51  0.40     0.49  0.47        0.46   0.51       0.43  0.55
-    round a body          turned            0.37  0.39     0.36  0.42        0.41   0.45       0.42  0.48
-    in a channel          three waves       0.18  0.39     tangled           tangled           0.07  0.38
-    2,700 triangles       bump              0.59  0.16     0.46  0.16        0.49   0.16       0.51  0.16
-    in a duct             bend              0.60  0.16     0.60  0.16        0.60   0.16       0.61  0.16
-                          throat (60 %)     0.03  0.16     0.24  0.16        0.29   0.16       0.30  0.16
-    2,500 quadrilaterals  body up           0.66  0.49     0.59  0.49        0.52   0.51       0.45  0.53
-    round a body          turned            0.67  0.48     0.45  0.51        0.49   0.56       0.38  0.62
-    in a channel          three waves       0.21  0.47     tangled           tangled           0.07  0.49
-
-Springs are better where two walls come together from far apart, else worse. (Power 2 in 2D and 3 in 3D tangle on waves;
-one more is like this one, and worse between walls; a second, higher power, as in the paper, changes little.)
+against springs on the mesh's edges (Batina 1990; docs/method.md has the table) it keeps cells better round bodies that move by
+a third of their size, and no worse in ducts, unless two walls come together from far apart. Power 2 in 2D and 3 in 3D
+tangle on waves; powers of one more are worse between walls; a second, higher power, as in the paper, changes little.
 
 **Control boxes** (free-form deformation, Sederberg & Parry 1986): a lattice of control points over a box, whose
 displacements are blended by tensor products of B-splines, in any dimension.
@@ -107,7 +94,7 @@ def deform(mesh: Mesh, lower: Numbers, upper: Numbers, displacements: Numbers, p
 
     The displacement at a place is sum_ijk N_i(x) N_j(y) N_k(z) d_ijk, with clamped uniform B-splines of degree 3 (of one
     less than the number of control points, if there are no more than 3: the polynomials of Bernstein). A control point so
-    moves only what is near to it, however many there are, the places of :func:`control_points` move as their control
+    moves only what is near to it, however many there are, the places of :func:`~fluidgrad.motion.control_points` move as their control
     points do where those move linearly, and what is at a face of the box moves by the control points of that face alone.
 
     Points outside stay. For the displacement to be continuous, the control points of a face of the box that cuts through
@@ -117,7 +104,7 @@ def deform(mesh: Mesh, lower: Numbers, upper: Numbers, displacements: Numbers, p
         mesh: 2D or 3D; its patches and topology stay.
         lower, upper: two opposite corners of the box [L], ``(dim,)``.
         displacements: of the control points [L], ``(n0, n1, dim)`` or ``(n0, n1, n2, dim)``, 2 or more along every axis.
-        patches: move the points of these patches alone, and let the inside follow (:class:`Spread`); the other patches
+        patches: move the points of these patches alone, and let the inside follow; the other patches
             stay exactly, with the points that they share with these. By default all points in the box move.
 
     Raises:
