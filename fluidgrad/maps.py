@@ -54,10 +54,10 @@ class Line:
 
     @property
     def pieces(self) -> list[slice]:
-        """The rows of each piece."""
+        """The rows of each piece of two points or more."""
         gaps = np.flatnonzero(np.isnan(self.value))
         ends = np.concatenate([[-1], gaps, [len(self.value)]])
-        return [slice(a + 1, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [slice(a + 1, b) for a, b in zip(ends[:-1], ends[1:], strict=True) if b - a > 2]
 
     def smoothed(self, length: float) -> Line:
         """The map in the inner product of H^1: g with
