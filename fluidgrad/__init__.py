@@ -26,6 +26,7 @@ _NAMES = {
     ),
     "derivative": ("value_and_grad", "linearize", "check"),
     "maps": ("sensitivity",),
+    "accuracy": ("error_estimate",),
     "profiles": ("nodes", "parabola"),
     "study": ("Study", "Constraint"),
     "optimization": ("optimize",),

@@ -124,8 +124,13 @@ def test_sensitivity_gives_the_derivative_by_every_number(here):
         rows = {(r["number"], r["index"]): float(r["per_unit"]) for r in csv.DictReader(file)}
     assert len(rows) == 2 + 2 + 1 + 4 + 1
     assert {f.stem for f in (folder / "figures").iterdir()} == {
-        "mesh", "quality", "speed", "pressure", "porosity", "adjoint_velocity", "inflow", "wall_walls", "numbers"
+        "mesh", "quality", "speed", "pressure", "porosity", "adjoint_velocity", "inflow", "wall_walls", "numbers", "error"
     }  # fmt: skip
+    accuracy = read(folder)["accuracy"]
+    assert accuracy["estimated"] and accuracy["finer_cells"] == 4 * 36
+    assert accuracy["without_error"] == pytest.approx(read(folder)["objective"]["value"] + accuracy["error"])
+    with (folder / "wall_walls.csv").open() as file:
+        assert set(next(csv.DictReader(file))) == {"s", "x", "y", "nx", "ny", "value", "weight", "smoothed"}
 
     def drop(viscosity):
         again = runs.run(str(here / "tiny.toml"), ["design=[]", f"flow.viscosity={viscosity}"], level=QUIET, root=here / "runs")

@@ -11,6 +11,7 @@ from fluidgrad.app import fields, flow_plots, interpolation, mesh_plots, sensiti
 from fluidgrad.app.fields import Window
 from fluidgrad.app.style import Labels
 from fluidgrad.flow import Solution
+from fluidgrad.maps import Line
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +108,12 @@ def test_walls_are_drawn_piece_by_piece(tmp_path):
     angle = np.linspace(0, 2 * np.pi, 33)
     ring = np.column_stack([np.cos(angle), np.sin(angle)])
     gap = np.full((1, 2), np.nan)
-    line = SimpleNamespace(
+    line = Line(
         s=np.r_[angle, np.nan, angle], x=np.concatenate([ring, gap, 2 * ring]), n=np.concatenate([ring, gap, -ring]),
-        value=np.r_[np.sin(angle), np.nan, np.cos(angle)],
+        value=np.r_[np.sin(angle), np.nan, np.cos(angle)], weight=np.ones(67),
     )  # fmt: skip
-    assert [(p.start, p.stop) for p in sensitivity_plots._pieces(line)] == [(0, 33), (34, 67)]
-    assert is_png(sensitivity_plots.wall(tmp_path / "wall.png", {"body": line}, "dJ/dn"))
+    assert [(p.start, p.stop) for p in line.pieces] == [(0, 33), (34, 67)]
+    assert is_png(sensitivity_plots.wall(tmp_path / "wall.png", {"body": line}, "dJ/dn", smooth={"body": line.smoothed(0.1)}))
 
 
 def test_the_inside_of_a_body_is_not_fluid(channel):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.interpolation import interpolated
 from fluidgrad.app.jobs import Job
 from fluidgrad.app.problem import Problem, figures_of
 from fluidgrad.errors import InputError, NotConverged
@@ -72,6 +71,12 @@ def better(first: float, last: float, gain: float) -> str:
     return f"better by {100 * gain:.2f} %" if first * last > 0 else f"changed by {last - first:+.4g}"
 
 
+def refined(work: Job) -> Problem:
+    """The problem on a mesh of twice the cells along every line."""
+    mesh = work.config.mesh.model_copy(update={"refine": 2 * work.config.mesh.refine})
+    return Problem.of(work.config.model_copy(update={"mesh": mesh}), work.name)
+
+
 def finer(
     work: Job,
     problem: Problem,
@@ -82,19 +87,19 @@ def finer(
     sign: float,
 ) -> dict[str, Any]:
     """The start and the optimum again on a mesh of twice the cells along every line: does the gain remain?"""
-    refined = work.config.mesh.model_copy(update={"refine": 2 * work.config.mesh.refine})
-    config = work.config.model_copy(update={"mesh": refined})
+    from fluidgrad.accuracy import prolonged
+
     try:
-        fine = Problem.of(config, work.name)
+        fine = refined(work)
         sizes = {path: np.shape(value) for path, value in fine.case.design(*study.start).items()}
         if any(np.shape(value) != sizes[path] for path, value in study.start.items()):
             raise InputError("the design has one number for each cell or face")
         cells = fine.case.flow(fine.case.numbers).mesh.n_cells
         names, values = study.names, []
-        with work.doing(f"again on {cells} cells (refine = {refined.refine})"):
+        with work.doing(f"again on {cells} cells (refine = {2 * work.config.mesh.refine})"):
             for x, known in zip((study.start, design), coarse, strict=True):
                 flows = [flow(dict(x)) for flow in fine.flows]
-                solved = [fine.solve(flow, interpolated(old, flow)) for flow, old in zip(flows, known, strict=True)]
+                solved = [fine.solve(flow, prolonged(old, flow)) for flow, old in zip(flows, known, strict=True)]
                 values.append(figures_of(fine, names[0], solved))
     except (InputError, NotConverged) as error:
         work.say(f"warning: not compared on a finer mesh: {error}")
@@ -105,5 +110,5 @@ def finer(
     work.say(f"  {names[0]} {a:.6g} -> {b:.6g}, {better(a, b, remains)} (on the mesh of the search: {100 * gain:.2f} %)")
     if vanished:
         work.say("warning: the gain vanishes on the finer mesh: it belongs to the mesh, not to the flow. Search again with more cells.")
-    return {"compared": True, "refine": refined.refine, "cells": cells, "improvement": remains, "vanished": vanished,
+    return {"compared": True, "refine": 2 * work.config.mesh.refine, "cells": cells, "improvement": remains, "vanished": vanished,
             "start": values[0], "optimum": values[1]}  # fmt: skip

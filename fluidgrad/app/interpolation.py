@@ -1,9 +1,7 @@
-"""Values in the cells of a mesh, elsewhere: at its points, on an even grid across it, in the cells of another mesh."""
+"""Values in the cells of a mesh, elsewhere: at its points, on an even grid across it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,6 @@ from fluidgrad.topology import CELL_FACES
 
 if TYPE_CHECKING:
     from fluidgrad.app.fields import Window
-    from fluidgrad.flow import Flow, Solution
     from fluidgrad.mesh import Mesh
 
 
@@ -94,20 +91,6 @@ def cut(mesh: Mesh) -> tuple[list[np.ndarray], np.ndarray]:
     return polygons, np.array(number)
 
 
-def interpolated(known: Solution, flow: Flow) -> Any:
-    """A state for a flow on another mesh, from a solution nearby: where its solve starts. Linear from the nearest cell, by
-    its own gradient."""
-    import jax.numpy as jnp
-    from scipy.spatial import KDTree
-
-    x, to = geometry(known.flow.mesh).x_cell, geometry(flow.mesh).x_cell
-    q = np.column_stack([known.velocity, known.pressure])
-    _, near = KDTree(x).query(to)
-    slope = np.asarray(_gradient()(known.flow, q))[near]
-    found = q[near] + np.einsum("cvi,ci->cv", slope, to - x[near])
-    return jnp.concatenate([jnp.asarray(found).ravel(), jnp.zeros(flow.n_extra)])
-
-
 def triangles(mesh: Mesh) -> np.ndarray:
     """The cells cut into triangles from their first corner."""
     found = []
@@ -137,12 +120,3 @@ def geometry(mesh: Mesh) -> Any:
     from fluidgrad.quality import measured
 
     return jax.tree.map(np.asarray, measured(mesh))
-
-
-@cache
-def _gradient() -> Callable[[Flow, np.ndarray], Any]:
-    import jax
-
-    from fluidgrad.fluxes import discretize, gradient
-
-    return jax.jit(lambda flow, q: gradient(discretize(flow), q))

@@ -36,6 +36,7 @@ CAPTIONS = {  # of pictures by the beginning of their names, in the order of the
     "wall": "Sensitivity to a displacement of the wall along its normal",
     "inflow": "Sensitivity to the speed along the inflow",
     "porosity": "Sensitivity to a resistance in the flow",
+    "error": "Where the discretisation error of the objective comes from, cell by cell",
     "adjoint_velocity": "Sensitivity to a force in the flow (the adjoint velocity)",
     "sweep": "The objective over the swept values",
     "speed": "Speed and streamlines",

@@ -11,6 +11,7 @@ import numpy as np
 from fluidgrad.app import flow_plots, mesh_plots, sensitivity_plots, study_plots, wall_maps
 from fluidgrad.app.feasibility import limit_of
 from fluidgrad.app.fields import walls_of
+from fluidgrad.app.interpolation import geometry
 from fluidgrad.app.output import read_csv
 from fluidgrad.app.problem import Problem
 from fluidgrad.app.quantities import in_space
@@ -18,6 +19,7 @@ from fluidgrad.app.style import Labels
 
 if TYPE_CHECKING:
     from fluidgrad.flow import Flow, Solution
+    from fluidgrad.maps import Line
 
 
 def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
@@ -98,9 +100,23 @@ def draw_history(folder: Path, labels: Labels, problem: Problem, name: str) -> N
                         violations, label)  # fmt: skip
 
 
-def draw_sensitivity(folder: Path, labels: Labels, flow: Flow, maps: Any, objective: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def draw_sensitivity(
+    folder: Path,
+    labels: Labels,
+    flow: Flow,
+    maps: Any,
+    objective: Any,
+    rows: Sequence[Mapping[str, Any]],
+    smooth: Mapping[str, Line],
+    error: np.ndarray | None,
+) -> None:
+    """The maps (of walls also the smoothed ones), the numbers, and where the error comes from."""
     units = in_space(objective.units, objective.name, flow.mesh.dim)
-    sensitivity_plots.draw_maps(folder / "figures", maps, flow, objective.name, units, labels)
+    sensitivity_plots.draw_maps(folder / "figures", maps, flow, objective.name, units, labels, smooth)
+    if error is not None:
+        density = error / geometry(flow.mesh).V
+        by, title = labels.over("error of J", units, f"L^{flow.mesh.dim}"), f"J = {objective.name}"
+        sensitivity_plots.signed_field(folder / "figures" / "error.png", flow.mesh, density, by, walls_of(flow), labels, title)
     bars = [(r["number"], r["per_cent"]) for r in rows]
     sensitivity_plots.table(folder / "figures" / "numbers.png", bars, labels("change of J per 1 %", units), f"J = {objective.name}")
 

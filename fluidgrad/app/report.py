@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,7 +83,8 @@ def _draw(folder: Path, given: set[str]) -> None:
         flow = problem.case.flow(problem.case.numbers)
         draw_simulation(folder, labels, read_solution(folder / "solution.npz", flow))
         if kind == "sensitivity":
-            draw_sensitivity(folder, labels, flow, _maps(folder), objective_of(problem), _rows(folder))
+            maps = _maps(folder)
+            draw_sensitivity(folder, labels, flow, maps, objective_of(problem), _rows(folder), maps.smooth, maps.error)
     elif (folder / "history.csv").exists():
         draw_history(folder, labels, problem, objective_of(problem).name)
     elif not (folder / "journal.jsonl").exists() and not result:
@@ -91,13 +93,18 @@ def _draw(folder: Path, given: set[str]) -> None:
 
 def _maps(folder: Path) -> Any:
     """The saved maps of a sensitivity."""
+    from fluidgrad.maps import Line
+
     arrays = output.read_arrays(folder / "sensitivity.npz")
-    found: dict[str, dict[str, Any]] = {"wall": {}, "inflow": {}}
+    found: dict[str, dict[str, dict[str, Any]]] = {"wall": {}, "inflow": {}}
     for name, value in arrays.items():
         if "/" in name:
             kind, patch, key = name.split("/")
-            setattr(found[kind].setdefault(patch, SimpleNamespace()), key, value)
-    return SimpleNamespace(porosity=arrays["porosity"], force=arrays["force"], **found)
+            found[kind].setdefault(patch, {})[key] = value
+    smooth = {patch: columns.pop("smoothed") for patch, columns in found["wall"].items()}
+    lines = {kind: {patch: Line(**columns) for patch, columns in patches.items()} for kind, patches in found.items()}
+    smooth = {patch: replace(lines["wall"][patch], value=value) for patch, value in smooth.items()}
+    return SimpleNamespace(porosity=arrays["porosity"], force=arrays["force"], error=arrays.get("error"), smooth=smooth, **lines)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

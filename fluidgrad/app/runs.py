@@ -1,8 +1,8 @@
 """What each command does. Each is a function; the command line only passes its arguments on.
 
-``run`` simulates, or optimises where there is a design; ``check`` tests the derivatives that it would use;
-``sensitivity`` differentiates the objective with respect to every number of the file. All of them work in a folder of
-their own (``output.py``), whose path is the first and the last line printed.
+``run`` simulates, or optimises where there is a design; ``check`` tests the derivatives that it would use. These and
+``sensitivity`` (``sensitivities.py``) work in a folder of their own (``output.py``), whose path is the first and the last
+line printed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from fluidgrad.app.designs import optimise, study_of
 from fluidgrad.app.explaining import explain, schema
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
 from fluidgrad.app.kinds import new
-from fluidgrad.app.pictures import draw_check, draw_sensitivity, draw_simulation
+from fluidgrad.app.pictures import draw_check, draw_simulation
 from fluidgrad.app.problem import Problem, figures, objective_of
-from fluidgrad.app.quantities import in_space, named_units
 from fluidgrad.app.reading import find, load
 from fluidgrad.app.report import report
 from fluidgrad.app.screen import NORMAL
 from fluidgrad.app.sections import suggestion
-from fluidgrad.app.solutions import save_solution
-from fluidgrad.app.style import ratio
+from fluidgrad.app.sensitivities import sensitivity
+from fluidgrad.app.solutions import save_solution, solve_report
 from fluidgrad.app.sweeps import sweep
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
-    from fluidgrad.flow import Flow, Solution
+    from fluidgrad.flow import Flow
 
 __all__ = ["check", "config", "new", "report", "run", "sensitivity", "sweep"]
 SEED = 0  # of the random design and directions of checks
@@ -73,7 +72,7 @@ def _simulate(work: Job, problem: Problem, flow: Flow) -> None:
     with work.doing("compiling and solving (compiled programs are kept for the next run)"):
         began = time.perf_counter()
         solution = problem.solve(flow)
-    report = _solve_report(solution, time.perf_counter() - began)
+    report = solve_report(solution, time.perf_counter() - began)
     work.say(f"solved in {report['newton_steps']} Newton steps, residual {report['residual']:.1e}, {report['seconds']:.1f} s")
     found = figures(problem, solution)
     _show(work, found)
@@ -84,102 +83,6 @@ def _simulate(work: Job, problem: Problem, flow: Flow) -> None:
         with work.doing("drawing"):
             draw_simulation(work.folder, work.labels, solution)
     output.write_json(work.folder / "results.json", result | {"finished": True})
-
-
-# ---- sensitivity
-
-
-def sensitivity(
-    config: str, settings: Sequence[str] = (), imports: Sequence[str] = (), level: int = NORMAL, root: str | Path = "runs"
-) -> Path:
-    """The objective's derivative with respect to fields and to every number of the file, from one adjoint solve."""
-    import jax
-
-    from fluidgrad import sensitivity as maps_of
-
-    with job(config, settings, imports, level, root) as work:
-        work.say(f"fluidgrad sensitivity {work.name}: building the case")
-        problem = Problem.of(work.config, work.name)
-        objective = objective_of(problem, work.name)
-        output.save_inputs(work.folder, work.config, work.imports)
-        numbers = problem.case.numbers
-        flow = problem.case.flow(numbers)
-        with work.doing("compiling and solving"):
-            began = time.perf_counter()
-            solution = problem.solve(flow)
-            solved = time.perf_counter() - began
-            maps = maps_of(objective, flow, solution)
-        # the maps spread single numbers over faces and cells: sum them up again, and carry them back to the file's numbers
-        derivative = jax.tree.map(_summed, flow, maps.flow)
-        (by_number,) = jax.vjp(problem.case.flow, numbers)[1](derivative)
-        rows = _rows(numbers, by_number)
-        units = named_units(objective.units, objective.name, work.config, flow.mesh.dim)
-        value = f"{maps.value:.8g} {'' if units == '1' else units}".rstrip()
-        work.say(f"J = {objective.name} = {value}; adjoint residual {maps.report.adjoint_residual:.1e}")
-        _print_rows(work, rows)
-        table = [
-            (r["number"], i, v, d, 0.01 * v * d) for r in rows for i, v, d in zip(r["index"], r["value"], r["derivative"], strict=True)
-        ]
-        output.write_csv(work.folder / "derivatives.csv", ("number", "index", "value", "per_unit", "per_per_cent"), table)
-        powers = in_space(objective.units, objective.name, problem.dim)
-        save_solution(work.folder, solution, work.config, more={
-            "sensitivity_porosity": (np.asarray(maps.porosity), ratio(powers, f"T^-1 L^{problem.dim}"), "dJ/d(porosity), per volume"),
-            "sensitivity_force": (np.asarray(maps.force), ratio(powers, f"T^-2 L^{problem.dim + 1}"), "dJ/d(force), per volume"),
-        })  # fmt: skip
-        lines = {f"{kind}/{patch}/{key}": getattr(line, key) for kind in ("wall", "inflow") for patch, line in getattr(maps, kind).items()
-                 for key in ("s", "x", "n", "value", "weight")}  # fmt: skip
-        output.write_arrays(work.folder / "sensitivity.npz", porosity=maps.porosity, force=maps.force, **lines)
-        result = {
-            "kind": "sensitivity",
-            "finished": True,
-            "converged": True,
-            "objective": {"name": objective.name, "value": maps.value, "units": units},
-            "per_per_cent": {r["number"]: r["per_cent"] for r in rows},
-            "solve": _solve_report(solution, solved),
-            "adjoint": {"residual": maps.report.adjoint_residual, "products": maps.report.adjoint_products},
-        }
-        output.write_json(work.folder / "results.json", result)
-        if work.config.output.figures:
-            with work.doing("drawing"):
-                draw_simulation(work.folder, work.labels, solution)
-                draw_sensitivity(work.folder, work.labels, flow, maps, objective, rows)
-        work.say(f"done in {work.seconds:.0f} s")
-    return work.folder
-
-
-def _summed(leaf: Any, derivative: Any) -> Any:
-    """The derivative by a number that was spread over an array: the sum over the array."""
-    import jax.numpy as jnp
-
-    shape = jnp.shape(leaf)
-    derivative = (
-        jnp.sum(derivative, axis=tuple(range(jnp.ndim(derivative) - len(shape)))) if jnp.ndim(derivative) > len(shape) else derivative
-    )
-    spread = tuple(i for i, (a, b) in enumerate(zip(shape, jnp.shape(derivative), strict=True)) if a == 1 < b)
-    return jnp.sum(derivative, axis=spread, keepdims=True) if spread else derivative
-
-
-def _rows(numbers: Any, by_number: Any) -> list[dict[str, Any]]:
-    from fluidgrad.app.case import get, walk
-
-    rows = []
-    for path, value in walk(numbers):
-        v, d = np.ravel(value), np.ravel(get(by_number, path))
-        index = [",".join(map(str, i)) for i in np.ndindex(np.shape(value))]
-        rows.append(
-            {"number": path, "index": index, "value": v, "derivative": d, "per_cent": float(0.01 * v @ d), "per_unit": float(d.sum())}
-        )
-    return rows
-
-
-def _print_rows(work: Job, rows: Sequence[Mapping[str, Any]]) -> None:
-    width = max(len(r["number"]) for r in rows)
-    work.say(f"  {'number':<{width}}  {'value':>12}  {'dJ per unit':>12}  {'dJ per 1 %':>12}")
-    for r in rows:
-        n = len(r["value"])
-        value = f"{r['value'][0]:.6g}" if n == 1 else f"({n} numbers)"
-        work.say(f"  {r['number']:<{width}}  {value:>12}  {r['per_unit']:>+12.5g}  {r['per_cent']:>+12.5g}")
-    work.say("  (of several numbers: all moved together; each by itself is in derivatives.csv)")
 
 
 # ---- check
@@ -265,17 +168,6 @@ def config(action: str, subject: str = "", settings: Sequence[str] = (), imports
 
 
 # ---- shared
-
-
-def _solve_report(solution: Solution, seconds: float) -> dict[str, Any]:
-    r = solution.report
-    return {
-        "cells": solution.flow.mesh.n_cells,
-        "residual": float(r.residual),
-        "newton_steps": int(r.iterations),
-        "continuation_stages": int(r.solves),
-        "seconds": round(seconds, 3),
-    }
 
 
 def _show(work: Job, found: Mapping[str, Mapping[str, Any]]) -> None:

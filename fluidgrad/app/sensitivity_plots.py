@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from fluidgrad.mesh import Mesh
 
 
-def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels: Labels) -> None:
-    """Every map of a ``fluidgrad.Sensitivity`` into a picture of its own; ``name`` and ``units`` are those of J."""
+def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels: Labels, smooth: Mapping[str, Any]) -> None:
+    """Every map of a ``fluidgrad.Sensitivity`` into a picture of its own; ``name`` and ``units`` are those of J, ``smooth``
+    the smoothed maps of walls."""
     walls, title = walls_of(flow), f"J = {name}"
 
     def label(quantity: str, by: str) -> str:
@@ -37,7 +38,7 @@ def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels
     if maps.inflow:
         along(folder / "inflow.png", maps.inflow, label("u", "T^-1 L^2"), labels, title)
     for patch, line in maps.wall.items():
-        wall(folder / f"wall_{patch}.png", {patch: line}, label("n", "L^2"), labels, title)
+        wall(folder / f"wall_{patch}.png", {patch: line}, label("n", "L^2"), labels, title, {patch: smooth[patch]})
 
 
 @figure
@@ -72,19 +73,23 @@ def adjoint(mesh: Mesh, force: np.ndarray, label: str, walls: Sequence[str] = ()
 
 
 @figure
-def wall(lines: Mapping[str, Any], label: str, labels: Labels = UNNAMED, title: str = "") -> Figure:
-    """dJ/dn along walls: colored curves, arrows along which moving the wall raises J, and graphs against arc length."""
+def wall(
+    lines: Mapping[str, Any], label: str, labels: Labels = UNNAMED, title: str = "", smooth: Mapping[str, Any] | None = None
+) -> Figure:
+    """dJ/dn along walls: colored curves, arrows along which moving the wall raises J, and graphs against arc length: thin
+    the map itself, and thick the smoothed one, which the curves and arrows show then."""
     from matplotlib.collections import LineCollection
 
-    x, value = (np.concatenate([getattr(line, k) for line in lines.values()]) for k in ("x", "value"))
+    shown = smooth or lines
+    x, value = (np.concatenate([getattr(line, k) for line in shown.values()]) for k in ("x", "value"))
     low, high = np.nanmin(x, 0), np.nanmax(x, 0)
     size = float((high - low).max())
     flat = bool((high - low).min() < 0.4 * size)
     limit, extend = symmetric_limit(value)
     fig, (axes, graph) = new(WIDTH, 4.6, 2, 1) if flat else new(WIDTH, 3.6, 1, 2, width_ratios=[1, 1.15])
     reach = (0.06 if flat else 0.28) * size
-    for line in lines.values():
-        for piece in _pieces(line):
+    for line in shown.values():
+        for piece in line.pieces:
             where, v = line.x[piece], line.value[piece]
             segments = np.stack([where[:-1], where[1:]], 1)
             style = {"cmap": SIGNED, "clim": (-limit, limit), "linewidths": 4.5, "capstyle": "butt", "zorder": 3}
@@ -111,7 +116,7 @@ def wall(lines: Mapping[str, Any], label: str, labels: Labels = UNNAMED, title: 
     low, high = low - 1.35 * reach, high + 1.35 * reach
     plane(axes, (low[0], high[0]), (low[1], high[1]), labels)
     color_bar(fig, axes, axes.collections[0], label, extend)
-    _against_arc(graph, lines, label, labels)
+    _against_arc(graph, lines, label, labels, smooth)
     fig.suptitle(title)
     return fig
 
@@ -160,22 +165,19 @@ def table(rows: Sequence[tuple[str, float]], label: str, title: str = "") -> Fig
     return fig
 
 
-def _against_arc(axes: Axes, lines: Mapping[str, Any], label: str, labels: Labels) -> None:
+def _against_arc(axes: Axes, lines: Mapping[str, Any], label: str, labels: Labels, smooth: Mapping[str, Any] | None = None) -> None:
     count = 0
     for name, line in lines.items():
-        pieces = _pieces(line)
-        for i, piece in enumerate(pieces):
-            axes.plot(line.s[piece], line.value[piece], label=f"{name} ({i + 1})" if len(pieces) > 1 else name)
+        for i, piece in enumerate(line.pieces):
+            named = f"{name} ({i + 1})" if len(line.pieces) > 1 else name
+            if smooth:
+                axes.plot(line.s[piece], smooth[name].value[piece], lw=2.2, label=f"{named}, smoothed")
+                axes.plot(line.s[piece], line.value[piece], color="0.25", lw=0.6, zorder=3)
+            else:
+                axes.plot(line.s[piece], line.value[piece], label=named)
             count += 1
     axes.axhline(0, color="0.6", lw=0.6, zorder=0)
     axes.set_xlabel(labels("arc length", "L"))
     axes.set_ylabel(label)
-    if count > 1:
+    if count > 1 or smooth:
         axes.legend()
-
-
-def _pieces(line: Any) -> list[slice]:
-    """The stretches of a line between its rows of NaN."""
-    gaps = np.flatnonzero(np.isnan(line.value))
-    ends = np.concatenate([[-1], gaps, [len(line.value)]])
-    return [slice(a + 1, b) for a, b in zip(ends[:-1], ends[1:], strict=True) if b - a > 2]

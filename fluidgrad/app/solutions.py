@@ -46,6 +46,18 @@ def save_solution(folder: Path, solution: Solution, config: Config, which: str =
         write_vtu(file, flow.mesh, fields | dict(more or {}))
 
 
+def solve_report(solution: Solution, seconds: float) -> dict[str, Any]:
+    """How a solve went, for results.json."""
+    r = solution.report
+    return {
+        "cells": solution.flow.mesh.n_cells,
+        "residual": float(r.residual),
+        "newton_steps": int(r.iterations),
+        "continuation_stages": int(r.solves),
+        "seconds": round(seconds, 3),
+    }
+
+
 def read_solution(file: Path, flow: Flow) -> Solution:
     """A saved solution, on the flow that it solves.
 

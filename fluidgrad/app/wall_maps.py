@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,12 +54,15 @@ def draw(folder: Path, labels: Labels, name: str, units: str, dim: int) -> None:
     """A picture of each wall and design, if there are maps."""
     if not (folder / FILE).exists():
         return
-    lines: dict[tuple[str, str], Any] = {}
+    from fluidgrad.maps import Line
+
+    columns: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for path, value in output.read_arrays(folder / FILE).items():
         which, patch, key = path.split("/")
-        setattr(lines.setdefault((patch, which), SimpleNamespace()), key, value)
+        columns.setdefault((patch, which), {})[key] = value
     label = labels.over("dJ/dn", units, "L^2" + " L" * (dim - 2))
-    for (patch, which), line in lines.items():
+    for (patch, which), arrays in columns.items():
+        line = Line(**arrays)
         file = folder / "figures" / f"wall_{patch}{'_start' if which == 'start' else ''}.png"
         title = f"J = {name}, {patch} at the {which}"
         if dim == 3:
