@@ -12,8 +12,11 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "curves": ("circle", "ellipse", "fourier_curve", "closed_curve"),
+    "splines": ("spline",),
     "blocks": ("box", "o_grid", "extrude"),
     "channels": ("channel",),
+    "ducts": ("duct",),
+    "steps": ("step",),
     "meshfile": ("read_mesh",),
     "mesh": ("Mesh",),
     "boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),

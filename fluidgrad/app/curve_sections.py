@@ -1,4 +1,4 @@
-"""Curves in ``[mesh]``: the outlines of bodies. Each table has the names of the function that builds from it."""
+"""Curves in ``[mesh]``: the outlines of bodies, and walls of ducts. Each table has the names of the function that builds from it."""
 
 from __future__ import annotations
 
@@ -105,4 +105,38 @@ class Points(AbstractBody):
         return fg.closed_curve(n["points"], corners=self.corners)
 
 
-Body = Annotated[Circle | Ellipse | Fourier | Points, Field(discriminator="kind")]
+class Spline(AbstractBody):
+    """A smooth curve that control points draw (a cubic B-spline)."""
+
+    kind: Literal["spline"]
+    control: Annotated[list[XY], TRACED] = Field(
+        min_length=4, description="control points x, y in order round the body; the curve passes near to them [L]"
+    )
+
+    def outline(self, n: Numbers) -> Curve:
+        return fg.spline(n["control"])
+
+
+Body = Annotated[Circle | Ellipse | Fourier | Points | Spline, Field(discriminator="kind")]
+
+
+class Line(Section):
+    """An open curve from inlet to outlet that control points draw (a cubic B-spline): a wall of a duct, or its middle."""
+
+    kind: Literal["spline"]
+    control: Annotated[list[XY], TRACED] = Field(
+        min_length=2, description="control points x, y from the inlet to the outlet [L]; two make a straight line"
+    )
+    corners: bool = Field(False, description="straight lines between the points instead")
+    offsets: Offsets = Field(
+        None,
+        min_length=1,
+        description="out of the duct (a center line: to its left) between the ends, which stay [L]; or how many that start at zero",
+    )
+
+    def build(self, n: Numbers, right: bool = False) -> Curve:
+        """The curve; its offsets to the right of its direction, or to the left."""
+        curve = fg.spline(n["control"], closed=False, corners=self.corners)
+        if "offsets" not in n:
+            return curve
+        return curve.displaced(n["offsets"] if right else -n["offsets"])
