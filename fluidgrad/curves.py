@@ -157,7 +157,7 @@ class Curve:
             raise InputError("offsets of a curve with corners", accepted="a smooth curve: the normal jumps at corners")
         least = 4 if self.is_closed else 1
         if offsets.ndim != 1 or not least <= len(offsets) <= MAX_POINTS:
-            raise InputError(f"offsets of shape {offsets.shape}", accepted=f"{least} to {MAX_POINTS} numbers, equally spaced along the curve")
+            raise InputError(f"offsets of shape {offsets.shape}", accepted=f"{least} to {MAX_POINTS} numbers, equally spaced along it")
         return self._with(offsets=(offsets, offsets.shape))
 
     def fitted(self, area: ArrayLike | None = None, centroid: Numbers | None = None) -> Curve:

@@ -20,11 +20,12 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.interpolate import PchipInterpolator
 
 from fluidgrad.blocks import checked, needs_like, reuse, whole
-from fluidgrad.curves import Curve, Numbers, crossings, number
+from fluidgrad.curves import Curve, number
 from fluidgrad.errors import InputError
 from fluidgrad.grading import Axis, Near, edges, quads, tanh_nodes
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
+from fluidgrad.polygons import crossings
 from fluidgrad.splines import along
 from fluidgrad.topology import Topology, build_topology
 
@@ -55,7 +56,7 @@ class DuctRecipe:
     grading: float
     t: Any
     nominal: Any
-    pieces: tuple[float | None, float | None]
+    pieces: tuple[float | None, ...]
     patches: tuple[tuple[str, str], ...]
     refine: int
 
@@ -92,22 +93,19 @@ def duct(
 
     Differentiable in the numbers of the curves, ``width``, ``before`` and ``after``.
     """
-    if any(a is not None for a in (lower, upper)) == any(a is not None for a in (centerline, width)):
-        raise InputError("a duct needs one of two walls and a center line", accepted="lower and upper, or centerline and width")
-    pair = (lower, upper) if centerline is None and width is None else (centerline, width)
-    if any(a is None for a in pair):
-        names = "lower and upper" if lower is not None or upper is not None else "centerline and width"
-        raise InputError("half of a duct is given", accepted=names)
-    curves = [(name, c) for name, c in zip(("lower", "upper", "centerline"), (lower, upper, centerline), strict=True) if c is not None]
-    for name, curve in curves:
-        if not isinstance(curve, Curve) or curve.is_closed:
+    curves = {"lower": lower, "upper": upper, "centerline": centerline}
+    lengths = {"width": width, "before": before, "after": after}
+    numbers: dict[str, Any] = curves | {name: None if x is None else number(x) for name, x in lengths.items()}
+    given = [name for name in (*curves, "width") if numbers[name] is not None]
+    if given not in (["lower", "upper"], ["centerline", "width"]):
+        raise InputError(f"a duct of {' and '.join(given) or 'nothing'}", accepted="lower and upper, or centerline and width")
+    for name, curve in curves.items():
+        if curve is not None and (not isinstance(curve, Curve) or curve.is_closed):
             raise InputError(f"{name} is not an open curve", accepted="spline(control, closed=False)")
-        if name == "centerline" and curve.kind == "polyline":
-            raise InputError("a center line with corners", accepted="one without: the walls would be torn there")
-    numbers = {"lower": lower, "upper": upper, "centerline": centerline}
-    numbers |= {name: None if x is None else number(x) for name, x in (("width", width), ("before", before), ("after", after))}
-    for name in ("width", "before", "after"):
-        _positive(name, numbers[name], one=name != "width")
+    if centerline is not None and centerline.kind == "polyline":
+        raise InputError("a center line with corners", accepted="one without: the walls would be torn there")
+    for name in lengths:
+        _check_length(name, numbers[name], several=name == "width")
     if like is not None:
         recipe = reuse(like, DuctRecipe, refine)
         if tuple(p is not None for p in recipe.pieces) != (before is not None, after is not None):
@@ -120,11 +118,11 @@ def duct(
     return checked(Mesh(_points(recipe, numbers), _topology(recipe), recipe))
 
 
-def _positive(name: str, value: Any, one: bool) -> None:
+def _check_length(name: str, value: Any, several: bool) -> None:
     if value is None:
         return
-    if np.ndim(value) > (0 if one else 1) or not np.size(value):
-        raise InputError(f"{name} has shape {np.shape(value)}", accepted="one number" + ("" if one else ", or a row of them along the line"))
+    if np.ndim(value) > several or not np.size(value):
+        raise InputError(f"{name} has shape {np.shape(value)}", accepted="one number" + (" or a row of them along the line" * several))
     if not traced(value) and not (np.isfinite(value).all() and (np.asarray(value) > 0).all()):
         raise InputError(f"{name} = {np.asarray(value)}", accepted="positive numbers")
 
@@ -148,7 +146,9 @@ def _walls(numbers: dict[str, Any]) -> Walls:
 # What is static
 
 
-def _recipe(numbers: dict[str, Any], cells: int | tuple[int, int], grading: float, patches: Mapping[str, str], refine: int | None) -> DuctRecipe:
+def _recipe(
+    numbers: dict[str, Any], cells: int | tuple[int, int], grading: float, patches: Mapping[str, str], refine: int | None
+) -> DuctRecipe:
     if unknown := set(patches) - set(SIDES):
         raise InputError(f"a duct has no side {sorted(unknown)[0]!r}", accepted=f"it has {', '.join(SIDES)}")
     if grading < 0:
@@ -164,7 +164,9 @@ def _recipe(numbers: dict[str, Any], cells: int | tuple[int, int], grading: floa
     joined = max(same_t, same_share, key=lambda ab: _slant(*map(np.asarray, walls(*ab))).min())
     if (slant := _slant(*map(np.asarray, walls(*joined)))).min() <= 0:
         x, y = np.asarray(walls(*joined)).mean(0)[slant.argmin()]
-        raise InputError(f"the lines across the duct cross each other near ({x:.4g}, {y:.4g})", accepted="wider turns than the duct is wide")
+        raise InputError(
+            f"the lines across the duct cross each other near ({x:.4g}, {y:.4g})", accepted="wider turns than the duct is wide"
+        )
     _check_apart(*shape)
     lines = np.unique(np.concatenate([[0.0, 1.0], *(np.interp(c, a, t) for c, a in zip(corners, joined, strict=True))]))
     lines = lines[np.append(True, np.diff(lines) > 1 / SAMPLES)]
@@ -198,11 +200,12 @@ def _counts(axis: Axis, cells: int | tuple[int, int], across: float) -> tuple[tu
         while counts.sum() > given[0]:
             counts[np.argmax(counts - wanted - 1e9 * (counts == 1))] -= 1
         return tuple(map(int, counts)), given[1]
-    if int(cells) < 2 * segments:
+    total = float(np.asarray(cells))
+    if not total >= 2 * segments:
         raise InputError(f"cells = {cells}", accepted=f"{2 * segments} or more in this duct, or two numbers: along and across")
-    size = np.sqrt(steps.sum() * across / cells)
+    size = np.sqrt(steps.sum() * across / total)
     counts = tuple(max(1, round(n / size)) for n in steps)
-    return counts, max(2, round(cells / sum(counts)))
+    return counts, max(2, round(total / sum(counts)))
 
 
 def _check_order(lower: Float[np.ndarray, "n 2"], upper: Float[np.ndarray, "n 2"]) -> None:

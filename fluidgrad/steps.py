@@ -73,11 +73,12 @@ def step(
     elif traced(*lengths.values()):
         raise needs_like("step")
     else:
-        recipe = _recipe(*map(float, lengths.values()), cells, refine)
+        recipe = _recipe([float(x) for x in lengths.values()], cells, refine)
     return checked(Mesh(_points(recipe, *lengths.values()), _topology(recipe), recipe))
 
 
-def _recipe(height: float, step_height: float, before: float, after: float, cells: int, refine: int | None) -> StepRecipe:
+def _recipe(lengths: list[float], cells: int, refine: int | None) -> StepRecipe:
+    height, step_height, before, after = lengths
     small, top = min(height, step_height), height + step_height
     corner, wall = CORNER * small, WALL * small
     axes = (
@@ -94,7 +95,8 @@ def _recipe(height: float, step_height: float, before: float, after: float, cell
         return counts, (a + b) * above + b * below
 
     low, high = 1e-3, 1e3
-    if np.ndim(cells) or cells < (least := counted(high)[1]):
+    least = counted(high)[1]
+    if np.ndim(cells) or cells < least:
         raise InputError(f"cells = {cells} is too coarse for this step", accepted=f"one number, {least} or more")
     for _ in range(60):
         scale = float(np.sqrt(low * high))

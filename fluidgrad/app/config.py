@@ -29,7 +29,7 @@ class Design(Section):
     bounds: list[float | list[float] | list[list[float]]] = Field(
         min_length=2,
         max_length=2,
-        description="lower and upper; one number, or one for each value in lists like those of what varies; equal ones hold it [of what varies]",
+        description="lower and upper; one number, or a list like what varies; equal ones hold a value [of what varies]",
     )
 
     @model_validator(mode="after")
