@@ -8,7 +8,7 @@ from scipy.interpolate import BSpline
 
 from fluidgrad.blocks import o_grid
 from fluidgrad.channels import channel
-from fluidgrad.curves import arc_length, closed_curve
+from fluidgrad.curves import arc_length
 from fluidgrad.errors import InputError
 from fluidgrad.polygons import area
 from fluidgrad.splines import spline
@@ -89,7 +89,8 @@ def test_offsets_move_a_wall_along_its_normal_and_keep_its_ends():
         (lambda: spline([0, 1, 2]), "points of shape"),
         (lambda: channel(6, 3, spline(WALL, closed=False)), "body is an open curve; a closed one"),
         (lambda: o_grid(spline(WALL, closed=False), 9.0), "body is an open curve"),
-        (lambda: closed_curve(ring(5)).displaced([0.1]), "offsets of a curve of kind 'spline'"),
+        (lambda: spline(WALL, False, True).displaced([0.1]), "offsets of a curve with corners"),
+        (lambda: spline(WALL, False).fitted(area=1.0), "a curve with an area or a centroid is an open curve"),
         (lambda: spline(WALL, False).displaced([[0.1]]), "offsets of shape"),
     ],
 )
