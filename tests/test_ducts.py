@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fluidgrad as fg
 from fluidgrad.blocks import box, extrude
 from fluidgrad.curves import circle
 from fluidgrad.ducts import duct
@@ -18,6 +19,7 @@ TOP = spline([(0, 1), (1.3, 1), (2.7, 2), (4, 2)], closed=False)
 QUARTER = np.array([(0.0, 0.0), (0.5523, 0.0), (1.0, 0.4477), (1.0, 1.0)])  # nearly a quarter of a circle
 S_BEND = spline([(0, 0), (2, 0), (2, 2), (4, 2)], closed=False)
 KINKED = spline([(0, 0), (1, 0), (2, -1), (4, -1)], closed=False, corners=True), spline([(0, 1), (1, 1), (3, 2), (4, 2)], False, True)
+BOUNDARY = {"inlet": fg.Inflow(1.0), "outlet": fg.Outflow(), "walls": fg.Wall()}
 
 MESHES = {
     "diffuser": lambda k: duct(BOTTOM, TOP, cells=(8, 4), refine=k),
@@ -112,6 +114,19 @@ def test_points_are_differentiable_in_every_number_and_the_topology_stays(make):
     assert np.abs(points(0.0) - like.points).max() < 1e-14 and np.abs(tangent).max() > 0.3
     moved = make(0.1, like)
     assert moved.topology == like.topology and moved.recipe == like.recipe
+
+
+@pytest.mark.slow
+def test_the_loss_of_a_duct_is_differentiable_in_offsets_control_points_and_lengths():
+    """Its everyday siblings: the points above, and functionals in the points of any mesh (test_check.py)."""
+    like = duct(BOTTOM, TOP, after=1.0, cells=(6, 4))
+
+    def loss(x):
+        mesh = duct(spline(x["control"], closed=False), TOP.displaced(x["offsets"]), after=x["after"], like=like)
+        return fg.pressure_drop(fg.solve_steady(fg.Flow(mesh, viscosity=0.05, **BOUNDARY)), "inlet", "outlet")
+
+    verdict = fg.check(loss, {"control": np.array([(0.0, 0.0), (4.0, 0.0)]), "offsets": 0.05 * np.cos(np.arange(3.0)), "after": 1.0})
+    assert verdict.passed, str(verdict)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
+from fluidgrad.app.curve_sections import Points, Spline
 from fluidgrad.blocks import o_grid
 from fluidgrad.channels import channel
 from fluidgrad.curves import arc_length
@@ -74,6 +75,16 @@ def test_offsets_move_a_wall_along_its_normal_and_keep_its_ends():
     assert np.abs(wall.displaced(np.zeros(5)).at(T) - wall.at(T)).max() == 0
     slope = jax.jvp(lambda a: wall.displaced(a).at(T), (jnp.asarray(offsets),), (jnp.ones(5),))[1]
     assert np.abs(slope - (wall.displaced(offsets + 1).at(T) - moved.at(T))).max() < 1e-14
+
+
+@pytest.mark.parametrize(("section", "key"), [(Spline, "control"), (Points, "points")])
+def test_clockwise_points_of_a_config_go_round_the_body_when_they_are_traced_too(section, key):
+    """The flow's mesh was inside out: only points that are known were put in order."""
+    first = [*ring(8)[::-1].tolist(), ring(8)[-1].tolist()]
+    body = section.model_validate({"kind": key.replace("control", "spline"), key: first})
+    known, traced = body.build({key: np.array(first)}), jax.jit(lambda c: body.build({key: c}).at(T))(np.array(first))
+    assert area(np.asarray(traced)[:-1]) > 0
+    assert np.abs(traced - known.at(T)).max() < 1e-14
 
 
 @pytest.mark.parametrize(

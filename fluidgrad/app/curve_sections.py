@@ -102,7 +102,22 @@ class Points(AbstractBody):
         return read_table(data, info, "points", read_points)
 
     def outline(self, n: Numbers) -> Curve:
-        return fg.closed_curve(n["points"], corners=self.corners)
+        return fg.closed_curve(_round(n["points"], self.points), corners=self.corners)
+
+
+def _round(points: Any, first: list[list[float]]) -> Any:
+    """Points round a body counter-clockwise, each once, as they are in the file: where they are traced, a curve cannot know."""
+    import numpy as np
+
+    from fluidgrad.iteration import traced
+    from fluidgrad.polygons import area
+
+    if not traced(points):
+        return points
+    known = np.asarray(first)
+    if (known[0] == known[-1]).all():
+        points, known = points[:-1], known[:-1]
+    return points if area(known) > 0 else points[::-1]
 
 
 class Spline(AbstractBody):
@@ -114,7 +129,7 @@ class Spline(AbstractBody):
     )
 
     def outline(self, n: Numbers) -> Curve:
-        return fg.spline(n["control"])
+        return fg.spline(_round(n["control"], self.control))
 
 
 Body = Annotated[Circle | Ellipse | Fourier | Points | Spline, Field(discriminator="kind")]
