@@ -36,11 +36,7 @@ def flow_over(cells, reynolds, length=15.0):
 @pytest.mark.slow
 @pytest.mark.parametrize("reynolds", [100, 200])
 def test_the_flow_comes_back_to_the_floor_where_it_is_known_to(reynolds):
-    """The corner makes the order one: 2.0 % too short on 1,500 cells, 1.4 % on 2,750, 0.9 % on 6,200 at Re 100."""
+    """The corner makes the order one: 2.7 % too short on 690 cells, 1.4 % on 2,750, 1.0 % on 6,200 at Re 100. (Its everyday
+    sibling is the mesh, in test_ducts.py.)"""
     found, known = reattachment(flow_over(2750, reynolds, 20.0)), REFERENCE["erturk2008"]["xr_over_h"][str(reynolds)]
     assert abs(found / known - 1) < 0.02, (found, known)
-
-
-def test_the_eddy_behind_a_step_is_as_long_as_known_even_on_few_cells():
-    found, known = reattachment(flow_over(350, 100, 8.0)), REFERENCE["erturk2008"]["xr_over_h"]["100"]
-    assert abs(found / known - 1) < 0.06, (found, known)
