@@ -227,7 +227,8 @@ def _ring_recipe(body: Curve, outer: Curve, cells: int | tuple[int, int], gradin
         # Cells about as long as wide in the mean: log(ratio) / 2 pi layers for each cell round.
         total = float(np.asarray(cells))
         around = np.sqrt(max(total, 1) * 2 * np.pi / np.log(ratio))
-        counts = (max(8, round(around)), round(total / around))
+        sides = 2 if body.kind == "aerofoil" else 1  # the same number on each: a point is on the nose
+        counts = (max(8, sides * round(around / sides)), round(total / around))
     if len(counts) != 2 or counts[0] < 3 or counts[1] < 1:
         raise InputError(f"cells = {cells}", accepted="a number, or two: round (3 or more) and across")
     if not grading > 0:

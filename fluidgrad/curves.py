@@ -20,7 +20,7 @@ Each can be changed further, in this order whatever the order of the calls, with
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ class Curve:
 
     Attributes:
         numbers: name -> traced array, of the shape and of what changes it.
-        kind: ``circle``, ``ellipse``, ``fourier``, ``spline``, ``polygon`` or ``b-spline``; ``open`` or ``polyline``,
-            which are not closed; static.
+        kind: ``circle``, ``ellipse``, ``fourier``, ``spline``, ``polygon``, ``b-spline`` or ``aerofoil`` (of
+            ``aerofoils.py``); ``open`` or ``polyline``, which are not closed; static.
     """
 
     numbers: dict[str, Any]
@@ -175,7 +175,7 @@ class Curve:
     def _with(self, **more: tuple[Numbers, tuple[int, ...]]) -> Curve:
         if again := set(more) & set(self.numbers):
             raise InputError(f"the {sorted(again)[0]} of a curve is given twice", accepted="each once")
-        return Curve(self.numbers | _taken(self.kind, more), self.kind)
+        return replace(self, numbers=self.numbers | _taken(self.kind, more))
 
     @property
     def is_closed(self) -> bool:

@@ -24,11 +24,12 @@ from fluidgrad.boundary import Wall
 from fluidgrad.errors import InputError
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.fluxes import BoundaryFlux, Discrete, discretize, gradient
-from fluidgrad.measures import REGISTRY, Functional, area, centroid, functional, mesh_barrier
+from fluidgrad.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
 from fluidgrad.residual import at_boundary, crossing, split
 from fluidgrad.topology import Topology, middles
 
-__all__ = ["REGISTRY", "Functional", "area", "centroid", "functional", "mesh_barrier"]  # of measures.py, for those who look here
+# of measures.py, for those who look here
+__all__ = ["REGISTRY", "Functional", "area", "centroid", "curvature", "functional", "mesh_barrier", "thickness"]
 
 
 def _boundary(solution: Solution) -> tuple[Discrete, BoundaryFlux, Array]:
@@ -58,6 +59,13 @@ def drag(solution: Solution, *patch: str) -> Array:
 def lift(solution: Solution, *patch: str) -> Array:
     """Force of the flow on the patches, along y."""
     return _force(solution, patch)[1]
+
+
+@functional("1")
+def lift_to_drag(solution: Solution, *patch: str) -> Array:
+    """Lift over drag of the patches together: the force along y over that along x, for a stream along x."""
+    force = _force(solution, patch)
+    return force[1] / force[0]
 
 
 @functional("L^4 T^-2")

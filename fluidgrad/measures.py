@@ -10,7 +10,7 @@ exact for the polygon or polyhedron that the mesh has in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+import scipy.sparse as sp
+from jaxtyping import Array, ArrayLike, Int
 
+from fluidgrad.boundary import Wall
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import Mesh, face_pieces, measure
 from fluidgrad.quality import corner_triples
-from fluidgrad.topology import Topology
+from fluidgrad.topology import Topology, corner_shares
 
 if TYPE_CHECKING:
-    from fluidgrad.flow import Solution
+    from fluidgrad.flow import Flow, Solution
 
 
 REGISTRY: dict[str, Functional] = {}
@@ -117,6 +119,59 @@ def _closed(t: Topology, patch: str) -> bool:
     return bool((np.unique(sides, axis=0, return_counts=True)[1] == 2).all())
 
 
+@functional("L")
+def thickness(solution: Solution, patch: str, at: ArrayLike) -> Array:
+    """Thickness of a 2D body across its chord, at the fraction ``at`` (between 0 and 1) of the chord from its front: the
+    distance between the outermost points in which the line across meets the patch.
+
+    The chord is between the two points of the patch that are farthest apart, its front the one with the smaller x: nothing
+    changes when the body is turned, until its front is behind. The derivative is one-sided where another pair becomes the
+    farthest, and where the line meets a point of the patch.
+    """
+    lines = _pieces(solution.flow.mesh, patch, "thickness")
+    if len(lines) > 1 or not _closed(solution.flow.mesh.topology, patch):
+        raise InputError(f"the thickness of {patch!r}, which is not one closed line", accepted="the patch of one body")
+    x = lines[0][:-2]
+    apart = jnp.sum((x[:, None] - x[None]) ** 2, -1)
+    a, b = jnp.unravel_index(jnp.argmax(apart), apart.shape)
+    front, back = (jnp.where(x[a, 0] <= x[b, 0], *ends) for ends in ((x[a], x[b]), (x[b], x[a])))
+    chord = back - front
+    length = jnp.sqrt(jnp.sum(chord**2))
+    along = (x - front) @ chord / length**2 - jnp.asarray(at)
+    across = ((x - front) @ jnp.stack([-chord[1], chord[0]])) / length
+    ahead, up = jnp.roll(along, -1), jnp.roll(across, -1)
+    met = (along <= 0) != (ahead <= 0)
+    share = along / jnp.where(met, along - ahead, 1.0)
+    height = across + share * (up - across)
+    return jnp.max(jnp.where(met, height, -jnp.inf)) - jnp.min(jnp.where(met, height, jnp.inf))
+
+
+@functional("L^-1")
+def curvature(solution: Solution, patch: str, p: ArrayLike = 8.0) -> Array:
+    """Mean of order ``p`` (2 or more) of the curvature along a 2D patch, as a smooth stand-in for its largest:
+    (sum_i l_i |k_i|^p / sum_i l_i)^(1/p), with k_i = angle_i / l_i at a point where two faces meet at an angle, l_i half
+    their length together. Half as many points at a corner halve its curvature: it is a length of the mesh there."""
+    power = total = jnp.zeros(())
+    for x in _pieces(solution.flow.mesh, patch, "curvature"):
+        side = x[1:] - x[:-1]
+        length = jnp.sqrt(jnp.sum(side**2, -1))
+        turn = jnp.arctan2(side[:-1, 0] * side[1:, 1] - side[:-1, 1] * side[1:, 0], jnp.sum(side[:-1] * side[1:], -1))
+        here = (length[:-1] + length[1:]) / 2
+        power += jnp.sum(here * ((turn / here) ** 2) ** (jnp.asarray(p) / 2))
+        total += jnp.sum(here)
+    curved = power > 0
+    return jnp.where(curved, (jnp.where(curved, power, 1.0) / total) ** (1 / jnp.asarray(p)), 0.0)
+
+
+def _pieces(mesh: Mesh, patch: str, name: str) -> list[Array]:
+    """The points along each piece of a 2D patch; those of a closed piece with the first two once more at the end."""
+    t = mesh.topology
+    if t.dim != 2:
+        raise InputError(f"the {name} of a patch in 3D", accepted="a 2D mesh")
+    lines = [line for line, _ in t.lines(patch)]
+    return [mesh.points[np.append(line, line[1]) if line[0] == line[-1] else line] for line in lines]
+
+
 @functional("1")
 def mesh_barrier(solution: Solution) -> Array:
     """How near the mesh is to tangling: the mean over all corners of all cells of -log det J, where the columns of J are
@@ -139,3 +194,32 @@ def mesh_barrier(solution: Solution) -> Array:
 def _corners(t: Topology) -> list[tuple[np.ndarray, np.ndarray]]:
     """Corners of all cells, and the ends of the edges that meet there, ``(corners, dim)``, in a right-handed order."""
     return [found for kind, loops in t.cells for found in corner_triples(kind, loops, t.dim)]
+
+
+def walls_of(flow: Flow) -> tuple[str, ...]:
+    return tuple(name for name, kind in flow.boundary.items() if isinstance(kind, Wall))
+
+
+def wall_product(mesh: Mesh, patches: Sequence[str], length: float) -> tuple[Int[np.ndarray, " own"], sp.csr_matrix]:
+    """The points on patches, and the matrix W of an inner product of values there: V.W = int v w + length^2 dv/ds dw/ds ds,
+    by linear elements with lumped masses; L2 if the length is 0. In 3D that only.
+
+    Raises:
+        InputError: a length in 3D.
+    """
+    t, x = mesh.topology, np.asarray(mesh.points)
+    if length and t.dim == 3:
+        raise InputError("an inner product of H1 on surfaces", accepted='"L2", or a flow in 2D')
+    faces = np.concatenate([t.face_points[t.faces_of(p)] for p in patches]) if patches else t.face_points[:0]
+    own, corner = np.unique(faces, return_inverse=True)
+    corner = corner.reshape(faces.shape)
+    pieces = [np.asarray(face_pieces(mesh, p)[1]).sum(1) for p in patches]
+    area = np.linalg.norm(np.concatenate(pieces), axis=1) if patches else np.zeros(0)
+    mass = np.bincount(corner.ravel(), (corner_shares(faces) * area[:, None]).ravel(), len(own))
+    W = sp.diags(mass).tocsr()
+    if length:
+        a, b = corner[:, 0], corner[:, 1]
+        step = length**2 / np.linalg.norm(x[own[a]] - x[own[b]], axis=1)
+        ends = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
+        W = W + sp.coo_matrix((np.concatenate([step, step, -step, -step]), ends), W.shape).tocsr()
+    return own, W

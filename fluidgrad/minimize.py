@@ -32,7 +32,7 @@ from jaxtyping import Float
 
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.optimizers import METHODS, Point, Vector, choose
-from fluidgrad.study import Variables
+from fluidgrad.variables import Variables
 
 TOLERANCE = 1e-5
 ITERATIONS = 200
@@ -131,7 +131,7 @@ def minimize(
         InputError: a method that is unknown or cannot take the constraints.
         NotConverged: the start cannot be evaluated.
     """
-    method, why = choose(method, int(variables.free.sum()), intervals, names)
+    method, why = choose(method, int(variables.free.sum()), [*intervals, *variables.linear], names)
     if not tolerance > 0:
         raise InputError(f"tolerance must be positive, got {tolerance}")
     if max_iterations is not None and max_iterations < 0:
@@ -213,7 +213,7 @@ class _Search:
             good = next(p for p in reversed(self.points.values()) if not p.failed)
             worst = max(p.f for p in self.points.values() if not p.failed)
             return Point(z, worst + FAILED, good.g, good.h, good.h_z, good.c, good.c_z, True)
-        gradients = trial.gradients[:, self.variables.free] * self.variables.scale
+        gradients = self.variables.pulled(trial.gradients)
         if not self.history:
             targets = [0.0, *(max((abs(e) for e in ends if np.isfinite(e)), default=0.0) for ends in self.intervals)]
             first, slope = np.maximum(np.abs(trial.values), targets), np.max(np.abs(gradients), axis=1, initial=0.0)
@@ -221,8 +221,9 @@ class _Search:
             self.size = np.where(size > 0, size, 1.0)
         r = np.array([sign * (trial.values[1 + i] - end) / self.size[1 + i] for i, sign, end, _ in self.rows])
         r_z = np.array([sign * gradients[1 + i] / self.size[1 + i] for i, sign, _, _ in self.rows]).reshape(len(r), z.size)
-        e = self.equal
-        return Point(z, trial.values[0] / self.size[0], gradients[0] / self.size[0], r[e], r_z[e], r[~e], r_z[~e], False)
+        e, (b, b_z) = self.equal, self.variables.bounds_as_constraints(z)
+        c, c_z = np.concatenate([r[~e], b]), np.concatenate([r_z[~e], b_z])
+        return Point(z, trial.values[0] / self.size[0], gradients[0] / self.size[0], r[e], r_z[e], c, c_z, False)
 
     def _append(self, x: Vector, point: Point, trial: Trial) -> None:
         """Put a trial in the history, and stop if it was the last."""
@@ -233,7 +234,7 @@ class _Search:
             kkt_residual, y = kkt(point, self.lower, self.upper)
             multipliers = np.zeros(len(self.intervals))
             order = np.concatenate([np.flatnonzero(self.equal), np.flatnonzero(~self.equal)])
-            for k, y_k in zip(order, y, strict=True):
+            for k, y_k in zip(order, y[: len(order)], strict=True):  # after them come those of bounds
                 i, sign, _, _ = self.rows[k]
                 multipliers[i] -= sign * y_k * self.size[0] / self.size[1 + i]
         step = Step(

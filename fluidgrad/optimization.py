@@ -28,7 +28,8 @@ from fluidgrad.minimize import TOLERANCE, Step, Trial, minimize
 from fluidgrad.optimizers import choose
 from fluidgrad.quality import check_valid
 from fluidgrad.steady import solve_steady
-from fluidgrad.study import Functional, Study, Variables, name_of
+from fluidgrad.study import Functional, Study, name_of
+from fluidgrad.variables import Variables
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def optimize(
     """
     variables, intervals, names = study.variables, [c.interval for c in study.constraints], study.names
     tolerance = TOLERANCE if tolerance is None else tolerance
-    method, why = choose(method, int(variables.free.sum()), intervals, names[1:])
+    method, why = choose(method, int(variables.free.sum()), [*intervals, *variables.linear], names[1:])
     journal = Journal(folder, _describe(study, method, tolerance))
     replay = iter(list(journal.records))
 
@@ -181,8 +182,12 @@ def _describe(study: Study, method: str, tolerance: float) -> Record:
     def finite(values: Any) -> list[float | None]:
         return [float(x) if np.isfinite(x) else None for x in values]
 
-    several = {"weights": list(study.weights), "conditions": [c.condition for c in study.constraints]} if len(study.flows) > 1 else {}
-    return several | {
+    more: Record = {}
+    if len(study.flows) > 1:
+        more = {"weights": list(study.weights), "conditions": [c.condition for c in study.constraints]}
+    if study.inner_product != "parameters":
+        more |= {"inner_product": study.inner_product, "length": study.length}
+    return more | {
         "format": 1,
         "functionals": list(study.names),
         "intervals": [finite(c.interval) for c in study.constraints],

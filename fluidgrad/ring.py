@@ -12,6 +12,14 @@ A fixed number of sweeps, each a linear solve, makes the points a smooth functio
 on the resolution, so refined rings are nested.
 
 Rays can only be bent so far: which point of the body each begins at (:func:`join`) decides whether a ring is good.
+
+Between an aerofoil and a far curve, where rays would run along the body, points are sums of waves round it, z = x + iy:
+
+    z(xi, eta) = sum_k (f_k(eta) body_k + g_k(eta) outer_k) exp(i k xi)
+
+with harmonic f and g for |k| <= 1, as in the conformal map of an ellipse, whose lines are confocal. Shorter waves of the
+body fade as f_k = (1 + k eta + k^2 eta^2) exp(-k eta): from the tail and the nose of a cambered body on, the map is
+sheared, where a harmonic one would fold.
 """
 
 from __future__ import annotations
@@ -220,12 +228,39 @@ def _solve_rows(g11: Array, g22: Array, right: Array, first: Array, last: Array)
     return jax.lax.scan(substitute, last, rows, reverse=True)[1]
 
 
+def _waves(
+    inner: Float[Array, "around 2"], outer: Float[Array, "around 2"], eta: Float[np.ndarray, " layers"], refine: int
+) -> Float[Array, "layers around 2"]:
+    """Points between two curves as a sum of waves. ``eta`` is from 0 to 1; its logarithm, as it were, is that of the map."""
+    count = len(inner) // refine
+    k = np.rint(np.fft.fftfreq(count, 1 / count))
+    m = np.maximum(np.abs(k), 1)
+    ends = inner @ jnp.array([1, 1j]), outer @ jnp.array([1, 1j])
+    near, far = (jnp.fft.fft(z[::refine]) / count for z in ends)
+    width = jnp.log(jnp.abs(far[1]) / jnp.abs(near[1]))
+    e = jnp.asarray(eta)[:, None]
+    depth = jnp.log1p(jnp.expm1(width) * e)
+    # sinh(m depth) / sinh(m width), and the same from the other end, without large powers
+    scale = 1 - jnp.exp(-2 * m * width)
+    rise = jnp.exp(m * (depth - width)) * (1 - jnp.exp(-2 * m * depth)) / scale
+    fall = jnp.exp(-m * depth) * (1 - jnp.exp(2 * m * (depth - width))) / scale
+    fade = (1 + m * depth + (m * depth) ** 2) * jnp.exp(-m * depth) * (1 - e**2)
+    f = jnp.where(k == 0, 1 - depth / width, jnp.where(m == 1, fall, fade))
+    g = jnp.where(k == 0, depth / width, rise)
+    net = (f * near + g * far) @ np.exp(2j * np.pi * k[:, None] * np.arange(len(inner)) / len(inner))
+    # points of a refined ring are on the curves, between the waves that its unrefined points have
+    net = net + (1 - e) * (ends[0] - net[0]) + e * (ends[1] - net[-1])
+    return jnp.stack([net.real, net.imag], -1)
+
+
 @partial(jax.jit, static_argnums=0)
 def ring_points(recipe: RingRecipe, body: Curve, outer: Curve) -> Float[Array, "points 2"]:
     around, across = (c * recipe.refine for c in recipe.counts)
     t, s = np.arange(around) / around, np.arange(across + 1) / across
     eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
     facing = t + _turn(body, outer) if recipe.bend else t
+    if body.kind == "aerofoil":
+        return _waves(body.at(t), outer.at(facing), eta, recipe.refine).reshape(-1, 2)
     return ring(body.at(t), outer.at(facing), eta, recipe.bend, recipe.refine).reshape(-1, 2)
 
 

@@ -44,6 +44,13 @@ def test_lift(shear):
     assert float(fg.functionals.lift_coefficient(shear, "top")) == pytest.approx(0.8, rel=1e-12)  # U^2 L / 2 = 1
 
 
+def test_lift_to_drag(shear):
+    assert float(fg.functionals.lift_to_drag(shear, "bottom")) == pytest.approx(-0.8 / (4 * NU), rel=1e-12)
+    # of the forces of both patches together
+    both = float(fg.lift(shear, "bottom", "right")) / float(fg.drag(shear, "bottom", "right"))
+    assert float(fg.functionals.lift_to_drag(shear, "bottom", "right")) == pytest.approx(both, rel=1e-12)
+
+
 def test_moment(shear):
     # the upper wall about the origin: int x p dx by the midpoint rule over six faces, and the shear -4 nu at height 1
     x = measure(shear.flow.mesh).x_face[shear.flow.mesh.topology.faces_of("top"), 0]

@@ -9,8 +9,9 @@ from cases import kinked, mesh
 import fluidgrad as fg
 from fluidgrad.errors import InputError
 from fluidgrad.flow import Solution
-from fluidgrad.functionals import area, centroid, mesh_barrier
+from fluidgrad.functionals import area, centroid, curvature, mesh_barrier, thickness
 from fluidgrad.mesh import Mesh
+from fluidgrad.ring import RingRecipe, ring_topology
 
 
 def still(m):
@@ -63,15 +64,71 @@ def test_the_barrier_is_zero_for_right_angles_and_grows_without_bound_towards_ta
     assert 0 < steps[0] < steps[1] < steps[2]
 
 
+def ring(points):
+    """A ring of cells round a polygon."""
+    x = np.asarray(points, float)
+    topology = ring_topology(RingRecipe((len(x), 1), 1.0, False, 1))
+    return Mesh(jnp.concatenate([jnp.asarray(x), 9.0 * topology.nominal[len(x) :]]), topology)
+
+
+def test_thickness_is_where_the_line_across_meets_the_polygon():
+    # a chord of 4 from (0, 0) to (4, 0), two sides of slope 1 and 1/3 above, a straight one below from (1, -0.5)
+    kite = np.array([(4.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, -0.5)])
+    c, s = np.cos(0.7), np.sin(0.7)
+    for points in (kite, kite @ np.array([[c, s], [-s, c]]) + [1.0, 2.0], np.roll(kite, 1, 0)):
+        body = still(ring(points))
+        for at, expected in ((0.125, 0.5 + 0.25), (0.625, 0.5 + 0.25), (0.25, 1.5)):
+            assert float(thickness(body, "body", at)) == pytest.approx(expected, rel=1e-12)
+    notched = still(ring([(4, 0), (3, 1), (2, 0.2), (1, 1), (0, 0), (2, -1)]))
+    assert float(thickness(notched, "body", 0.5)) == pytest.approx(1.2)
+    # a notch from behind: the line meets four sides, and the outermost two count
+    arrow = still(ring([(4, 0), (1, 1), (0, 0), (3, -1), (2, -0.5)]))
+    assert float(thickness(arrow, "body", 0.65)) == pytest.approx(1.4 / 3 + 2.6 / 3)
+
+
+def test_curvature_of_a_circle_is_that_of_its_polygon_and_its_mean_tends_to_the_largest():
+    angle = 2 * np.pi * np.arange(24) / 24
+    circle = ring(0.5 * np.stack([np.cos(angle), np.sin(angle)], -1))
+    for p in (2.0, 8.0):
+        assert float(curvature(still(circle), "body", p)) == pytest.approx(2 * (np.pi / 24) / np.sin(np.pi / 24), rel=1e-12)
+    ellipse = still(ring(np.stack([np.cos(angle), 0.5 * np.sin(angle)], -1)))
+    means = [float(curvature(ellipse, "body", p)) for p in (2.0, 8.0, 60.0)]
+    assert means[0] < means[1] < means[2] < 1 / 0.5**2  # a / b^2 at the ends of the long axis
+    assert means[2] > 0.8 / 0.5**2
+
+
+def test_curvature_of_straight_walls_is_none_and_has_a_derivative(channel):
+    assert float(curvature(still(channel), "walls")) == 0.0
+    gradient = jax.grad(lambda x: curvature(still(Mesh(x, channel.topology)), "walls"))(channel.points)
+    assert np.array_equal(gradient, np.zeros_like(gradient))
+
+
+@pytest.fixture(scope="module")
+def egg():
+    """A ring round a body with one chord, which points that move a little keep."""
+    angle = 2 * np.pi * np.arange(12) / 12
+    return ring(np.stack([np.cos(angle), (0.3 - 0.1 * np.cos(angle)) * np.sin(angle)], -1))
+
+
 @pytest.mark.parametrize(
-    "f", [lambda s: area(s, "body"), lambda s: centroid(s, "body", axis="y"), mesh_barrier], ids=["area", "centroid", "barrier"]
+    ("f", "body"),
+    [
+        (lambda s: area(s, "body"), "channel"),
+        (lambda s: centroid(s, "body", axis="y"), "channel"),
+        (lambda s: thickness(s, "body", 0.34), "egg"),
+        (lambda s: curvature(s, "body"), "egg"),
+        (mesh_barrier, "channel"),
+    ],
+    ids=["area", "centroid", "thickness", "curvature", "barrier"],
 )
-def test_their_derivatives_in_the_points(channel, f):
+def test_their_derivatives_in_the_points(f, body, request):
+    channel = request.getfixturevalue(body)
+
     def at(points):
         return f(still(Mesh(points, channel.topology)))
 
     rng = np.random.default_rng(0)
-    v = jnp.asarray(rng.normal(size=channel.points.shape)) * 1e-3
+    v = jnp.asarray(rng.normal(size=channel.points.shape)) * (1e-3 if body == "channel" else 1e-1)
     gradient = jax.grad(at)(channel.points)
     forward = jax.jvp(at, (channel.points,), (v,))[1]
     assert float(jnp.sum(gradient * v)) == pytest.approx(float(forward), rel=1e-11)
@@ -87,6 +144,10 @@ def test_what_encloses_no_body_is_refused(channel):
         area(still(channel), "walls")
     with pytest.raises(InputError, match="a centroid along 'z'; one of x, y"):
         centroid(still(channel), "body", axis="z")
+    with pytest.raises(InputError, match="the thickness of 'walls', which is not one closed line; the patch of one body"):
+        thickness(still(channel), "walls", 0.5)
+    with pytest.raises(InputError, match="the curvature of a patch in 3D; a 2D mesh"):
+        curvature(still(fg.extrude(fg.box(cells=(2, 2)), 1.0, 1)), "front")
 
 
 def test_the_derivative_of_the_barrier_is_the_trace_formula():

@@ -6,7 +6,7 @@ import pytest
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.minimize import Trial, minimize
 from fluidgrad.optimizers import METHODS, choose
-from fluidgrad.study import Variables
+from fluidgrad.variables import Variables
 
 INF = np.inf
 FAILURE = Trial(np.zeros(0), np.zeros((0, 0)), failed="no convergence")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fluidgrad.errors import InputError
-from fluidgrad.study import Constraint, Study, Variables
+from fluidgrad.study import Constraint, Study
+from fluidgrad.variables import Variables
 
 START = {"angle": 0.3, "values": np.array([[0.1, 0.2], [0.3, 0.4]])}
 

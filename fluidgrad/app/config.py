@@ -111,6 +111,10 @@ class Optimizer(Section):
     method: str | None = Field(None, description="of optimization; follows from size and constraints when left out")
     max_iterations: int | None = Field(None, ge=1, description="stop after so many [1]")
     tolerance: float | None = Field(None, gt=0, description="stop when the relative change or the KKT residual falls below it [1]")
+    inner_product: Literal["parameters", "L2", "H1"] = Field(
+        "parameters", description="how the size of a change is measured: of each number by its bounds, or of the walls' displacement"
+    )
+    length: float = Field(0.0, ge=0, description="with inner_product H1: waves of the wall shorter than some 2 pi of it are held back [L]")
     band: float | None = Field(
         None, gt=0, description="width of the band that replaces an equality where a method needs one [of the functional]"
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 import fluidgrad as fg
-from fluidgrad.app.sections import TRACED, XY, Number, Pair, Section, read_table
+from fluidgrad.app.sections import TRACED, XY, Number, Pair, Section, beside, read_table
+from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
     from fluidgrad.app.case import Numbers
@@ -132,7 +133,44 @@ class Spline(AbstractBody):
         return fg.spline(_round(n["control"], self.control))
 
 
-Body = Annotated[Circle | Ellipse | Fourier | Points | Spline, Field(discriminator="kind")]
+class Aerofoil(AbstractBody):
+    """An aerofoil by class and shape functions (CST), its nose to the left; naca or file are made into coefficients."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind", "center", "chord"]))
+    kind: Literal["aerofoil"]
+    center: Pair = Field(description="middle of the chord x, y [L]")
+    chord: Number = Field(gt=0, description="from nose to tail [L]")
+    naca: str | None = Field(None, description='four digits such as "2412", which upper and lower are fitted to')
+    file: str | None = Field(
+        None, description="a .dat file (Selig, Lednicer) from the config's folder, which upper and lower are fitted to"
+    )
+    coefficients: int = Field(6, ge=1, le=30, description="of each side that is fitted [1]")
+    upper: Annotated[list[float], TRACED] = Field(min_length=1, description="coefficients of the upper side [chord]")
+    lower: Annotated[list[float], TRACED] = Field(
+        min_length=1, description="coefficients of the lower side, negative below the chord [chord]"
+    )
+    thickness: Number = Field(0.005, gt=0, description="of the rounded tail [chord]")
+    exponents: Pair = Field([0.5, 1.0], description="of the class function at nose and tail: 1/2 is round, 1 a wedge [1]")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, dict) or not any(isinstance(data.get(key), str) for key in ("naca", "file")):
+            return data
+        from fluidgrad.aerofoils import fitted
+
+        if "upper" in data or "lower" in data or ("naca" in data and "file" in data):
+            raise InputError("an aerofoil is given twice", accepted="upper and lower, or naca, or file: these are fitted")
+        file = beside(info, data["file"]) if "file" in data else None
+        settings = {key: data[key] for key in ("coefficients", "exponents") if key in data}
+        upper, lower = fitted(data.get("naca"), file, **settings)
+        return {k: v for k, v in data.items() if k not in ("naca", "file")} | {"upper": upper.tolist(), "lower": lower.tolist()}
+
+    def outline(self, n: Numbers) -> Curve:
+        return fg.aerofoil(n["center"], n["chord"], n["upper"], n["lower"], n["thickness"], n["exponents"])
+
+
+Body = Annotated[Circle | Ellipse | Fourier | Points | Spline | Aerofoil, Field(discriminator="kind")]
 
 
 class Line(Section):

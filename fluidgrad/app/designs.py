@@ -68,9 +68,12 @@ def study_of(problem: Problem, file: str) -> Study:
             objective.name,
             {"tolerance": config.solver.tolerance, "linear": config.solver.linear},
             problem.weights,
+            config.optimizer.inner_product,
+            config.optimizer.length,
         )
     with place(f"[optimizer] in {file}"):
-        choose(config.optimizer.method, int(study.variables.free.sum()), [c.interval for c in constraints], study.names[1:])
+        free, linear = int(study.variables.free.sum()), study.variables.linear
+        choose(config.optimizer.method, free, [*(c.interval for c in constraints), *linear], study.names[1:])
     with place(f"[objective] subject_to in {file}"):
         check_feasible(study)
     return study

@@ -51,6 +51,13 @@ class Window:
         dx, dy = margin * (self.x[1] - self.x[0]), margin * (self.y[1] - self.y[0])
         return Window(self.mesh, (self.x[0] - dx, self.x[1] + dx), (self.y[0] - dy, self.y[1] + dy))
 
+    @property
+    def is_within_mesh(self) -> bool:
+        """Whether the mesh goes on beyond every side."""
+        points = np.asarray(self.mesh.points)
+        low, high = points.min(0), points.max(0)
+        return low[0] < self.x[0] and self.x[1] < high[0] and low[1] < self.y[0] and self.y[1] < high[1]
+
 
 Draw = Callable[["Figure", "Axes", Window], None]
 
@@ -109,12 +116,15 @@ def vectors(u: np.ndarray, edge: np.ndarray | None, label: str, most: float | No
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
         top = most or max(float(size[here.has(geometry(here.mesh).x_cell)].max(initial=0.0)), 1e-300)
         drawn = fill(axes, here, size, FIELD, (0.0, top), None if edge is None else np.linalg.norm(edge, axis=1))
-        x, y, grid = on_grid(here, u[:, :2], 260, edge)
+        # where a window's sides are open, lines that soon leave crowd along them: they do so out of sight
+        beyond = 0.15 if here.wider(0.15).is_within_mesh else 0.0
+        x, y, grid = on_grid(here.wider(beyond), u[:, :2], 260, edge)
         grid[np.linalg.norm(grid, axis=-1) < 1e-3 * top] = np.nan  # no line where nothing moves: it would trace round-off
         lines = np.ma.masked_invalid(grid)
         broken = here.aspect > 0.75  # lines that go round and round would fill a square cavity
         across = 0.9 if here.aspect < FLAT else 0.75
         density = (across, max(across * here.aspect, 0.5)) if here.aspect < 1 else (max(across / here.aspect, 0.5), across)
+        density = (density[0] * (1 + 2 * beyond), density[1] * (1 + 2 * beyond))
         axes.streamplot(x, y, lines[..., 0], lines[..., 1], color=(1, 1, 1, 0.8), linewidth=0.55, arrowsize=0.6, density=density,
                         broken_streamlines=broken, maxlength=3)  # fmt: skip
         color_bar(fig, axes, drawn, label)

@@ -13,6 +13,7 @@ KINDS = {
     "simulation": "cylinder_re20",
     "inflow": "cylinder_inflow",
     "shape": "cylinder_shape",
+    "aerofoil": "aerofoil",
     "porosity": "flow_screen",
     "calibration": "calibration",
     "rotation": "rotating_cylinder",

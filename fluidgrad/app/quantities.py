@@ -71,7 +71,10 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
         if key in ("patch", "inlet", "outlet") and joined is not None and value not in joined.patches:
             left = f"one of {', '.join(joined.patches)}" if joined.patches else "a functional without a patch"
             raise InputError(f"patch {value!r} is periodic: the flow goes on behind it, and nothing acts on it", accepted=left)
-        if key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
+        if call.functional == "thickness" and key == "at":
+            if type(value) not in (int, float) or not 0 < value < 1:
+                raise InputError(f"at = {value}", accepted="a fraction of the chord from the front, between 0 and 1")
+        elif key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
             _check_place(key, value, mesh, inside=key == "at")
     defaults = {p.name: p.default for p in parameters}
     arguments = {key: _argument(key, value, defaults.get(key)) for key, value in given.items()}

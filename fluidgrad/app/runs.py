@@ -196,7 +196,7 @@ def check(
     """Check the derivative of the objective and of each constraint, at the start and at a random admissible design."""
     from fluidgrad import check as check_derivative
     from fluidgrad.derivative import DIFFERENCE_ERROR, DOT_PRODUCT_GAP, TAYLOR_RATE
-    from fluidgrad.study import Variables
+    from fluidgrad.variables import Variables
 
     with job(config, settings, imports, level, root, silent=as_json) as work:
         work.say(f"fluidgrad check {work.name}: building the case")
