@@ -12,9 +12,12 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "curves": ("circle", "ellipse", "fourier_curve", "closed_curve"),
+    "splines": ("spline",),
     "aerofoils": ("aerofoil",),
     "blocks": ("box", "o_grid", "extrude"),
     "channels": ("channel",),
+    "ducts": ("duct",),
+    "steps": ("step",),
     "meshfile": ("read_mesh",),
     "mesh": ("Mesh",),
     "motion": ("deform",),

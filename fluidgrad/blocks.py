@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from fluidgrad.curves import Curve, Numbers, arc_length, area, circle, number
+from fluidgrad.curves import Curve, Numbers, arc_length, circle, number, refuse_open
 from fluidgrad.errors import InputError
 from fluidgrad.grading import cut_nodes, edges, quads
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
+from fluidgrad.polygons import area
 from fluidgrad.quality import check_valid
 from fluidgrad.ring import RingRecipe, ring_points, ring_topology
 from fluidgrad.topology import Topology, build_topology
@@ -106,6 +107,8 @@ def o_grid(
     """
     if not isinstance(outer, Curve):
         outer = circle(body.center, outer)
+    for name, curve in (("body", body), ("outer", outer)):
+        refuse_open(name, curve)
     known = body.is_concrete and outer.is_concrete
     if like is not None:
         recipe = reuse(like, RingRecipe, refine)

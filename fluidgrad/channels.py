@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.blocks import checked, needs_like, reuse, whole
-from fluidgrad.curves import Curve, arc_length, number
+from fluidgrad.curves import Curve, arc_length, number, refuse_open
 from fluidgrad.errors import InputError
 from fluidgrad.grading import Axis, Near, edges, place, quads
 from fluidgrad.iteration import traced
@@ -123,11 +123,13 @@ def _named(body: Curve | Sequence[Curve] | Mapping[str, Curve] | None) -> dict[s
     if body is None:
         return {}
     if isinstance(body, Curve):
-        return {"body": body}
+        body = {"body": body}
     if not isinstance(body, Mapping):
         body = {f"body_{i}": curve for i, curve in enumerate(body, 1)}
     if taken := set(body) & {"inlet", "outlet", "walls"}:
         raise InputError(f"a body cannot be called {sorted(taken)[0]!r}", accepted="a name no other patch has")
+    for name, curve in body.items():
+        refuse_open(name, curve)
     return dict(body)
 
 

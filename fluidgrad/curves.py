@@ -1,11 +1,12 @@
-"""Closed curves as differentiable points: the boundaries of bodies.
+"""Curves as differentiable points: the boundaries of bodies, and walls.
 
-A curve is ``x(t)``, ``t`` in [0, 1), counter-clockwise and closed. Its numbers are traced; its kind is static.
+A curve is ``x(t)``, ``t`` in [0, 1), counter-clockwise and closed unless it is said to be open. Its numbers are traced; its kind is static.
 
     circle          x = center + radius (cos 2 pi t, sin 2 pi t)
     ellipse         the same with two radii, turned by an angle
     fourier_curve   a circle whose radius is  radius (1 + sum_k a_k cos 2 pi k t + b_k sin 2 pi k t)
     closed_curve    a periodic cubic spline through points, equally spaced in t, or the polygon with those corners
+    spline          a B-spline by control points (``splines.py``), which may also be open: the wall of a duct, t in [0, 1]
 
 The spline's slopes are a constant matrix times the points, so the curve is linear in them.
 
@@ -31,22 +32,23 @@ from jaxtyping import Array, ArrayLike, Float
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
+from fluidgrad.polygons import MAX_POINTS, refuse_points, simple_polygon
 
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
 Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
 QUADRATURE = 512  # points of the integrals that give area and centroid, at least
-MAX_POINTS = 2000  # the slopes of a spline are a dense matrix times its points
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["numbers"], meta_fields=["kind"])
 @dataclass(frozen=True)
 class Curve:
-    """A closed curve; made by :func:`circle`, :func:`ellipse`, :func:`fourier_curve` or :func:`closed_curve`.
+    """A curve; made by :func:`circle`, :func:`ellipse`, :func:`fourier_curve`, :func:`closed_curve` or :func:`spline`.
 
     Attributes:
         numbers: name -> traced array, of the shape and of what changes it.
-        kind: ``circle``, ``ellipse``, ``fourier``, ``spline``, ``polygon`` or ``aerofoil`` (of ``aerofoils.py``); static.
+        kind: ``circle``, ``ellipse``, ``fourier``, ``spline``, ``polygon``, ``b-spline`` or ``aerofoil`` (of
+            ``aerofoils.py``); ``open`` or ``polyline``, which are not closed; static.
     """
 
     numbers: dict[str, Any]
@@ -63,6 +65,10 @@ class Curve:
     def _shape(self, t: Array) -> Float[Array, "... 2"]:
         """The points by the curve's kind alone."""
         n = self.numbers
+        if self.kind in ("b-spline", "open", "polyline"):
+            from fluidgrad.splines import along  # which makes such curves
+
+            return along(n["points"], t, self.kind)
         if "points" in n:
             return _through(n["points"], t, smooth=self.kind == "spline")
         angle = 2 * jnp.pi * t
@@ -83,7 +89,11 @@ class Curve:
             return self._shape(t)
         x, along = jax.jvp(self._shape, (t,), (jnp.ones_like(t),))
         normal = jnp.stack([along[..., 1], -along[..., 0]], -1) / jnp.linalg.norm(along, axis=-1, keepdims=True)
-        return x + normal * _through(self.numbers["offsets"][:, None], t, smooth=True)
+        if self.is_closed:
+            return x + normal * _through(self.numbers["offsets"][:, None], t, smooth=True)
+        from fluidgrad.splines import bump
+
+        return x + normal * bump(self.numbers["offsets"], t)[..., None]
 
     @property
     def _fit(self) -> tuple[Array, Array, Array]:
@@ -140,17 +150,20 @@ class Curve:
 
     def displaced(self, offsets: Numbers) -> Curve:
         """Free form: moved along its outward normal by a periodic cubic spline through ``offsets``, ``(n,)`` [L], equally
-        spaced in t. Differentiable in them; zeros give the curve itself, and never change the counts of a mesh."""
+        spaced in t; an open curve along the normal to its right, by a B-spline with these coefficients and zero at both
+        ends. Differentiable in them; zeros give the curve itself, and never change the counts of a mesh."""
         offsets = number(offsets)
-        if self.kind == "polygon":
+        if self.kind in ("polygon", "polyline"):
             raise InputError("offsets of a curve with corners", accepted="a smooth curve: the normal jumps at corners")
-        if offsets.ndim != 1 or not 4 <= len(offsets) <= MAX_POINTS:
-            raise InputError(f"offsets of shape {offsets.shape}", accepted=f"4 to {MAX_POINTS} numbers, equally spaced round the curve")
+        least = 4 if self.is_closed else 1
+        if offsets.ndim != 1 or not least <= len(offsets) <= MAX_POINTS:
+            raise InputError(f"offsets of shape {offsets.shape}", accepted=f"{least} to {MAX_POINTS} numbers, equally spaced along it")
         return self._with(offsets=(offsets, offsets.shape))
 
     def fitted(self, area: ArrayLike | None = None, centroid: Numbers | None = None) -> Curve:
         """Scaled to an exact ``area`` [L^2], about its center or so that its ``centroid`` [L] is exact: equalities that a
         design then cannot violate. Differentiable in both."""
+        refuse_open("a curve with an area or a centroid", self)
         given = {"area": (area, ())} if area is not None else {}
         return self._with(**given, **({"centroid": (centroid, (2,))} if centroid is not None else {}))
 
@@ -163,6 +176,11 @@ class Curve:
         if again := set(more) & set(self.numbers):
             raise InputError(f"the {sorted(again)[0]} of a curve is given twice", accepted="each once")
         return replace(self, numbers=self.numbers | _taken(self.kind, more))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it goes round a body."""
+        return self.kind not in ("open", "polyline")
 
     @property
     def is_concrete(self) -> bool:
@@ -223,10 +241,9 @@ def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
 
         points = read_points(points)
     points = number(points)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise InputError(f"points of shape {points.shape}", accepted="one row x, y for each point")
+    refuse_points(points)
     if not traced(points):
-        points = _in_order(np.asarray(points), 3 if corners else 4)
+        points = simple_polygon(np.asarray(points), 3 if corners else 4)
     return Curve({"points": points}, "polygon" if corners else "spline")
 
 
@@ -252,45 +269,10 @@ def _taken(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) ->
     return taken
 
 
-def _in_order(points: np.ndarray, least: int) -> np.ndarray:
-    """The points without a repeated last one, counter-clockwise, after a look for what cannot be a curve."""
-    if (bad := ~np.isfinite(points).all(1)).any():
-        raise InputError(f"point {bad.argmax() + 1} of a curve is {points[bad.argmax()]}", accepted="finite numbers")
-    if len(points) > 1 and np.array_equal(points[0], points[-1]):
-        points = points[:-1]
-    if not least <= len(points) <= MAX_POINTS:
-        raise InputError(
-            f"a curve through {len(points)} points",
-            accepted=f"{least} to {MAX_POINTS} points" + (", or 3 with corners" if least > 3 else ""),
-        )
-    ahead = np.roll(points, -1, 0)
-    if (same := (points == ahead).all(1)).any():
-        raise InputError(f"points {same.argmax() + 1} and {(same.argmax() + 1) % len(points) + 1} of a curve are the same")
-    if (crossing := self_crossing(points)) is not None:
-        a, b = crossing
-        raise InputError(
-            f"a curve crosses itself between points {a + 1} and {b + 1}, near ({points[a][0]:.4g}, {points[a][1]:.4g})",
-            accepted="points in order along a simple closed curve",
-        )
-    return points if area(points) > 0 else points[::-1].copy()
-
-
-def self_crossing(points: Float[np.ndarray, "points 2"]) -> tuple[int, int] | None:
-    """The first two sides of a closed polygon that cross or touch, if any."""
-    n = len(points)
-    a, b = points, np.roll(points, -1, 0)
-
-    def side(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
-        return np.sign((q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (r[..., 0] - p[..., 0]))
-
-    c, d = a[None], b[None]
-    p, q = a[:, None], b[:, None]
-    cross = (side(p, q, c) * side(p, q, d) <= 0) & (side(c, d, p) * side(c, d, q) <= 0)
-    # Collinear sides satisfy both products: they meet only where their boxes do.
-    cross &= ((np.minimum(p, q) <= np.maximum(c, d)) & (np.minimum(c, d) <= np.maximum(p, q))).all(-1)
-    i, j = np.indices((n, n))
-    cross &= (j > i + 1) & ~((i == 0) & (j == n - 1))
-    return (int(i[cross][0]), int(j[cross][0])) if cross.any() else None
+def refuse_open(name: str, curve: Curve) -> None:
+    """Refuse an open curve where a body is meant."""
+    if not curve.is_closed:
+        raise InputError(f"{name} is an open curve", accepted="a closed one: open curves are for walls of ducts")
 
 
 def _through(points: Float[Array, "k 2"], t: Float[Array, "..."], smooth: bool) -> Float[Array, "... 2"]:
@@ -322,9 +304,3 @@ def arc_length(curve: Curve, samples: int = 2048) -> tuple[Float[np.ndarray, " s
         points = np.asarray(curve.at(np.arange(samples + 1) / samples))
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     return length / length[-1], points
-
-
-def area(points: Float[np.ndarray, "points 2"]) -> float:
-    """The area of a closed polygon, positive when counter-clockwise."""
-    ahead = np.roll(points, -1, 0)
-    return float(np.sum(points[:, 0] * ahead[:, 1] - points[:, 1] * ahead[:, 0]) / 2)

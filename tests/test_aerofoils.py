@@ -8,8 +8,9 @@ import pytest
 import fluidgrad as fg
 from fluidgrad.aerofoils import fitted, read_aerofoil
 from fluidgrad.app.reading import parse
-from fluidgrad.curves import arc_length, area
+from fluidgrad.curves import arc_length
 from fluidgrad.errors import InputError
+from fluidgrad.polygons import area
 from fluidgrad.quality import Quality
 
 UPPER, LOWER = [0.18, 0.16, 0.2], [-0.15, -0.05, -0.02, -0.04]

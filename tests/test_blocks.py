@@ -9,10 +9,11 @@ import pytest
 
 from fluidgrad.blocks import box, extrude, o_grid
 from fluidgrad.channels import channel
-from fluidgrad.curves import area, circle, closed_curve, ellipse, fourier_curve
+from fluidgrad.curves import circle, closed_curve, ellipse, fourier_curve
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import measure as measured
 from fluidgrad.mesh import to_cells
+from fluidgrad.polygons import area
 from fluidgrad.quality import Quality
 
 measure = jax.jit(measured)

@@ -13,7 +13,14 @@ from fluidgrad.app.reading import load, shipped_folder
 from fluidgrad.residual import residual
 
 CONFIGS = sorted(shipped_folder().glob("*.toml"))
-SMALLER = {"box": "mesh.cells=[6, 6]", "channel": "mesh.cells=300", "o_grid": "mesh.cells=[16, 4]", "file": "mesh.refine=1"}
+SMALLER = {
+    "box": "mesh.cells=[6, 6]",
+    "channel": "mesh.cells=300",
+    "o_grid": "mesh.cells=[16, 4]",
+    "duct": "mesh.cells=300",
+    "step": "mesh.cells=300",
+    "file": "mesh.refine=1",
+}
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluidgrad.curves import arc_length, area, circle, closed_curve, ellipse, fourier_curve
+from fluidgrad.curves import arc_length, circle, closed_curve, ellipse, fourier_curve
 from fluidgrad.errors import InputError
 from fluidgrad.meshfile import read_points
+from fluidgrad.polygons import area
 
 SQUARE = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
 

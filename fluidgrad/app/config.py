@@ -26,9 +26,18 @@ class Design(Section):
     """A number of the file that may vary."""
 
     vary: str = Field(description='path of the number or table, such as "boundary.inlet.profile.values"')
-    bounds: list[float | list[float]] = Field(
-        min_length=2, max_length=2, description="lower and upper; one number, or one for each value [of what varies]"
+    bounds: list[float | list[float] | list[list[float]]] = Field(
+        min_length=2,
+        max_length=2,
+        description="lower and upper; one number, or a list like what varies; equal ones hold a value [of what varies]",
     )
+
+    @model_validator(mode="after")
+    def _rows(self) -> Design:
+        for side in self.bounds:
+            if isinstance(side, list) and len({len(row) if isinstance(row, list) else 0 for row in side}) > 1:
+                raise InputError("bounds of rows that are not equally long", accepted="lists like those of what varies")
+        return self
 
 
 class Call(Section):

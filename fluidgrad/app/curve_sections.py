@@ -1,4 +1,4 @@
-"""Curves in ``[mesh]``: the outlines of bodies. Each table has the names of the function that builds from it."""
+"""Curves in ``[mesh]``: the outlines of bodies, and walls of ducts. Each table has the names of the function that builds from it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,34 @@ class Points(AbstractBody):
         return read_table(data, info, "points", read_points)
 
     def outline(self, n: Numbers) -> Curve:
-        return fg.closed_curve(n["points"], corners=self.corners)
+        return fg.closed_curve(_round(n["points"], self.points), corners=self.corners)
+
+
+def _round(points: Any, first: list[list[float]]) -> Any:
+    """Points round a body counter-clockwise, each once, as they are in the file: where they are traced, a curve cannot know."""
+    import numpy as np
+
+    from fluidgrad.iteration import traced
+    from fluidgrad.polygons import area
+
+    if not traced(points):
+        return points
+    known = np.asarray(first)
+    if (known[0] == known[-1]).all():
+        points, known = points[:-1], known[:-1]
+    return points if area(known) > 0 else points[::-1]
+
+
+class Spline(AbstractBody):
+    """A smooth curve that control points draw (a cubic B-spline)."""
+
+    kind: Literal["spline"]
+    control: Annotated[list[XY], TRACED] = Field(
+        min_length=4, description="control points x, y in order round the body; the curve passes near to them [L]"
+    )
+
+    def outline(self, n: Numbers) -> Curve:
+        return fg.spline(_round(n["control"], self.control))
 
 
 class Aerofoil(AbstractBody):
@@ -143,4 +170,26 @@ class Aerofoil(AbstractBody):
         return fg.aerofoil(n["center"], n["chord"], n["upper"], n["lower"], n["thickness"], n["exponents"])
 
 
-Body = Annotated[Circle | Ellipse | Fourier | Points | Aerofoil, Field(discriminator="kind")]
+Body = Annotated[Circle | Ellipse | Fourier | Points | Spline | Aerofoil, Field(discriminator="kind")]
+
+
+class Line(Section):
+    """An open curve from inlet to outlet that control points draw (a cubic B-spline): a wall of a duct, or its middle."""
+
+    kind: Literal["spline"]
+    control: Annotated[list[XY], TRACED] = Field(
+        min_length=2, description="control points x, y from the inlet to the outlet [L]; two make a straight line"
+    )
+    corners: bool = Field(False, description="straight lines between the points instead")
+    offsets: Offsets = Field(
+        None,
+        min_length=1,
+        description="out of the duct (a center line: to its left) between the ends, which stay [L]; or how many that start at zero",
+    )
+
+    def build(self, n: Numbers, right: bool = False) -> Curve:
+        """The curve; its offsets to the right of its direction, or to the left."""
+        curve = fg.spline(n["control"], closed=False, corners=self.corners)
+        if "offsets" not in n:
+            return curve
+        return curve.displaced(n["offsets"] if right else -n["offsets"])

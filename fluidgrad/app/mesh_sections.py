@@ -9,8 +9,8 @@ from pydantic import Field, ValidationInfo, model_validator
 
 import fluidgrad as fg
 from fluidgrad.app.control_sections import Control
-from fluidgrad.app.curve_sections import Body
-from fluidgrad.app.sections import Name, Number, Pair, Section, beside
+from fluidgrad.app.curve_sections import Body, Line
+from fluidgrad.app.sections import TRACED, Name, Number, Pair, Section, beside
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -119,6 +119,46 @@ class OGrid(AbstractMesh):
         return fg.o_grid(self.body.build(n["body"]), n["outer"], self.cells, self.grading, self.refine, like)
 
 
+NumberOrNone = Annotated[float | None, TRACED, Field(gt=0)]
+Widths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2)]
+
+
+class Duct(AbstractMesh):
+    """A block between two walls, or along a center line; patches inlet, outlet and walls unless named otherwise."""
+
+    kind: Literal["duct"]
+    lower: Line | None = Field(None, description="the wall to the right of the flow")
+    upper: Line | None = Field(None, description="the wall to the left of the flow")
+    centerline: Line | None = Field(None, description="instead of two walls, the middle between them")
+    width: Annotated[Annotated[float, Field(gt=0)] | Widths | None, TRACED] = Field(
+        None, description="with centerline: of the duct; one number, or coefficients of a B-spline along it, the ends' first and last [L]"
+    )
+    before: NumberOrNone = Field(None, description="length of a straight piece before it [L]")
+    after: NumberOrNone = Field(None, description="length of a straight piece after it [L]")
+    cells: Counts = Field(2000, description="about how many, or along and across [1]")
+    grading: Grading = Field(1.0, description="clustering to the walls: 0 uniform, 2 strong [1]")
+    patches: dict[Literal["inlet", "outlet", "lower", "upper"], Name] = Field({}, description="other names for the sides")
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        curves = {k: c.build(n[k], right=k == "lower") for k in ("lower", "upper", "centerline") if (c := getattr(self, k))}
+        lengths = {k: n.get(k) for k in ("width", "before", "after")}
+        return fg.duct(**curves, **lengths, cells=self.cells, grading=self.grading, patches=self.patches, refine=self.refine, like=like)
+
+
+class Step(AbstractMesh):
+    """A channel with a backward-facing step, its foot at (0, 0); patches inlet, outlet and walls."""
+
+    kind: Literal["step"]
+    height: Number = Field(gt=0, description="of the channel before the step [L]")
+    step_height: Number = Field(gt=0, description="how far the floor falls [L]")
+    before: Number = Field(gt=0, description="length of the channel before the step [L]")
+    after: Number = Field(gt=0, description="length of the channel after the step [L]")
+    cells: int = Field(4000, ge=12, description="about how many [1]")
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        return fg.step(n["height"], n["step_height"], n["before"], n["after"], self.cells, self.refine, like)
+
+
 class MeshFile(AbstractMesh):
     """A gmsh file; patches are its physical groups."""
 
@@ -136,4 +176,4 @@ class MeshFile(AbstractMesh):
         return fg.read_mesh(self.path, self.refine) if like is None else like
 
 
-AnyMesh = Annotated[Box | Channel | OGrid | MeshFile, Field(discriminator="kind")]
+AnyMesh = Annotated[Box | Channel | OGrid | Duct | Step | MeshFile, Field(discriminator="kind")]

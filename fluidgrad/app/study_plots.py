@@ -93,7 +93,7 @@ def values(
         a, b = np.ravel(before[path]), np.ravel(after[path])
         k = np.arange(1, len(a) + 1)
         for bound in (bounds or {}).get(path, ()):
-            edge = np.broadcast_to(np.ravel(bound), a.shape)
+            edge = np.broadcast_to(bound, np.shape(before[path])).ravel()
             axes.hlines(edge, k - 0.4, k + 0.4, color="0.6", lw=0.8)
         axes.plot(k, a, "o", ms=4, mfc="none", color="0.35", label="start")
         axes.plot(k, b, "o", ms=4, label="optimum")
