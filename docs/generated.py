@@ -106,6 +106,7 @@ def functionals() -> str:
     """The names that a config may use, with their arguments and units."""
     import inspect
 
+    import fluidgrad as fg
     from fluidgrad.functionals import REGISTRY
 
     rows = ["| functional | arguments | units |", "| --- | --- | --- |"]
@@ -114,7 +115,8 @@ def functionals() -> str:
             continue
         arguments = list(inspect.signature(f.function).parameters.values())[1:]
         listed = ", ".join(f"`{p.name}`" + (f" (default `{p.default}`)" if p.default is not p.empty else "") for p in arguments)
-        rows.append(f"| {{any}}`{name} <fluidgrad.{name}>` | {listed or 'none'} | {f.units} |")
+        place = "fluidgrad" if name in fg.__all__ else "fluidgrad.functionals"
+        rows.append(f"| {{any}}`{name} <{place}.{name}>` | {listed or 'none'} | {f.units} |")
     return "\n".join(rows) + "\n"
 
 

@@ -127,8 +127,8 @@ def fit(
     """
     if coefficients < 1:
         raise InputError(f"{coefficients} coefficients for each side of an aerofoil", accepted="1 or more")
-    if traced(exponents):
-        raise InputError("sides cannot be fitted to points with exponents that are traced", accepted="exponents of known numbers")
+    if traced(exponents) or np.shape(exponents) != (2,):
+        raise InputError(f"sides cannot be fitted with exponents {exponents}", accepted="two numbers that are not traced")
     a, b = np.asarray(exponents)
     found = []
     for side, p in zip(("upper", "lower"), points, strict=True):
@@ -142,7 +142,8 @@ def fit(
         y = y - x * p[-1, 1]
         w = np.linalg.lstsq(basis, y, rcond=None)[0]
         off = np.abs(basis @ w - y)
-        if (worst := int(off.argmax())) is not None and off[worst] > FARTHEST:
+        worst = int(off.argmax())
+        if off[worst] > FARTHEST:
             raise InputError(
                 f"{name} is no aerofoil of {coefficients} coefficients for each side: the nearest {side} side is "
                 f"{off[worst]:.2g} chords off at x = {x[worst]:.3g} chords",

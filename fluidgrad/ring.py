@@ -231,7 +231,8 @@ def _solve_rows(g11: Array, g22: Array, right: Array, first: Array, last: Array)
 def _waves(
     inner: Float[Array, "around 2"], outer: Float[Array, "around 2"], eta: Float[np.ndarray, " layers"], refine: int
 ) -> Float[Array, "layers around 2"]:
-    """Points between two curves as a sum of waves. ``eta`` is from 0 to 1; its logarithm, as it were, is that of the map."""
+    """Points between two curves as a sum of waves. ``eta``, from 0 to 1, is as the distance from the body far away; the
+    map's own is the logarithm of 1 + (r - 1) eta, r the ratio of the curves' sizes."""
     count = len(inner) // refine
     k = np.rint(np.fft.fftfreq(count, 1 / count))
     m = np.maximum(np.abs(k), 1)

@@ -161,8 +161,9 @@ class Aerofoil(AbstractBody):
 
         if "upper" in data or "lower" in data or ("naca" in data and "file" in data):
             raise InputError("an aerofoil is given twice", accepted="upper and lower, or naca, or file: these are fitted")
-        file = beside(info, data["file"]) if "file" in data else None
-        settings = {key: data[key] for key in ("coefficients", "exponents") if key in data}
+        file = beside(info, data["file"]) if isinstance(data.get("file"), str) else None
+        right = {"coefficients": int, "exponents": list}  # what is not is refused with its field
+        settings = {key: data[key] for key, kind in right.items() if type(data.get(key)) is kind}
         upper, lower = fitted(data.get("naca"), file, **settings)
         return {k: v for k, v in data.items() if k not in ("naca", "file")} | {"upper": upper.tolist(), "lower": lower.tolist()}
 
