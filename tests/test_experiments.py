@@ -26,6 +26,10 @@ EXPERIMENTS = {
     "unbounded_cylinder": ("--around 24 --radius 20 --reynolds 20", "re20_cd re40_cd re20_wake re40_wake"),
     "kovasznay": ("--cells 8 --meshes curved", "curved_velocity curved_pressure"),
     "journalling": ("--cells 300", "share"),
+    "minimum_drag_body": (
+        "--cells 300 --coefficients 2 --iterations 1",
+        "stokes_drag_ratio stokes_end_angle_deg re40_drag_ratio area_error",
+    ),
     "gradient_cost": (
         "--cells 300 --memory-cells 300 --parameters 10 300 --repeats 1",
         "ratio_10 ratio_10000 ratio_warm peak_mib forward_s gradient_s",
