@@ -114,7 +114,8 @@ def functionals() -> str:
         if not f.function.__module__.startswith("fluidgrad."):
             continue
         arguments = list(inspect.signature(f.function).parameters.values())[1:]
-        listed = ", ".join(f"`{p.name}`" + (f" (default `{p.default}`)" if p.default is not p.empty else "") for p in arguments)
+        told = {"": " (may be left out)", inspect.Parameter.empty: ""}
+        listed = ", ".join(f"`{p.name}`" + told.get(p.default, f" (default `{p.default}`)") for p in arguments)
         place = "fluidgrad" if name in fg.__all__ else "fluidgrad.functionals"
         rows.append(f"| {{any}}`{name} <{place}.{name}>` | {listed or 'none'} | {f.units} |")
     return "\n".join(rows) + "\n"

@@ -25,7 +25,7 @@ _NAMES = {
     "flow": ("Flow", "Solution"),
     "steady": ("solve_steady",),
     "functionals": (
-        "drag", "lift", "moment", "pressure_drop", "dissipation", "flow_rate", "roughness", "functional",
+        "drag", "lift", "pressure_drop", "dissipation", "flow_rate", "roughness", "functional",
     ),
     "derivative": ("value_and_grad", "linearize", "check"),
     "maps": ("sensitivity",),

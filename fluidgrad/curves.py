@@ -37,7 +37,7 @@ from fluidgrad.polygons import MAX_POINTS, refuse_points, simple_polygon
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
 Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
-QUADRATURE = 512  # points of the integrals that give area and centroid, at least
+QUADRATURE = 1024  # points of the integrals that give area and centroid, at least
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["numbers"], meta_fields=["kind"])
@@ -98,14 +98,16 @@ class Curve:
     @property
     def _fit(self) -> tuple[Array, Array, Array]:
         """Centroid of the shape, the point that keeps its place (or goes to the centroid wanted), and the scale that makes
-        the area. Integrals over the curve by the midpoint rule, which is exact beyond round-off for smooth closed curves,
-        and for polygons, whose sides have as many samples each."""
+        the area. Integrals over the curve by the midpoint rule, which is exact to round-off for smooth closed curves and
+        for polygons, whose sides have as many samples each."""
         n = self.numbers
-        knots = max((len(n[k]) for k in ("points", "offsets") if k in n), default=1)
+        knots = max((len(n[k]) for k in ("points", "control") if k in n), default=1)
         count = knots * -(-QUADRATURE // knots)
-        t = (jnp.arange(count) + 0.5) / count
-        x, along = jax.jvp(self._free_form, (t,), (jnp.ones_like(t),))
-        turn = (x[:, 0] * along[:, 1] - x[:, 1] * along[:, 0]) / count
+        t, step = (np.arange(count) + 0.5) / count, np.full(count, 1 / count)
+        if knots == 1:  # close together at t = 0 and 1/2, where the ends of a wedge may be
+            t, step = t - np.sin(4 * np.pi * t) / (4 * np.pi), step * (1 - np.cos(4 * np.pi * t))
+        x, along = jax.jvp(self._free_form, (jnp.asarray(t),), (jnp.ones(count),))
+        turn = (x[:, 0] * along[:, 1] - x[:, 1] * along[:, 0]) * step
         area = jnp.sum(turn) / 2
         centroid = jnp.sum(x * turn[:, None], 0) / (3 * area)
         middle = centroid if "centroid" in n else self._middle

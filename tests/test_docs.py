@@ -180,13 +180,15 @@ def blocks(language):
 @pytest.mark.parametrize("block,page", [*blocks("toml")])
 def test_configs_on_pages_are_valid(block, page, tmp_path, monkeypatch):
     """As ``fluidgrad config validate`` does, with the functionals that the page defines."""
-    from fluidgrad import functionals
+    from fluidgrad import functionals, measures
     from fluidgrad.app.designs import study_of
     from fluidgrad.app.problem import Problem
     from fluidgrad.app.reading import parse
 
     assert "mesh" in tomllib.loads(block)
-    monkeypatch.setattr(functionals, "REGISTRY", dict(functionals.REGISTRY))
+    registry = dict(functionals.REGISTRY)
+    for module in (functionals, measures):
+        monkeypatch.setattr(module, "REGISTRY", registry)
     for code in re.findall(r"^```python\n(.*?)^```", page, re.S | re.M):
         if "@fg.functional" in code:
             exec(compile(code, "page", "exec"), {})

@@ -55,9 +55,9 @@ def test_moment(shear):
     # the upper wall about the origin: int x p dx by the midpoint rule over six faces, and the shear -4 nu at height 1
     x = measure(shear.flow.mesh).x_face[shear.flow.mesh.topology.faces_of("top"), 0]
     pressure = np.sum(x * (0.8 - 0.4 * x)) * 2 / len(x)
-    assert float(fg.moment(shear, "top")) == pytest.approx(pressure + 4 * NU, rel=1e-12)
+    assert float(fg.functionals.moment(shear, "top")) == pytest.approx(pressure + 4 * NU, rel=1e-12)
     # about a center on the wall the shear has no arm
-    assert float(fg.moment(shear, "top", center=(0.0, 1.0))) == pytest.approx(pressure, rel=1e-12)
+    assert float(fg.functionals.moment(shear, "top", center=(0.0, 1.0))) == pytest.approx(pressure, rel=1e-12)
     assert float(fg.functionals.moment_coefficient(shear, "top")) == pytest.approx((pressure + 4 * NU) / 0.5, rel=1e-12)
 
 
@@ -153,7 +153,7 @@ def test_moments_balance_the_angular_momentum_that_enters(name):
     s = fg.solve_steady(flow, tolerance=1e-13)
     center, g = (0.3, -0.2), measure(flow.mesh)
     walls = [p for p, kind in flow.boundary.items() if isinstance(kind, fg.Wall)]
-    total = float(fg.moment(s, *walls, center=center))
+    total = float(fg.functionals.moment(s, *walls, center=center))
     t, flux = flow.mesh.topology, operators(flow, s.state)["boundary"].flux
 
     def turn(x, force):
@@ -177,7 +177,7 @@ def test_the_moment_of_a_body_is_that_of_its_forces():
     r = g.x_face[faces] - np.array([0.2, 0.2])
     force = operators(s.flow, s.state)["boundary"].force[faces.start - t.n_interior : faces.stop - t.n_interior]
     turn = np.sum(r[:, 0] * force[:, 1] - r[:, 1] * force[:, 0])
-    assert float(fg.moment(s, "body", center=(0.2, 0.2))) == pytest.approx(turn, rel=1e-12)
+    assert float(fg.functionals.moment(s, "body", center=(0.2, 0.2))) == pytest.approx(turn, rel=1e-12)
 
 
 def test_the_moment_of_an_extruded_body_is_that_of_the_flat_one_times_its_height():
@@ -186,7 +186,7 @@ def test_the_moment_of_an_extruded_body_is_that_of_the_flat_one_times_its_height
     moments = []
     for m, more in ((flat, {}), (fg.extrude(flat, 100.0, 1), {"front": fg.Symmetry(), "back": fg.Symmetry()})):
         s = fg.solve_steady(fg.Flow(m, viscosity=1e-3, **ends, **more))
-        moments.append(float(fg.moment(s, "body", center=(0.2, 0.2, 0.0)[: m.dim])))
+        moments.append(float(fg.functionals.moment(s, "body", center=(0.2, 0.2, 0.0)[: m.dim])))
     assert moments[1] / 100.0 == pytest.approx(moments[0], rel=1e-3)
 
 

@@ -35,7 +35,7 @@ def torque(across: int, around: int) -> dict[str, float]:
     def of(radii: Any, inner: float, outer: float) -> Any:
         mesh = fg.o_grid(fg.circle(center=(0.0, 0.0), radius=radii[0]), radii[1], like=like)
         flow = fg.Flow(mesh, viscosity=1.0, body=fg.Wall(rotation=inner), far=fg.Wall(rotation=outer))
-        return fg.moment(fg.solve_steady(flow, tolerance=1e-13), "body")
+        return fg.functionals.moment(fg.solve_steady(flow, tolerance=1e-13), "body")
 
     gap = R2**2 - R1**2
     exact = 4 * np.pi * TURN * np.array([R1**2 * R2**2 / gap, 2 * R1 * R2**4 / gap**2, -2 * R2 * R1**4 / gap**2])

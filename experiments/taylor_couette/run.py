@@ -27,7 +27,7 @@ def solve(radial: int, around: int) -> dict[str, float]:
     x, V, u = (np.asarray(a) for a in (g.x_cell, g.V, s.velocity))
     r = np.linalg.norm(x, axis=1)
     exact = (A + B / r**2)[:, None] * np.stack([-x[:, 1], x[:, 0]], 1)
-    inner, outer = (float(fg.moment(s, wall)) for wall in ("body", "far"))
+    inner, outer = (float(fg.functionals.moment(s, wall)) for wall in ("body", "far"))
     return {
         "radial": radial,
         "around": around,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 Positive = Annotated[float, Field(gt=0)]
 
 
-def _zeros(value: Any, of: Any) -> Any:
+def _zeros(value: Any, of: Any, most: int = 2000) -> Any:
     """So many of these, where a number is given instead of them."""
-    return [of] * value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 2000 else value
+    return [of] * value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most else value
 
 
 Offsets = Annotated[list[float] | None, TRACED, BeforeValidator(lambda v: _zeros(v, 0.0), json_schema_input_type=int | list[float])]
@@ -72,26 +72,16 @@ class Ellipse(AbstractBody):
         return fg.ellipse(n["center"], n["radii"], n["angle"])
 
 
+Modes = Annotated[list[XY], TRACED, BeforeValidator(lambda v: _zeros(v, [0.0, 0.0], 200), json_schema_input_type=int | list[XY])]
+
+
 class Fourier(AbstractBody):
     """A circle whose radius varies with the angle: radius (1 + sum_k a_k cos k angle + b_k sin k angle)."""
 
     kind: Literal["fourier"]
     center: Pair = Field(description="center x, y [L]")
     radius: Number = Field(gt=0, description="mean radius [L]")
-    modes: Annotated[list[XY], TRACED, BeforeValidator(lambda v: _zeros(v, [0.0, 0.0]), json_schema_input_type=int | list[XY])] = Field(
-        min_length=1, description="pairs a_k, b_k for k = 1, 2, ... (fractions of the radius [1]), or how many that start at zero"
-    )
-
-    def outline(self, n: Numbers) -> Curve:
-        return fg.fourier_curve(n["center"], n["radius"], n["modes"])
-
-
-class Points(AbstractBody):
-    """A curve through points: a smooth spline, or a polygon."""
-
-    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind"]))  # points may be read from a file
-    kind: Literal["points"]
-    file: str | None = Field(None, description="text file of rows x, y, from the config's folder; read into points")
+    modes: Modes = Field(None, description="text file of rows x, y, from the config's folder; read into points")
     points: Annotated[list[XY], TRACED] = Field(min_length=3, description="rows x, y in order along the curve [L]")
     corners: bool = Field(False, description="straight lines between the points instead of a spline")
 

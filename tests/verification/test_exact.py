@@ -66,7 +66,7 @@ def torques(row, around, across):
     flow = fg.Flow(mesh, viscosity=1.0, body=fg.Wall(rotation=row["w1"]), far=fg.Wall(rotation=row["w2"]))
     s = fg.solve_steady(flow, tolerance=1e-13)
     exact = row["torque_per_length_over_mu"]
-    inner, outer = float(fg.moment(s, "body")) / exact, float(fg.moment(s, "far")) / exact
+    inner, outer = float(fg.functionals.moment(s, "body")) / exact, float(fg.functionals.moment(s, "far")) / exact
     return np.array([-inner - 1, outer - 1]), inner + outer
 
 
