@@ -20,7 +20,7 @@ EXPERIMENTS = {
     "cavity": ("--cells 16 --reynolds 100", "re1000_u_min re1000_v_max re1000_v_min re5000_u_min"),
     "taylor_couette": ("--cells 8", "torque_error torque_imbalance order"),
     "shape_derivatives": (
-        "--across 6 12 --cells 300 --parameters 4 8 --repeats 1",
+        "--across 4 8 --cells 0",
         "torque_radius_error gap_error order ratio_10 ratio_1000 warm_over_cold",
     ),
     "unbounded_cylinder": ("--around 24 --radius 20 --reynolds 20", "re20_cd re40_cd re20_wake re40_wake"),
@@ -88,7 +88,7 @@ def test_torque_of_taylor_couette_flow(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.slow
 def test_derivatives_by_shape_are_those_of_closed_forms(capsys: pytest.CaptureFixture[str]):
-    found = run("shape_derivatives", "--cells 300 --parameters 4 8 --repeats 1", capsys)
+    found = run("shape_derivatives", "--cells 0", capsys)
     assert abs(found["torque_radius_error"]) <= 3e-3 and abs(found["gap_error"]) <= 3e-3
     assert found["order"] >= 1.8
 

@@ -81,7 +81,20 @@ class Fourier(AbstractBody):
     kind: Literal["fourier"]
     center: Pair = Field(description="center x, y [L]")
     radius: Number = Field(gt=0, description="mean radius [L]")
-    modes: Modes = Field(None, description="text file of rows x, y, from the config's folder; read into points")
+    modes: Modes = Field(
+        min_length=1, description="pairs a_k, b_k for k = 1, 2, ... (fractions of the radius [1]), or how many that start at zero"
+    )
+
+    def outline(self, n: Numbers) -> Curve:
+        return fg.fourier_curve(n["center"], n["radius"], n["modes"])
+
+
+class Points(AbstractBody):
+    """A curve through points: a smooth spline, or a polygon."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind"]))  # points may be read from a file
+    kind: Literal["points"]
+    file: str | None = Field(None, description="text file of rows x, y, from the config's folder; read into points")
     points: Annotated[list[XY], TRACED] = Field(min_length=3, description="rows x, y in order along the curve [L]")
     corners: bool = Field(False, description="straight lines between the points instead of a spline")
 
