@@ -20,7 +20,7 @@ EXPERIMENTS = {
     "cavity": ("--cells 16 --reynolds 100", "re1000_u_min re1000_v_max re1000_v_min re5000_u_min"),
     "taylor_couette": ("--cells 8", "torque_error torque_imbalance order"),
     "shape_derivatives": (
-        "--across 4 8 --cells 0",
+        "--across 6 --cells 0",
         "torque_radius_error gap_error order ratio_10 ratio_1000 warm_over_cold",
     ),
     "unbounded_cylinder": ("--around 24 --radius 20 --reynolds 20", "re20_cd re40_cd re20_wake re40_wake"),
