@@ -62,7 +62,7 @@ def check_feasible(study: Study) -> None:
         return float(value), np.asarray(gradient)
 
     bounds = [(a if np.isfinite(a) else None, b if np.isfinite(b) else None) for a, b in zip(variables.lower, variables.upper, strict=True)]
-    options = {"ftol": 0, "gtol": 1e-14, "maxiter": 500}
+    options = {"ftol": 1e-14, "gtol": 1e-14, "maxiter": 200}
     tries = [scipy.optimize.minimize(squared, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
              for x in (variables.start, variables.random(0))]  # fmt: skip
     best = min(tries, key=lambda found: float(found.fun))
