@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from fluidgrad.curves import Curve, Numbers, number
+from fluidgrad.curves import Curve, Numbers, number, taken
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 
@@ -91,14 +91,18 @@ def aerofoil(
     Differentiable in ``center``, ``chord``, ``upper``, ``lower``, ``thickness`` and ``exponents``.
     """
     exponents = number(exponents)
-    given = [name for name, value in (("upper and lower", upper), ("naca", naca), ("file", file)) if value is not None]
-    if len(given) != 1 or (upper is None) != (lower is None):
-        raise InputError(f"an aerofoil with {' and '.join(given) or 'no sides'}", accepted="upper and lower, or naca, or file")
+    ways = [name for name, value in (("upper and lower", upper), ("naca", naca), ("file", file)) if value is not None]
+    if len(ways) != 1 or (upper is None) != (lower is None):
+        raise InputError(f"an aerofoil with {' and '.join(ways) or 'no sides'}", accepted="upper and lower, or naca, or file")
     if upper is None or lower is None:
         upper, lower = fitted(naca, file, coefficients, exponents)
-    numbers = {"center": number(center), "chord": number(chord), "upper": number(upper), "lower": number(lower),
-               "thickness": number(thickness), "exponents": exponents}  # fmt: skip
-    _check(numbers)
+    sides = {"upper": number(upper), "lower": number(lower)}
+    for name, w in sides.items():
+        if w.ndim != 1 or not w.size:
+            raise InputError(f"{name} of an aerofoil has shape {w.shape}", accepted="one or more numbers")
+    given = {"center": (center, (2,)), "chord": (chord, ()), "thickness": (thickness, ()), "exponents": (exponents, (2,))}
+    numbers = taken("aerofoil", given | {name: (w, w.shape) for name, w in sides.items()})
+    _refuse_crossing(numbers)
     return Aerofoil(numbers, "aerofoil")
 
 
@@ -225,17 +229,8 @@ def _bernstein(count: int, x: Any, xp: Any) -> Any:
     return binomial * x[..., None] ** i * (1 - xp.asarray(x))[..., None] ** i[::-1]
 
 
-def _check(n: dict[str, Any]) -> None:
-    """Look for what cannot be an aerofoil, where numbers are known."""
-    for name, shape in (("center", (2,)), ("chord", ()), ("thickness", ()), ("exponents", (2,)), ("upper", None), ("lower", None)):
-        found = np.shape(n[name])
-        if found != shape if shape is not None else len(found) != 1 or not found[0]:
-            accepted = "one or more numbers" if shape is None else f"{shape[0]} numbers" if shape else "one number"
-            raise InputError(f"{name} of an aerofoil has shape {found}", accepted=accepted)
-        if not traced(n[name]) and not np.isfinite(n[name]).all():
-            raise InputError(f"{name} of an aerofoil is {np.asarray(n[name])}", accepted="finite numbers")
-        if name in ("chord", "thickness", "exponents") and not traced(n[name]) and not (np.asarray(n[name]) > 0).all():
-            raise InputError(f"{name} of an aerofoil must be positive, got {np.asarray(n[name])}")
+def _refuse_crossing(n: dict[str, Any]) -> None:
+    """Look for sides that cross, where numbers are known."""
     if traced(n):
         return
     x = (1 - np.cos(np.pi * np.arange(1, DENSE) / DENSE)) / 2

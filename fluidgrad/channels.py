@@ -19,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from fluidgrad.blocks import checked, needs_like, reuse, whole
 from fluidgrad.curves import Curve, arc_length, number, refuse_open
 from fluidgrad.errors import InputError
-from fluidgrad.grading import Axis, Near, edges, place, quads
+from fluidgrad.grading import Axis, Near, counts_for, edges, place, quads
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
 from fluidgrad.ring import Match, boxes, check_inside, join, joined, ring
@@ -162,22 +162,16 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
     axes = _axis(0, where, boxes_at, width, height), _axis(1, where, boxes_at, width, height)
     holes = [_hole(name, curve, box, where, axes, w) for (name, curve), box, w in zip(bodies.items(), boxes_at, width, strict=True)]
 
-    def counted(scale: float) -> tuple[tuple, list[Hole], int]:
+    def counted(scale: float) -> tuple[tuple[tuple, list[Hole]], int]:
         counts = tuple(a.counts(scale, least={0: 4, 1: 2}.get(len(bodies), 1)) for a in axes)
         filled = [replace(h, count=h.layers.counts(scale, least=3)[0]) for h in holes]
         total = sum(counts[0]) * sum(counts[1])
         for h in filled:
             nx, ny = sum(counts[0][h.box[0] : h.box[1]]), sum(counts[1][h.box[2] : h.box[3]])
             total += 2 * (nx + ny) * h.count - nx * ny
-        return counts, filled, total
+        return (counts, filled), total
 
-    low, high = 1e-3, 1e3
-    if cells < (least := counted(high)[2]):
-        raise InputError(f"cells = {cells} is too coarse for this channel", accepted=f"{least} cells or more")
-    for _ in range(60):
-        scale = np.sqrt(low * high)
-        low, high = (scale, high) if counted(scale)[2] > cells else (low, scale)
-    counts, holes, _ = min((counted(low), counted(high)), key=lambda c: abs(c[2] - cells))
+    counts, holes = counts_for(cells, counted, "channel")
     matched = []
     for h, curve in zip(holes, bodies.values(), strict=True):
         i0, i1, j0, j1 = h.box

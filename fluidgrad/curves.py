@@ -19,7 +19,7 @@ Each can be changed further, in this order whatever the order of the calls, with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from fluidgrad.polygons import MAX_POINTS, refuse_points, simple_polygon
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
 Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
+POSITIVE = ("radius", "radii", "area", "chord", "thickness", "exponents")  # numbers of curves
 QUADRATURE = 1024  # points of the integrals that give area and centroid, at least
 
 
@@ -58,7 +59,7 @@ class Curve:
         """The points at ``t``, counter-clockwise. Differentiable in the curve's numbers (and in ``t``)."""
         x, n = self._free_form(jnp.asarray(t, float)), self.numbers
         if "area" in n or "centroid" in n:
-            _, middle, scale = self._fit
+            middle, scale = self._fit
             x = n.get("centroid", middle) + scale * (x - middle)
         return self._carried(x)
 
@@ -87,8 +88,7 @@ class Curve:
     def _free_form(self, t: Array) -> Float[Array, "... 2"]:
         if "offsets" not in self.numbers:
             return self._shape(t)
-        x, along = jax.jvp(self._shape, (t,), (jnp.ones_like(t),))
-        normal = jnp.stack([along[..., 1], -along[..., 0]], -1) / jnp.linalg.norm(along, axis=-1, keepdims=True)
+        x, normal = with_normal(self._shape, t)
         if self.is_closed:
             return x + normal * _through(self.numbers["offsets"][:, None], t, smooth=True)
         from fluidgrad.splines import bump
@@ -96,12 +96,12 @@ class Curve:
         return x + normal * bump(self.numbers["offsets"], t)[..., None]
 
     @property
-    def _fit(self) -> tuple[Array, Array, Array]:
-        """Centroid of the shape, the point that keeps its place (or goes to the centroid wanted), and the scale that makes
-        the area. Integrals over the curve by the midpoint rule, which is exact to round-off for smooth closed curves and
-        for polygons, whose sides have as many samples each."""
+    def _fit(self) -> tuple[Array, Array]:
+        """The point of the shape that keeps its place (or goes to the centroid wanted), and the scale that makes the area.
+        Integrals over the curve by the midpoint rule, which is exact to round-off for smooth closed curves and for polygons,
+        whose sides have as many samples each."""
         n = self.numbers
-        knots = max((len(n[k]) for k in ("points", "control") if k in n), default=1)
+        knots = len(n["points"]) if "points" in n else 1
         count = knots * -(-QUADRATURE // knots)
         t, step = (np.arange(count) + 0.5) / count, np.full(count, 1 / count)
         if knots == 1:  # close together at t = 0 and 1/2, where the ends of a wedge may be
@@ -109,9 +109,8 @@ class Curve:
         x, along = jax.jvp(self._free_form, (jnp.asarray(t),), (jnp.ones(count),))
         turn = (x[:, 0] * along[:, 1] - x[:, 1] * along[:, 0]) * step
         area = jnp.sum(turn) / 2
-        centroid = jnp.sum(x * turn[:, None], 0) / (3 * area)
-        middle = centroid if "centroid" in n else self._middle
-        return centroid, middle, jnp.sqrt(n["area"] / area) if "area" in n else jnp.ones(())
+        middle = jnp.sum(x * turn[:, None], 0) / (3 * area) if "centroid" in n else self._middle
+        return middle, jnp.sqrt(n["area"] / area) if "area" in n else jnp.ones(())
 
     def _carried(self, x: Array) -> Float[Array, "... 2"]:
         """Points that go along with the rigid motion."""
@@ -177,7 +176,7 @@ class Curve:
     def _with(self, **more: tuple[Numbers, tuple[int, ...]]) -> Curve:
         if again := set(more) & set(self.numbers):
             raise InputError(f"the {sorted(again)[0]} of a curve is given twice", accepted="each once")
-        return replace(self, numbers=self.numbers | _taken(self.kind, more))
+        return replace(self, numbers=self.numbers | taken(self.kind, more))
 
     @property
     def is_closed(self) -> bool:
@@ -188,6 +187,13 @@ class Curve:
     def is_concrete(self) -> bool:
         """Whether every number is known now, rather than traced by ``jax.grad`` or ``jax.jit``."""
         return not traced(self.numbers)
+
+
+def with_normal(x: Callable[[Array], Array], t: ArrayLike) -> tuple[Float[Array, "... 2"], Float[Array, "... 2"]]:
+    """The points of a line at ``t``, and its unit normals there, to the right of its direction: out of a body."""
+    t = jnp.asarray(t, float)
+    points, along = jax.jvp(x, (t,), (jnp.ones_like(t),))
+    return points, jnp.stack([along[..., 1], -along[..., 0]], -1) / jnp.linalg.norm(along, axis=-1, keepdims=True)
 
 
 def number(x: Numbers) -> Array | np.ndarray:
@@ -251,12 +257,12 @@ def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
 
 def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
     """A curve of the given kind after a look at its numbers' shapes and signs."""
-    return Curve(_taken(kind, numbers), kind)
+    return Curve(taken(kind, numbers), kind)
 
 
-def _taken(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) -> dict[str, Any]:
+def taken(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) -> dict[str, Any]:
     taken = {}
-    a = f"a{'n' * (kind[0] == 'e')} {kind}"
+    a = f"a{'n' * (kind[0] in 'ae')} {kind}"
     for name, (value, shape) in numbers.items():
         value = number(value)
         if value.shape != shape:
@@ -265,7 +271,7 @@ def _taken(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) ->
         if not traced(value):
             if not np.isfinite(value).all():
                 raise InputError(f"{name} of {a} is {np.asarray(value)}", accepted="finite numbers")
-            if name in ("radius", "radii", "area") and not (np.asarray(value) > 0).all():
+            if name in POSITIVE and not (np.asarray(value) > 0).all():
                 raise InputError(f"{name} of {a} must be positive, got {np.asarray(value)}")
         taken[name] = value
     return taken

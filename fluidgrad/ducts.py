@@ -20,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 from scipy.interpolate import PchipInterpolator
 
 from fluidgrad.blocks import checked, needs_like, reuse, whole
-from fluidgrad.curves import Curve, number
+from fluidgrad.curves import Curve, number, with_normal
 from fluidgrad.errors import InputError
 from fluidgrad.grading import Axis, Near, edges, quads, tanh_nodes
 from fluidgrad.iteration import traced
@@ -134,10 +134,8 @@ def _walls(numbers: dict[str, Any]) -> Walls:
         return lambda a, b: (numbers["lower"].at(a), numbers["upper"].at(b))
 
     def beside(t: ArrayLike, side: float) -> Array:
-        t = jnp.asarray(t, float)
-        x, ahead = jax.jvp(line.at, (t,), (jnp.ones_like(t),))
-        right = jnp.stack([ahead[..., 1], -ahead[..., 0]], -1) / jnp.linalg.norm(ahead, axis=-1, keepdims=True)
-        across = along(jnp.reshape(width, (-1, 1)), t, "open") if np.size(width) > 1 else jnp.reshape(width, ())
+        x, right = with_normal(line.at, t)
+        across = along(jnp.reshape(width, (-1, 1)), jnp.asarray(t), "open") if np.size(width) > 1 else jnp.reshape(width, ())
         return x + side * right * across / 2
 
     return lambda a, b: (beside(a, 1.0), beside(b, -1.0))

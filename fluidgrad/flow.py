@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from fluidgrad.boundary import Boundary, Conditions, FarField, Periodic, join, prescribe
+from fluidgrad.boundary import Boundary, Conditions, FarField, Periodic, Wall, join, prescribe
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import CellScalar, CellVector, Geometry, Mesh
@@ -112,6 +112,11 @@ class Flow:
     def gives(self) -> tuple[str, ...]:
         """What each patch of the joined mesh gives to gradients (see ``boundary.py``)."""
         return tuple(self.boundary[name].gives for name in self.joined[0].topology.patches)  # pyright: ignore
+
+    @property
+    def walls(self) -> tuple[str, ...]:
+        """The patches that are walls."""
+        return tuple(name for name, kind in self.boundary.items() if isinstance(kind, Wall))
 
     @property
     def driven(self) -> tuple[str, ...]:

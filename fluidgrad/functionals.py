@@ -20,7 +20,6 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from fluidgrad.boundary import Wall
 from fluidgrad.errors import InputError
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.fluxes import BoundaryFlux, Discrete, discretize, gradient
@@ -79,7 +78,7 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     d, edge, x = _boundary(solution)
     turn = _turn(x - jnp.asarray(center), edge.force)
     couple = _couples(solution, d)
-    nearest = _enclosing_wall(d.topology, tuple(k for k, kind in solution.flow.boundary.items() if isinstance(kind, Wall)))
+    nearest = _enclosing_wall(d.topology, solution.flow.walls)
     return sum((jnp.sum(turn[_on(d.topology, p)]) - jnp.sum(couple[nearest == p]) for p in patch), jnp.zeros(()))
 
 
@@ -199,8 +198,7 @@ def roughness(solution: Solution, patch: str) -> Array:
     F, S = edge.flux[here, -1], d.geometry.S[d.topology.faces_of(patch)]
     area = jnp.linalg.norm(S, axis=-1)
     u, x = -F / area, x[here]
-    walls = tuple(k for k, kind in solution.flow.boundary.items() if type(kind).__name__ == "Wall")
-    (a, b, ends), (rim, rim_ends) = _seams(d.topology, patch, walls)
+    (a, b, ends), (rim, rim_ends) = _seams(d.topology, patch, solution.flow.walls)
     points = solution.flow.mesh.points
 
     def length(ends: np.ndarray) -> Array:  # of the seam between two faces: a point in 2D

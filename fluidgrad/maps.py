@@ -20,14 +20,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jaxtyping import Array, Float
 
-from fluidgrad.boundary import Inflow, Wall
+from fluidgrad.boundary import Inflow
 from fluidgrad.derivative import GradientReport, vjp
 from fluidgrad.errors import InputError
 from fluidgrad.flow import Flow, Solution
+from fluidgrad.measures import line_product
 from fluidgrad.mesh import CellScalar, CellVector, measure
 from fluidgrad.motion import Spread
 from fluidgrad.steady import solve_steady
@@ -88,12 +88,10 @@ def _in_h1(x: np.ndarray, s: np.ndarray, value: np.ndarray, weight: np.ndarray, 
     n = len(s)
     closed = n > 3 and np.array_equal(x[0], x[-1])
     node = np.arange(n) % (n - 1) if closed else np.arange(n)
-    a, b, stiff = node[:-1], node[1:], length**2 / np.diff(s)
     size = node.max(initial=-1) + 1
     mass, right = np.bincount(node, weight, size), np.bincount(node, weight * value, size)
-    row, column = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
-    K = sp.coo_matrix((np.concatenate([stiff, stiff, -stiff, -stiff]), (row, column)), shape=(size, size))
-    return np.asarray(spla.spsolve((sp.diags(mass) + K).tocsc(), right))[node]
+    W = line_product(mass, node[:-1], node[1:], np.diff(s), length)
+    return np.asarray(spla.spsolve(W.tocsc(), right))[node]
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
     moved = np.asarray(Spread(flow.mesh).transpose(derivative.mesh.points))
     inflow = {k: _along_faces(t, k, S, np.asarray(flow.mesh.points), np.asarray(derivative.boundary[k].speed))
               for k, kind in full.boundary.items() if isinstance(kind, Inflow)}  # fmt: skip
-    wall = {k: _along_points(t, k, S, np.asarray(flow.mesh.points), moved) for k, kind in flow.boundary.items() if isinstance(kind, Wall)}
+    wall = {k: _along_points(t, k, S, np.asarray(flow.mesh.points), moved) for k in flow.walls}
     return Sensitivity(
         float(value), start, derivative, inflow, wall,
         derivative.porosity / g.V, derivative.force / g.V[:, None], report,

@@ -19,16 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, ArrayLike, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from fluidgrad.boundary import Wall
 from fluidgrad.errors import InputError
 from fluidgrad.mesh import Mesh, face_pieces, measure
 from fluidgrad.quality import corner_triples
 from fluidgrad.topology import Topology, corner_shares
 
 if TYPE_CHECKING:
-    from fluidgrad.flow import Flow, Solution
+    from fluidgrad.flow import Solution
 
 
 REGISTRY: dict[str, Functional] = {}
@@ -196,10 +195,6 @@ def _corners(t: Topology) -> list[tuple[np.ndarray, np.ndarray]]:
     return [found for kind, loops in t.cells for found in corner_triples(kind, loops, t.dim)]
 
 
-def walls_of(flow: Flow) -> tuple[str, ...]:
-    return tuple(name for name, kind in flow.boundary.items() if isinstance(kind, Wall))
-
-
 def wall_product(mesh: Mesh, patches: Sequence[str], length: float) -> tuple[Int[np.ndarray, " own"], sp.csr_matrix]:
     """The points on patches, and the matrix W of an inner product of values there: V.W = int v w + length^2 dv/ds dw/ds ds,
     by linear elements with lumped masses; L2 if the length is 0. In 3D that only.
@@ -216,10 +211,19 @@ def wall_product(mesh: Mesh, patches: Sequence[str], length: float) -> tuple[Int
     pieces = [np.asarray(face_pieces(mesh, p)[1]).sum(1) for p in patches]
     area = np.linalg.norm(np.concatenate(pieces), axis=1) if patches else np.zeros(0)
     mass = np.bincount(corner.ravel(), (corner_shares(faces) * area[:, None]).ravel(), len(own))
-    W = sp.diags(mass).tocsr()
-    if length:
-        a, b = corner[:, 0], corner[:, 1]
-        step = length**2 / np.linalg.norm(x[own[a]] - x[own[b]], axis=1)
-        ends = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
-        W = W + sp.coo_matrix((np.concatenate([step, step, -step, -step]), ends), W.shape).tocsr()
-    return own, W
+    a, b = corner[:, 0], corner[:, 1]
+    return own, line_product(mass, a, b, np.linalg.norm(x[own[a]] - x[own[b]], axis=1), length)
+
+
+def line_product(
+    mass: Float[np.ndarray, " n"],
+    a: Int[np.ndarray, " sides"],
+    b: Int[np.ndarray, " sides"],
+    distance: Float[np.ndarray, " sides"],
+    length: float,
+) -> sp.csr_matrix:
+    """diag(mass) + length^2 times the stiffness of linear elements between nodes ``a`` and ``b`` at these distances."""
+    step = length**2 / distance
+    ends = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
+    K = sp.coo_matrix((np.concatenate([step, step, -step, -step]), ends), shape=(len(mass),) * 2)
+    return sp.csr_matrix(sp.diags(mass) + K)

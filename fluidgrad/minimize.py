@@ -2,9 +2,9 @@
 
     minimize f(x)    subject to    lower <= x <= upper,    low_i <= c_i(x) <= high_i       (low = high: an equality)
 
-The methods (``optimizers.py``) see scaled variables z (``study.Variables``) and functionals divided by the larger of
-their first value and their target (by the largest component of their gradient where that is nearly 0). Results are in
-the user's numbers.
+The methods (``optimizers.py``) see scaled variables z (``variables.py``; in a basis of their own bounds are inequalities,
+too) and functionals divided by the larger of their first value and their target (by the largest component of their
+gradient where that is nearly 0). Results are in the user's numbers.
 
 **When it stops.** With the Lagrangian L = f + sum_i y_i r_i over the scaled constraints r (r = 0, or r <= 0), the KKT
 residual is the largest of |z - clip(z - grad L)| and, for inequalities, of min(y_i, -r_i). The multipliers y, not

@@ -30,9 +30,9 @@ from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh, Points, face_pieces
 from fluidgrad.quality import check_valid
+from fluidgrad.splines import DEGREE, along
 from fluidgrad.topology import Topology, corner_shares
 
-DEGREE = 3  # of the B-splines, or less where there are fewer control points
 ROWS = 256  # points that follow at once: distances to the whole boundary are kept for no more
 FACES = ("left", "right", "bottom", "top", "front", "back")  # of a box: the ends of its axes, in order
 EDGE = 1e-9  # of the box: what lies on its faces to round-off lies in it
@@ -246,9 +246,9 @@ def _has(s: Float[ArrayLike, "n dim"]) -> Bool[Array, " n"]:
 @jax.jit
 def _blend(s: Float[Array, "n dim"], d: Float[Array, "*counts k"]) -> Float[Array, "n k"]:
     """The lattice's values at places in the box's own coordinates, along one axis after the other."""
-    found = jnp.einsum("pa,a...->p...", _splines(s[:, 0], d.shape[0]), d)
+    found = jnp.einsum("pa,a...->p...", along(jnp.eye(d.shape[0]), s[:, 0], "open"), d)
     for axis in range(1, s.shape[1]):
-        found = jnp.einsum("pa,pa...->p...", _splines(s[:, axis], d.shape[axis]), found)
+        found = jnp.einsum("pa,pa...->p...", along(jnp.eye(d.shape[axis]), s[:, axis], "open"), found)
     return found
 
 
@@ -260,16 +260,3 @@ def _knots(n: int) -> Float[np.ndarray, " knots"]:
     """Of n clamped uniform B-splines on [0, 1]."""
     k = _degree(n)
     return np.concatenate([np.zeros(k), np.linspace(0, 1, n - k + 1), np.ones(k)])
-
-
-def _splines(s: Float[Array, " p"], n: int) -> Float[Array, "p n"]:
-    """The values of n clamped uniform B-splines (de Boor's recursion); their polynomials go on outside [0, 1]."""
-    k, knots = _degree(n), _knots(n)
-    span = jnp.clip(jnp.floor(s * (n - k)), 0, n - k - 1).astype(int)
-    N = jax.nn.one_hot(span + k, n + k, dtype=s.dtype)
-    for order in range(1, k + 1):
-        width = knots[order:] - knots[:-order]
-        rise = jnp.where(width > 0, (s[:, None] - knots[:-order]) / np.where(width > 0, width, 1), 0)
-        fall = jnp.where(width > 0, 1 - rise, 0)
-        N = rise[:, :-1] * N[:, :-1] + fall[:, 1:] * N[:, 1:]
-    return N

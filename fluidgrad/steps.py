@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from fluidgrad.blocks import checked, needs_like, reuse, whole
 from fluidgrad.curves import number
 from fluidgrad.errors import InputError
-from fluidgrad.grading import Axis, Near, edges, place, quads
+from fluidgrad.grading import Axis, Near, counts_for, edges, place, quads
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
 from fluidgrad.topology import Topology, build_topology
@@ -94,14 +94,9 @@ def _recipe(lengths: list[float], cells: int, refine: int | None) -> StepRecipe:
         (a, b), (below, above) = counts = (axes[0].counts(scale), axes[1].counts(scale))
         return counts, (a + b) * above + b * below
 
-    low, high = 1e-3, 1e3
-    least = counted(high)[1]
-    if np.ndim(cells) or cells < least:
-        raise InputError(f"cells = {cells} is too coarse for this step", accepted=f"one number, {least} or more")
-    for _ in range(60):
-        scale = float(np.sqrt(low * high))
-        low, high = (scale, high) if counted(scale)[1] > cells else (low, scale)
-    return StepRecipe(axes, min(counted(low), counted(high), key=lambda c: abs(c[1] - cells))[0], whole(refine))
+    if np.ndim(cells):
+        raise InputError(f"cells = {cells}", accepted="the number of cells of the whole channel")
+    return StepRecipe(axes, counts_for(cells, counted, "step"), whole(refine))
 
 
 def _nodes(recipe: StepRecipe, axis: int) -> list[Float[np.ndarray, " nodes"]]:

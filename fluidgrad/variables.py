@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from fluidgrad.errors import InputError
-from fluidgrad.measures import wall_product, walls_of
+from fluidgrad.measures import wall_product
 
 if TYPE_CHECKING:
     from fluidgrad.flow import Flow
@@ -185,15 +185,15 @@ def wall_basis(flow: Callable[[Any], Flow], variables: Variables, length: float)
         InputError: no number moves a wall; H1 on surfaces.
     """
     scale = variables.scale
-    mesh = flow(variables.tree(variables.start)).mesh
-    own, W = wall_product(mesh, walls_of(flow(variables.tree(variables.start))), length)
+    first = flow(variables.tree(variables.start))
+    own, W = wall_product(first.mesh, first.walls, length)
     at = np.flatnonzero(variables.free)
 
     def walls(z: Any) -> Any:
         return flow(variables.tree(jnp.asarray(variables.start).at[at].add(scale * z))).mesh.points[own]
 
     X = np.asarray(jax.jit(jax.jacfwd(walls))(jnp.zeros(len(at))))
-    M = np.sum([X[:, k].T @ (W @ X[:, k]) for k in range(mesh.dim)], axis=0)
+    M = np.sum([X[:, k].T @ (W @ X[:, k]) for k in range(first.mesh.dim)], axis=0)
     by_number = np.einsum("p,pkn->n", np.asarray(W.sum(1)).ravel(), X**2)  # in L2 whatever W: stiffness sums to zero
     moves, size = by_number > 0, by_number.sum()
     if not moves.any():

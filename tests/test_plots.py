@@ -38,7 +38,7 @@ def test_labels_name_units_and_divide_them():
 
 
 def test_every_picture_of_a_flow_is_drawn(channel, tmp_path):
-    walls = fields.walls_of(channel.flow)
+    walls = channel.flow.walls
     drawn = [
         flow_plots.mesh(tmp_path / "mesh.png", channel.flow.mesh, walls),
         mesh_plots.quality(tmp_path / "quality.png", channel.flow.mesh, walls),

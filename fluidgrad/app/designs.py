@@ -109,7 +109,7 @@ def optimise(work: Job, problem: Problem) -> None:
     here = {"start": figures_of(problem, name, before), "optimum": figures_of(problem, name, after)}
     save_solution(work.folder, before[0], work.config, "_start")
     save_solution(work.folder, after[0], work.config)
-    others = {c.name: s for c, s in list(zip(work.config.condition, after, strict=False))[1:]}
+    others = dict(zip((c.name for c in work.config.condition[1:]), after[1:], strict=True))
     for condition, solution in others.items():
         save_solution(work.folder, solution, work.config, f"_{condition}")
     first, last = (here[which][name]["value"] for which in ("start", "optimum"))

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fluidgrad.flow import Flow
     from fluidgrad.mesh import Mesh
 
 FIELD, SIGNED = "viridis", "RdBu_r"
@@ -222,7 +221,3 @@ def limits(value: np.ndarray, weight: np.ndarray) -> tuple[float, float, str]:
     low, high = inner_low if ends[0] else low, inner_high if ends[1] else high
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[ends]
     return (low, high, extend) if high > low else (low - 0.5, low + 0.5, "neither")
-
-
-def walls_of(flow: Flow) -> list[str]:
-    return [name for name, kind in flow.boundary.items() if type(kind).__name__ == "Wall"]

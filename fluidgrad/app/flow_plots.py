@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluidgrad.app.fields import Window, color_bar, field_maps, fill, limits, outline, vectors, walls_of
+from fluidgrad.app.fields import Window, color_bar, field_maps, fill, limits, outline, vectors
 from fluidgrad.app.interpolation import cut, geometry
 from fluidgrad.app.style import UNNAMED, Labels, figure
 
@@ -42,7 +42,7 @@ def speed(solution: Solution, labels: Labels = UNNAMED, title: str = "", most: f
     """Speed with streamlines, in colors up to ``most``."""
     flow, u = solution.flow, np.asarray(solution.velocity)
     draw = vectors(u, _edge_velocity(flow, u), labels("speed", "L T^-1"), most)
-    return field_maps(flow.mesh, walls_of(flow), draw, labels, title)
+    return field_maps(flow.mesh, flow.walls, draw, labels, title)
 
 
 @figure
@@ -56,7 +56,7 @@ def pressure(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> F
         low, high, extend = limits(value[seen], g.V[seen])
         color_bar(fig, axes, fill(axes, here, value, "cividis", (low, high)), labels("kinematic pressure", "L^2 T^-2"), extend)
 
-    return field_maps(solution.flow.mesh, walls_of(solution.flow), draw, labels, title)
+    return field_maps(solution.flow.mesh, solution.flow.walls, draw, labels, title)
 
 
 @figure

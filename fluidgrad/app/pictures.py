@@ -10,7 +10,6 @@ import numpy as np
 
 from fluidgrad.app import flow_plots, mesh_plots, sensitivity_plots, study_plots, wall_maps
 from fluidgrad.app.feasibility import limit_of
-from fluidgrad.app.fields import walls_of
 from fluidgrad.app.interpolation import geometry
 from fluidgrad.app.output import read_csv
 from fluidgrad.app.problem import Problem
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
-    flow_plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, walls_of(solution.flow), labels)
-    mesh_plots.quality(folder / "figures" / "quality.png", solution.flow.mesh, walls_of(solution.flow), labels)
+    flow_plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, solution.flow.walls, labels)
+    mesh_plots.quality(folder / "figures" / "quality.png", solution.flow.mesh, solution.flow.walls, labels)
     flow_plots.speed(folder / "figures" / "speed.png", solution, labels)
     flow_plots.pressure(folder / "figures" / "pressure.png", solution, labels)
 
@@ -42,7 +41,7 @@ def draw_design(
     out = folder / "figures"
     before, after = flows
     draw_history(folder, labels, problem, name)  # first: it reads a file, which may be damaged
-    walls = walls_of(before.flow)
+    walls = before.flow.walls
     flow_plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
     mesh_plots.quality(out / "quality.png", before.flow.mesh, walls, labels)
     most = max(float(np.linalg.norm(np.asarray(s.velocity), axis=1).max()) for s in flows)
@@ -75,7 +74,8 @@ def draw_design(
         mesh_plots.quality(out / "quality_optimum.png", after.flow.mesh, walls, labels, "optimum")
         meshes = before.flow.mesh, after.flow.mesh
         study_plots.outlines(out / "shape.png", *meshes, wall_maps.moved(*meshes, walls), walls, labels)
-        wall_maps.draw(folder, labels, name, in_space(problem.quantities[0].units, name, problem.dim), problem.dim)
+        powers, length = in_space(problem.quantities[0].units, name, problem.dim), problem.config.output.smoothing_length
+        wall_maps.draw(folder, labels, name, powers, problem.dim, length)
 
 
 def draw_history(folder: Path, labels: Labels, problem: Problem, name: str) -> None:
@@ -116,7 +116,7 @@ def draw_sensitivity(
     if error is not None:
         density = error / geometry(flow.mesh).V
         by, title = labels.over("error of J", units, f"L^{flow.mesh.dim}"), f"J = {objective.name}"
-        sensitivity_plots.signed_field(folder / "figures" / "error.png", flow.mesh, density, by, walls_of(flow), labels, title)
+        sensitivity_plots.signed_field(folder / "figures" / "error.png", flow.mesh, density, by, flow.walls, labels, title)
     bars = [(r["number"], r["per_cent"]) for r in rows]
     sensitivity_plots.table(folder / "figures" / "numbers.png", bars, labels("change of J per 1 %", units), f"J = {objective.name}")
 

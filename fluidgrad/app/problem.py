@@ -171,9 +171,8 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     flow = solution.flow
     found = {q.name: q for q in problem.quantities}
     kinds = {name: type(kind).__name__ for name, kind in flow.boundary.items()}
-    walls = [name for name, kind in kinds.items() if kind == "Wall"]
     extra: list[tuple[str, str, Callable[[Solution], Any]]] = []
-    for patch in walls:
+    for patch in flow.walls:
         for force in (f.drag, f.lift) + ((f.drag_coefficient, f.lift_coefficient) if flow.reference and patch != "walls" else ()):
             extra.append((f"{force.name}({patch})", force.units, lambda s, force=force, patch=patch: force.function(s, patch)))
         if np.any(np.asarray(flow.boundary[patch].rotation) != 0):  # pyright: ignore

@@ -77,7 +77,7 @@ def _draw(folder: Path, given: set[str]) -> None:
         flows = [read_solution(folder / f"solution{of}.npz", problem.flow_of(design[which]))
                  for which, of in (("start", "_start"), ("optimum", ""))]  # fmt: skip
         others = {c.name: read_solution(folder / f"solution_{c.name}.npz", flow(design["optimum"]))
-                  for c, flow in list(zip(config.condition, problem.flows, strict=False))[1:]}  # fmt: skip
+                  for c, flow in zip(config.condition[1:], problem.flows[1:], strict=True)}  # fmt: skip
         draw_design(folder, labels, problem, design["optimum"], flows, result["objective"], others)
     elif kind in ("simulation", "sensitivity"):
         flow = problem.case.flow(problem.case.numbers)

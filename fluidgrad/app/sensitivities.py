@@ -22,6 +22,7 @@ from fluidgrad.app.quantities import in_space, named_units
 from fluidgrad.app.screen import NORMAL
 from fluidgrad.app.solutions import save_solution, solve_report
 from fluidgrad.app.style import ratio
+from fluidgrad.app.wall_maps import smoothed
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from fluidgrad.flow import Solution
     from fluidgrad.maps import Line, Sensitivity
 
-SHARE = 0.01  # of a wall's length: over which its map is smoothed unless output.smoothing_length says more
 MOST = {2: 150_000, 3: 15_000}  # cells of a finer mesh that a direct solver takes
 
 
@@ -120,17 +120,10 @@ def _estimate(work: Job, solution: Solution) -> tuple[ErrorEstimate | None, dict
     return found, {"estimated": True, **parts, "finer_cells": cells}
 
 
-def smoothed(line: Line, length: float | None) -> Line:
-    """A wall's map in the inner product of H^1, over ``length`` or a share of the wall's longest piece; in 3D as it is."""
-    if line.x.shape[1] == 3:
-        return line
-    return line.smoothed(SHARE * float(np.nanmax(line.s)) if length is None else length)
-
-
 def _save_maps(work: Job, maps: Sensitivity, estimate: ErrorEstimate | None) -> dict[str, Line]:
     """The maps as arrays, and those of walls as tables; returns the walls' smoothed ones."""
-    lines = {f"{kind}/{patch}/{key}": getattr(line, key) for kind in ("wall", "inflow") for patch, line in getattr(maps, kind).items()
-             for key in ("s", "x", "n", "value", "weight")}  # fmt: skip
+    lines = {f"{kind}/{patch}/{key}": column for kind in ("wall", "inflow") for patch, line in getattr(maps, kind).items()
+             for key, column in vars(line).items()}  # fmt: skip
     smooth = {patch: smoothed(line, work.config.output.smoothing_length) for patch, line in maps.wall.items()}
     lines |= {f"wall/{patch}/smoothed": line.value for patch, line in smooth.items()}
     more = {} if estimate is None else {"error": estimate.cells}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.fields import SIGNED, color_bar, field_maps, panels, signed, symmetric_limit, vectors, walls_of, windows
+from fluidgrad.app.fields import SIGNED, color_bar, field_maps, panels, signed, symmetric_limit, vectors, windows
 from fluidgrad.app.style import UNNAMED, WIDTH, Labels, figure, new, plane
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels: Labels, smooth: Mapping[str, Any]) -> None:
     """Every map of a ``fluidgrad.Sensitivity`` into a picture of its own; ``name`` and ``units`` are those of J, ``smooth``
     the smoothed maps of walls."""
-    walls, title = walls_of(flow), f"J = {name}"
+    walls, title = flow.walls, f"J = {name}"
 
     def label(quantity: str, by: str) -> str:
         """dJ/d(quantity) per unit of its patch or volume; ``by``: units of the quantity times that measure, in 2D."""
@@ -45,7 +45,7 @@ def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels
 def overview(sensitivity: Any, labels: Labels = UNNAMED) -> Figure:
     """Porosity, adjoint velocity, walls and inflow, one below the other."""
     flow = sensitivity.solution.flow
-    here = list(windows(flow.mesh, walls_of(flow)).values())[-1]
+    here = list(windows(flow.mesh, flow.walls).values())[-1]
     fields = [
         (here, signed(np.asarray(sensitivity.porosity), "dJ/dα per unit volume", here)),
         (here, vectors(np.asarray(sensitivity.force), None, "dJ/df per unit volume")),

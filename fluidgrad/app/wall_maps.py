@@ -6,13 +6,13 @@ They are kept in ``wall_maps.npz``, one line a wall (``maps.py``), so that pictu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fluidgrad.app import output, sensitivity_plots
-from fluidgrad.app.fields import walls_of
 from fluidgrad.app.interpolation import geometry
 from fluidgrad.app.style import Labels
 from fluidgrad.topology import middles
@@ -20,10 +20,11 @@ from fluidgrad.topology import middles
 if TYPE_CHECKING:
     from fluidgrad.app.quantities import Quantity
     from fluidgrad.flow import Solution
+    from fluidgrad.maps import Line
     from fluidgrad.mesh import Mesh
 
 FILE = "wall_maps.npz"
-KEYS = ("s", "x", "n", "value", "weight")
+SHARE = 0.01  # of a wall's length: over which its map is smoothed unless output.smoothing_length says more
 
 
 def moved(before: Mesh, after: Mesh, walls: Sequence[str]) -> list[str]:
@@ -40,18 +41,19 @@ def save(folder: Path, objective: Quantity, weights: Sequence[float], flows: tup
     from fluidgrad import sensitivity
 
     before, after = (solutions[0].flow for solutions in flows)
-    walls = moved(before.mesh, after.mesh, walls_of(before))
+    walls = moved(before.mesh, after.mesh, before.walls)
     arrays = {}
     for which, solutions in zip(("start", "optimum"), flows, strict=True):
         maps = [sensitivity(objective, s.flow, s).wall for s in solutions]
-        arrays |= {f"{which}/{patch}/{key}": getattr(maps[0][patch], key) for patch in walls for key in KEYS}
         for patch in walls:
-            arrays[f"{which}/{patch}/value"] = sum(w * m[patch].value for w, m in zip(weights, maps, strict=True))
+            line = replace(maps[0][patch], value=sum(w * m[patch].value for w, m in zip(weights, maps, strict=True)))
+            arrays |= {f"{which}/{patch}/{key}": column for key, column in vars(line).items()}
     output.write_arrays(folder / FILE, **arrays)
 
 
-def draw(folder: Path, labels: Labels, name: str, units: str, dim: int) -> None:
-    """A picture of each wall and design, if there are maps."""
+def draw(folder: Path, labels: Labels, name: str, units: str, dim: int, length: float | None) -> None:
+    """A picture of each wall and design, if there are maps; smoothed over a length (:func:`smoothed`), which raw spikes at
+    ends and corners would rule otherwise."""
     if not (folder / FILE).exists():
         return
     from fluidgrad.maps import Line
@@ -68,4 +70,11 @@ def draw(folder: Path, labels: Labels, name: str, units: str, dim: int) -> None:
         if dim == 3:
             sensitivity_plots.surface(file, line, label, labels, title)
         else:
-            sensitivity_plots.wall(file, {patch: line}, label, labels, title)
+            sensitivity_plots.wall(file, {patch: line}, label, labels, title, {patch: smoothed(line, length)})
+
+
+def smoothed(line: Line, length: float | None) -> Line:
+    """A wall's map in the inner product of H^1, over ``length`` or a share of the wall's longest piece; in 3D as it is."""
+    if line.x.shape[1] == 3:
+        return line
+    return line.smoothed(SHARE * float(np.nanmax(line.s)) if length is None else length)
