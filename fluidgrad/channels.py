@@ -171,7 +171,7 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
             total += 2 * (nx + ny) * h.count - nx * ny
         return (counts, filled), total
 
-    counts, holes = counts_for(cells, counted, "channel")
+    counts, holes = counts_for(cells, counted, "channel", "{} cells or more")
     matched = []
     for h, curve in zip(holes, bodies.values(), strict=True):
         i0, i1, j0, j1 = h.box

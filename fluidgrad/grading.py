@@ -78,15 +78,16 @@ def place(lines: Sequence[Any], fractions: Sequence[Float[np.ndarray, " nodes"]]
     return xp.concatenate([*pieces, xp.asarray(lines[len(fractions)])[None]])
 
 
-def counts_for(cells: Any, counted: Callable[[float], tuple[Any, int]], what: str) -> Any:
+def counts_for(cells: Any, counted: Callable[[float], tuple[Any, int]], what: str, enough: str) -> Any:
     """The counts whose total is nearest to ``cells``, of those that ``counted`` makes for a scale of all sizes: ``(counts, total)``.
 
     Raises:
         InputError: fewer cells than the coarsest mesh has.
     """
     low, high = 1e-3, 1e3
-    if cells < (least := counted(high)[1]):
-        raise InputError(f"cells = {cells} is too coarse for this {what}", accepted=f"{least} cells or more")
+    least = counted(high)[1]
+    if np.ndim(cells) or cells < least:
+        raise InputError(f"cells = {cells} is too coarse for this {what}", accepted=enough.format(least))
     for _ in range(60):
         scale = float(np.sqrt(low * high))
         low, high = (scale, high) if counted(scale)[1] > cells else (low, scale)

@@ -94,9 +94,7 @@ def _recipe(lengths: list[float], cells: int, refine: int | None) -> StepRecipe:
         (a, b), (below, above) = counts = (axes[0].counts(scale), axes[1].counts(scale))
         return counts, (a + b) * above + b * below
 
-    if np.ndim(cells):
-        raise InputError(f"cells = {cells}", accepted="the number of cells of the whole channel")
-    return StepRecipe(axes, counts_for(cells, counted, "step"), whole(refine))
+    return StepRecipe(axes, counts_for(cells, counted, "step", "one number, {} or more"), whole(refine))
 
 
 def _nodes(recipe: StepRecipe, axis: int) -> list[Float[np.ndarray, " nodes"]]:
