@@ -110,7 +110,7 @@ def kills(count: int) -> dict[str, int | bool]:
 
 
 def test_killed_runs_go_on_to_the_same_journal_to_the_byte():
-    assert kills(4) == {"kills": 12, "survived": 12, "identical": True}
+    assert kills(2) == {"kills": 6, "survived": 6, "identical": True}
 
 
 @pytest.mark.slow

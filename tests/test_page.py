@@ -11,9 +11,8 @@ import pytest
 from cases import TINY
 from PIL import Image
 
-from fluidgrad.app import page, runs
+from fluidgrad.app import page
 from fluidgrad.app.cli import main
-from fluidgrad.app.screen import QUIET
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -93,11 +92,10 @@ def test_the_optimum_of_a_run_is_checked_against_differences(design):
     assert check["worst"] == max(row["gap"] for row in check["functionals"].values()) < 1e-8
 
 
-def test_simulations_and_sensitivities_have_pages_too(simulation, tmp_path):
+def test_simulations_and_sensitivities_have_pages_too(simulation, sensitivities):
     found = opened(simulation / "report.html")
     assert found.headings == ["Results", "Figures", "Config", "How to reproduce"] and "dissipation() 2.30023249" in found.words
-    (tmp_path / "tiny.toml").write_text(TINY)
-    found = opened(runs.sensitivity(str(tmp_path / "tiny.toml"), ["output.finer_mesh=false"], level=QUIET, root=tmp_path) / "report.html")
+    found = opened(sensitivities / "report.html")
     assert "Change of J when a number of the config grows by 1 %" in found.words and "flow.viscosity" in found.words
     assert "fluidgrad sensitivity config.toml" in found.words
 
