@@ -22,11 +22,10 @@ from jaxtyping import Array, Float
 
 from fluidgrad import derivative
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.flow import Flow, Solution, check_flow
+from fluidgrad.flow import Flow, Solution
 from fluidgrad.journal import Journal, Record
 from fluidgrad.minimize import TOLERANCE, Step, Trial, minimize
 from fluidgrad.optimizers import choose
-from fluidgrad.quality import check_valid
 from fluidgrad.steady import solve_steady
 from fluidgrad.study import Functional, Study, name_of
 from fluidgrad.variables import Variables
@@ -267,22 +266,19 @@ def _evaluate_one(
     study: Study, flow_of: Callable[[Any], Flow], functionals: tuple[Functional, ...], names: list[str], design: Any, start: Array | None
 ) -> Evaluation:
     """The functionals of one flow."""
-    flow = _flow(flow_of, design)
-    check_valid(flow.mesh)
-    check_flow(flow)
 
-    def solve(design: Any) -> tuple[Array, Array]:
-        solution = solve_steady(_flow(flow_of, design), start, **study.options)
-        return solution.state, solution.report.iterations
+    def solved(design: Any) -> tuple[list[Array], Array, Array]:
+        flow = _flow(flow_of, design)
+        solution = solve_steady(flow, start, **study.options)
+        return _values(functionals, flow, solution.state), solution.state, solution.report.iterations
 
-    (state, steps), pull_back = derivative.vjp(solve, design)
-    gradients, values, adjoints = [], [], []
-    for name, (value, (direct, state_bar)) in zip(names, _functionals(flow_of, functionals, design, state), strict=True):
-        if not np.isfinite(value):
-            raise NotConverged(f"{name} is {float(value)}")
-        by_flow, report = pull_back((state_bar, jnp.zeros_like(steps)))
-        gradients.append(jax.tree.map(np.add, direct, by_flow))
-        values.append(float(value))
+    (values, state, steps), pull_back = derivative.vjp(solved, design)
+    if failed := [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]:
+        raise NotConverged(f"{failed[0]} is {float(values[names.index(failed[0])])}")
+    gradients, adjoints, nothing = [], [], (jnp.zeros_like(state), jnp.zeros_like(steps))
+    for name, unit in zip(names, np.eye(len(names)), strict=True):
+        gradient, report = pull_back(([jnp.asarray(x) for x in unit], *nothing))
+        gradients.append(jax.tree.map(np.asarray, gradient))
         adjoints.append(report)
         if not all(np.isfinite(g).all() for g in jax.tree.leaves(gradients[-1])):
             raise NotConverged(f"the gradient of {name} is not finite", report)
@@ -292,7 +288,7 @@ def _evaluate_one(
         adjoint_residuals=[r.adjoint_residual for r in adjoints],
         adjoint_products=[r.adjoint_products for r in adjoints],
     )
-    return Evaluation(np.array(values), gradients, state, report)
+    return Evaluation(np.array(values, float), gradients, state, report)
 
 
 # Compiled apart from the solve, which is a loop of the host.
@@ -303,14 +299,12 @@ def _flow(flow: Callable[[Any], Flow], design: Any) -> Flow:
     return flow(design)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _functionals(flow: Callable[[Any], Flow], functionals: tuple[Functional, ...], design: Any, state: Array) -> list[Any]:
-    """Value and gradient in (design, state) of each: in the design, not in the flow, since most of that seldom depends on it."""
-
-    def scalar(f: Functional, design: Any, state: Array) -> Array:
-        value = f(Solution(flow(design), state, None))  # pyright: ignore[reportArgumentType]  (how it was solved is no part of it)
+@partial(jax.jit, static_argnums=0)
+def _values(functionals: tuple[Functional, ...], flow: Flow, state: Array) -> list[Array]:
+    def scalar(f: Functional) -> Array:
+        value = f(Solution(flow, state, None))  # pyright: ignore[reportArgumentType]  (how it was solved is no part of it)
         if jnp.shape(value) != ():
             raise InputError(f"{name_of(f) or 'a functional'} has shape {jnp.shape(value)}", accepted="one number")
         return jnp.asarray(value, state.dtype)
 
-    return [jax.value_and_grad(partial(scalar, f), argnums=(0, 1))(design, state) for f in functionals]
+    return [scalar(f) for f in functionals]

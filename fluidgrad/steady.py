@@ -22,9 +22,10 @@ from jaxtyping import Array
 from fluidgrad import linear as backends
 from fluidgrad.adjoint import PROBE, root, root_forward
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.flow import Flow, Solution, SolveReport
+from fluidgrad.flow import Flow, Solution, SolveReport, check_flow
 from fluidgrad.fluxes import Discrete, discretize
 from fluidgrad.iteration import either, gmres, repeat, traced
+from fluidgrad.quality import check_valid
 from fluidgrad.residual import assemble, imbalance, pattern, residual, split
 
 NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
@@ -54,6 +55,9 @@ class Steady:
 
     def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
         """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""
+        if not traced(flow):  # under a derivative these are the first known numbers of a flow that a design makes
+            check_valid(flow.mesh)
+            check_flow(flow)
         d = _discretize(flow)
         q0, tolerance = start
         one = jnp.ones((), q0.dtype)
@@ -219,6 +223,7 @@ def solve_steady(
         The solution; every derivative of it is that of the converged flow, whatever path led there.
 
     Raises:
+        InputError: a tangled mesh or a number that no flow can have.
         NotConverged: the residual did not fall below the tolerance. Under ``jit``, where nothing can be raised, the
             state is NaN instead, and so is every gradient.
 
