@@ -11,8 +11,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
-    "curves": ("circle", "ellipse", "fourier_curve", "closed_curve"),
-    "splines": ("spline",),
+    "curves": ("circle", "ellipse", "fourier_curve"),
+    "splines": ("closed_curve", "spline"),
     "aerofoils": ("aerofoil",),
     "blocks": ("box", "o_grid", "extrude"),
     "channels": ("channel",),

@@ -23,9 +23,9 @@ from fluidgrad.errors import InputError
 from fluidgrad.grading import cut_nodes, edges, quads
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
-from fluidgrad.polygons import area
 from fluidgrad.quality import check_valid
 from fluidgrad.ring import RingRecipe, ring_points, ring_topology
+from fluidgrad.splines import area
 from fluidgrad.topology import Topology, build_topology
 
 SIDES = ("left", "right", "bottom", "top")

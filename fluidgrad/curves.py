@@ -6,9 +6,9 @@ A curve is ``x(t)``, ``t`` in [0, 1), counter-clockwise and closed unless it is 
     ellipse         the same with two radii, turned by an angle
     fourier_curve   a circle whose radius is  radius (1 + sum_k a_k cos 2 pi k t + b_k sin 2 pi k t)
     closed_curve    a periodic cubic spline through points, equally spaced in t, or the polygon with those corners
-    spline          a B-spline by control points (``splines.py``), which may also be open: the wall of a duct, t in [0, 1]
+    spline          a B-spline by control points, which may also be open: the wall of a duct, t in [0, 1]
 
-The spline's slopes are a constant matrix times the points, so the curve is linear in them.
+The last two are in ``splines.py``; both are linear in their points.
 
 Each can be changed further, in this order whatever the order of the calls, with numbers that are traced too:
 
@@ -21,8 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
@@ -32,12 +31,12 @@ from jaxtyping import Array, ArrayLike, Float
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.polygons import MAX_POINTS, refuse_points, simple_polygon
 
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
 Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
 POSITIVE = ("radius", "radii", "area", "chord", "thickness", "exponents")  # numbers of curves
+MAX_POINTS = 2000  # the slopes of a spline are a dense matrix times its points
 QUADRATURE = 1024  # points of the integrals that give area and centroid, at least
 
 
@@ -66,12 +65,11 @@ class Curve:
     def _shape(self, t: Array) -> Float[Array, "... 2"]:
         """The points by the curve's kind alone."""
         n = self.numbers
-        if self.kind in ("b-spline", "open", "polyline"):
-            from fluidgrad.splines import along  # which makes such curves
-
-            return along(n["points"], t, self.kind)
         if "points" in n:
-            return _through(n["points"], t, smooth=self.kind == "spline")
+            from fluidgrad.splines import along, through  # which makes such curves
+
+            passes = self.kind in ("spline", "polygon")
+            return through(n["points"], t, self.kind == "spline") if passes else along(n["points"], t, self.kind)
         angle = 2 * jnp.pi * t
         ring = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
         if self.kind == "circle":
@@ -88,11 +86,11 @@ class Curve:
     def _free_form(self, t: Array) -> Float[Array, "... 2"]:
         if "offsets" not in self.numbers:
             return self._shape(t)
+        from fluidgrad.splines import bump, through
+
         x, normal = with_normal(self._shape, t)
         if self.is_closed:
-            return x + normal * _through(self.numbers["offsets"][:, None], t, smooth=True)
-        from fluidgrad.splines import bump
-
+            return x + normal * through(self.numbers["offsets"][:, None], t, smooth=True)
         return x + normal * bump(self.numbers["offsets"], t)[..., None]
 
     @property
@@ -235,26 +233,6 @@ def fourier_curve(center: Numbers, radius: ArrayLike, modes: Numbers) -> Curve:
     return curve
 
 
-def closed_curve(points: Numbers | str | Path, corners: bool = False) -> Curve:
-    """A curve through points: a periodic cubic spline, or a polygon.
-
-    Args:
-        points: ``(points, 2)`` [L], in order, or a text file of them, one pair a row; at least 4 (3 for a polygon),
-            roughly equally spaced for a spline. A last point that repeats the first is dropped, and a clockwise order is
-            reversed, when the points are concrete.
-        corners: straight lines between the points. The curve's normal jumps at them.
-    """
-    if isinstance(points, (str, Path)):
-        from fluidgrad.meshfile import read_points  # a file format: what few need
-
-        points = read_points(points)
-    points = number(points)
-    refuse_points(points)
-    if not traced(points):
-        points = simple_polygon(np.asarray(points), 3 if corners else 4)
-    return Curve({"points": points}, "polygon" if corners else "spline")
-
-
 def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
     """A curve of the given kind after a look at its numbers' shapes and signs."""
     return Curve(taken(kind, numbers), kind)
@@ -281,29 +259,6 @@ def refuse_open(name: str, curve: Curve) -> None:
     """Refuse an open curve where a body is meant."""
     if not curve.is_closed:
         raise InputError(f"{name} is an open curve", accepted="a closed one: open curves are for walls of ducts")
-
-
-def _through(points: Float[Array, "k 2"], t: Float[Array, "..."], smooth: bool) -> Float[Array, "... 2"]:
-    n = len(points)
-    s = t * n
-    left = jnp.floor(s)
-    u = (s - left)[..., None]
-    i = left.astype(int) % n
-    j = (i + 1) % n
-    if not smooth:
-        return (1 - u) * points[i] + u * points[j]
-    slope = jnp.asarray(_spline_slopes(n)) @ points
-    bend = u * (1 - u)
-    step = points[j] - points[i]
-    return points[i] + u * step + bend * ((1 - u) * (slope[i] - step) - u * (slope[j] - step))
-
-
-@lru_cache(maxsize=16)
-def _spline_slopes(n: int) -> Float[np.ndarray, "n n"]:
-    """Slopes of the periodic cubic spline at its knots: m_{i-1} + 4 m_i + m_{i+1} = 3 (x_{i+1} - x_{i-1})."""
-    one = np.eye(n)
-    ahead, behind = np.roll(one, 1, 1), np.roll(one, -1, 1)
-    return np.linalg.solve(4 * one + ahead + behind, 3 * (ahead - behind))
 
 
 def arc_length(curve: Curve, samples: int = 2048) -> tuple[Float[np.ndarray, " samples"], Float[np.ndarray, "samples 2"]]:

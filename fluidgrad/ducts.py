@@ -25,8 +25,7 @@ from fluidgrad.errors import InputError
 from fluidgrad.grading import Axis, Near, edges, quads, tanh_nodes
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh
-from fluidgrad.polygons import crossings
-from fluidgrad.splines import along
+from fluidgrad.splines import along, crossings
 from fluidgrad.topology import Topology, build_topology
 
 SIDES = {"inlet": "inlet", "outlet": "outlet", "lower": "walls", "upper": "walls"}

@@ -76,7 +76,7 @@ def design(tmp_path_factory):
 @pytest.fixture(scope="session")
 def search(tmp_path_factory):
     """The same search with the same journal, without pictures and finer mesh: to be gone on with in copies."""
-    return _run(tmp_path_factory, "search", "output.figures=false", "output.finer_mesh=false")
+    return _run(tmp_path_factory, "search", "output.figures=false", "output.finer_mesh=false", "output.stability=false")
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from fluidgrad.aerofoils import fitted, read_aerofoil
 from fluidgrad.app.reading import parse
 from fluidgrad.curves import arc_length
 from fluidgrad.errors import InputError
-from fluidgrad.polygons import area
 from fluidgrad.quality import Quality
+from fluidgrad.splines import area
 
 UPPER, LOWER = [0.18, 0.16, 0.2], [-0.15, -0.05, -0.02, -0.04]
 

@@ -22,7 +22,7 @@ from fluidgrad.app.screen import QUIET
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\n")
+    (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\nstability = false\n")
     return folder
 
 
@@ -72,6 +72,7 @@ def test_a_design_improves_and_is_compared_on_a_finer_mesh(design):
     assert result["improvement"] > 0.01
     assert result["optimum"]["flow_rate(inlet)"]["value"] == pytest.approx(1.0, abs=1e-5)
     fine = result["finer_mesh"]
+    assert all(row["stable"] and row["growth_rate"] < 0 for row in result["stability"].values()) and len(result["stability"]) == 2
     assert fine["compared"] and fine["refine"] == 2 and not fine["vanished"]
     assert fine["improvement"] == pytest.approx(result["improvement"], rel=0.6)
     with (design / "history.csv").open() as file:

@@ -21,7 +21,7 @@ COMMAND = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.arg
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
-    (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\n")
+    (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\nstability = false\n")
     return folder
 
 

@@ -122,7 +122,7 @@ def test_a_run_that_goes_on_says_so_and_is_loaded_again(design, tmp_path):
 
 
 def test_the_page_grows_while_a_search_goes(tmp_path, monkeypatch):
-    (tmp_path / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\n")
+    (tmp_path / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\nstability = false\n")
     seen, write = [], page.write
 
     def watched(folder, running=False):

@@ -17,7 +17,7 @@ from fluidgrad.app.cli import main
 from fluidgrad.app.progress import COLUMNS
 from fluidgrad.app.screen import QUIET, Screen, clock
 
-QUICK = TINY + "\n[output]\nfigures = false\nfiner_mesh = false\n"
+QUICK = TINY + "\n[output]\nfigures = false\nfiner_mesh = false\nstability = false\n"
 
 
 @pytest.fixture(scope="module")

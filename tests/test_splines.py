@@ -11,8 +11,7 @@ from fluidgrad.blocks import o_grid
 from fluidgrad.channels import channel
 from fluidgrad.curves import arc_length
 from fluidgrad.errors import InputError
-from fluidgrad.polygons import area
-from fluidgrad.splines import spline
+from fluidgrad.splines import area, spline
 
 WALL = np.array([(0.0, 0.0), (1.0, 0.2), (2.0, 0.8), (3.0, 1.5), (4.0, 1.0), (5.0, 1.0)])
 T = np.linspace(0, 1, 23)

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     spent, whole = dict.fromkeys(KEPT, 0.0), {name: getattr(*place) for name, place in KEPT.items()}
     for name, (owner, attribute) in KEPT.items():
         setattr(owner, attribute, timed(whole[name], spent, name))
-    settings = [f"mesh.cells={options.cells}", "output.figures=false", "output.finer_mesh=false"]
+    settings = [f"mesh.cells={options.cells}", "output.figures=false", "output.finer_mesh=false", "output.stability=false"]
     try:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()

@@ -47,6 +47,7 @@ tolerance = 1e-12
 [output]
 figures = false
 finer_mesh = false
+stability = false
 """
 RATE = '[objective]\nminimize = { functional = "dissipation" }\nsubject_to = [ { functional = "flow_rate", patch = "inlet", %s = 1.0 } ]\n'
 FREE = '[objective]\nmaximize = { functional = "pressure_drop", inlet = "inlet", outlet = "outlet" }\n'

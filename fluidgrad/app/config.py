@@ -135,13 +135,14 @@ class Solver(Section):
 
 
 class Output(Section):
-    """What is made of a result beside its figures; pictures and a finer mesh take time that a sweep may want to save."""
+    """What is made of a result beside its figures; these take time that a sweep may want to save."""
 
     figures: bool = Field(True, description="draw pictures; fluidgrad report draws them later")
     finer_mesh: bool = Field(
         True,
         description="with twice the cells along every line solve an optimum again, or estimate a sensitivity's error",
     )
+    stability: bool = Field(True, description="find out how fast disturbances of the flow grow, and warn of a flow that is unstable")
     smoothing_length: float | None = Field(
         None, ge=0, description="over which maps of walls are smoothed; a hundredth of the wall's longest piece when left out [L]"
     )

@@ -1,8 +1,8 @@
-"""An optimum put to the test: are its derivatives right, and does the gain remain on a finer mesh?"""
+"""What was found put to the test: is the flow stable, are the derivatives right, does a gain remain on a finer mesh?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +64,31 @@ def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
 def _unchecked(work: Job, reason: str) -> dict[str, Any]:
     work.say(f"derivatives half-way to the optimum not compared with differences: {reason}")
     return {"checked": False, "reason": reason}
+
+
+def stability(work: Job, found: Mapping[str, Sequence[Solution]]) -> dict[str, Any]:
+    """How fast the fastest growing disturbance of each flow grows, with a warning if it does: a steady flow that is not
+    stable would not be seen, and its derivatives are those of a flow that is not there. Of several conditions the worst."""
+    from fluidgrad.stability import growth_rates
+
+    rows: dict[str, Any] = {}
+    for name, solutions in found.items():
+        try:
+            with work.doing(f"how fast disturbances of {name} grow"):
+                rate = max((growth_rates(s, work.config.solver.linear)[0] for s in solutions), key=lambda z: z.real)
+        except (InputError, NotConverged) as error:
+            rows[name] = {"known": False, "reason": str(error)}
+            continue
+        turns = abs(rate.imag) / (2 * np.pi)
+        rows[name] = {"known": True, "stable": bool(rate.real < 0), "growth_rate": float(rate.real), "frequency": float(turns),
+                      "units": f"{work.config.units.time}^-1"}  # fmt: skip
+        if not rate.real < 0:
+            unit = "" if work.config.units.time == "T" else f" {work.config.units.time}^-1"
+            swinging = f" and swing with a frequency of {turns:.3g}{unit}" if turns else ""
+            work.say(f"warning: {name} is unstable: disturbances of it grow at a rate of {rate.real:.3g}{unit}{swinging}, so it would not "
+                     "be seen. Lower the Reynolds number, or take its figures and derivatives as those of the steady flow "
+                     "alone.")  # fmt: skip
+    return rows
 
 
 def better(first: float, last: float, gain: float) -> str:

@@ -114,7 +114,7 @@ def _round(points: Any, first: list[list[float]]) -> Any:
     import numpy as np
 
     from fluidgrad.iteration import traced
-    from fluidgrad.polygons import area
+    from fluidgrad.splines import area
 
     if not traced(points):
         return points

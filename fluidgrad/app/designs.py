@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output, wall_maps
-from fluidgrad.app.confirmation import better, derivatives, finer
+from fluidgrad.app.confirmation import better, derivatives, finer, stability
 from fluidgrad.app.feasibility import check_feasible, limit_of
 from fluidgrad.app.jobs import Job
 from fluidgrad.app.pictures import draw_design
@@ -149,6 +149,8 @@ def optimise(work: Job, problem: Problem) -> None:
     if work.config.output.figures:
         with work.doing("drawing"):
             draw_design(work.folder, work.labels, problem, found.design, (before[0], after[0]), name, others)
+    if work.config.output.stability:
+        result["stability"] = stability(work, {"the flow of the start": before, "the flow of the optimum": after})
     result["derivative_check"] = derivatives(work, study, found)
     if work.config.output.finer_mesh:
         result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), gain, sign)

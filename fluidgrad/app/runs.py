@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output, page
+from fluidgrad.app.confirmation import stability
 from fluidgrad.app.designs import optimise, study_of
 from fluidgrad.app.explaining import explain, schema
 from fluidgrad.app.jobs import Job, import_functionals, job, start_jax
@@ -82,6 +83,8 @@ def _simulate(work: Job, problem: Problem, flow: Flow) -> None:
     if work.config.output.figures:
         with work.doing("drawing"):
             draw_simulation(work.folder, work.labels, solution)
+    if work.config.output.stability:
+        result["stability"] = stability(work, {"this flow": [solution]})
     output.write_json(work.folder / "results.json", result | {"finished": True})
 
 

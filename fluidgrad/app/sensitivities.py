@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app import output
-from fluidgrad.app.confirmation import refined
+from fluidgrad.app.confirmation import refined, stability
 from fluidgrad.app.jobs import Job, job
 from fluidgrad.app.pictures import draw_sensitivity, draw_simulation
 from fluidgrad.app.problem import Problem, objective_of
@@ -91,6 +91,8 @@ def sensitivity(
             "solve": solve_report(solution, solved),
             "adjoint": {"residual": maps.report.adjoint_residual, "products": maps.report.adjoint_products},
         }
+        if work.config.output.stability:
+            result["stability"] = stability(work, {"this flow": [solution]})
         output.write_json(work.folder / "results.json", result)
         if work.config.output.figures:
             with work.doing("drawing"):
