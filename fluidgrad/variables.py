@@ -26,7 +26,7 @@ from fluidgrad.measures import wall_product
 if TYPE_CHECKING:
     from fluidgrad.flow import Flow
 
-NEARLY_NONE = 1e-3  # of the mean: directions that move the walls less, as where an area is given, are not stretched further
+NEARLY_NONE = 1e-3  # of the mean: directions that move the walls less, as all offsets alike where an area is given, count as the mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +201,9 @@ def wall_basis(flow: Callable[[Any], Flow], variables: Variables, length: float)
         raise InputError(given, accepted='inner_product = "parameters"')
     basis = np.eye(len(at))
     values, vectors = np.linalg.eigh(M[np.ix_(moves, moves)] / size)
-    basis[np.ix_(moves, moves)] = (vectors / np.sqrt(values + NEARLY_NONE / moves.sum())) @ vectors.T
+    mean = 1 / moves.sum()
+    values = np.where(values < NEARLY_NONE * mean, mean, values)
+    basis[np.ix_(moves, moves)] = (vectors / np.sqrt(values)) @ vectors.T
     return scale[:, None] * basis
 
 

@@ -30,6 +30,10 @@ EXPERIMENTS = {
         "--flows Stokes --cells 300 --coefficients 2 --iterations 1",
         "stokes_drag_ratio stokes_end_angle_deg re40_drag_ratio area_error",
     ),
+    "inner_products": (
+        "--offsets 8 --cells 16 4 --most 1",
+        "parameters_8 l2_8 h1_8",
+    ),
     "gradient_cost": (
         "--cells 300 --memory-cells 300 --parameters 10 300 --repeats 1",
         "ratio_10 ratio_10000 ratio_warm peak_mib forward_s gradient_s",

@@ -69,7 +69,7 @@ def test_the_basis_is_the_inner_product_of_the_walls_displacement():
     V, W_b = (np.asarray(jax.jvp(wall, (jnp.zeros(8),), (jnp.asarray(basis @ x),))[1]) for x in (a, b))
     product = sum(V[:, k] @ (W @ W_b[:, k]) for k in range(2))
     scale = sum((X := np.asarray(jax.jvp(wall, (jnp.zeros(8),), (jnp.asarray(basis[:, 0]),))[1]))[:, k] @ (W @ X[:, k]) for k in range(2))
-    assert product / scale == pytest.approx(a @ b, rel=5e-3)  # all but what keeps it from stretching what moves no wall
+    assert product / scale == pytest.approx(a @ b, rel=1e-9)
 
 
 def test_numbers_that_move_no_wall_are_scaled_by_their_bounds():
