@@ -159,3 +159,12 @@ def test_a_3d_flow_is_cut_half_way_up(tmp_path):
     assert is_png(flow_plots.speed(tmp_path / "speed.png", Solution(flow, jnp.asarray(state.ravel()), None)))
     x, y, value = interpolation.on_grid(Window(mesh, (0.0, 2.0), (0.0, 1.0)), state[:, :1], 40)
     assert np.allclose(value, 1.0)
+
+
+def test_values_on_a_grid_end_where_a_solid_of_cells_ends():
+    mesh = fg.extrude(fg.box((0, 0), (1, 1), cells=(2, 2)), 1.0, 2, patches=("front", "back"))
+    window = next(iter(fields.windows(mesh, []).values())).wider(0.5)
+    x, y, found = interpolation.on_grid(window, np.ones((mesh.n_cells, 1)), 60)
+    X, Y = np.meshgrid(x, y)
+    within = (X >= 0) & (X <= 1) & (Y >= 0) & (Y <= 1)
+    assert 0 < within.sum() < within.size and (np.isfinite(found[..., 0]) == within).all()

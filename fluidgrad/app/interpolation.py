@@ -59,11 +59,10 @@ def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Flo
     else:
         polygons, number = cut(mesh)
         middle = np.array([p.mean(0) for p in polygons])
-        reach = np.array([np.linalg.norm(p - m, axis=1).max() for p, m in zip(polygons, middle, strict=True)])
-        distance, nearest = KDTree(middle).query(grid)
+        _, nearest = KDTree(middle).query(grid)
         found = LinearNDInterpolator(middle, cell[number].astype(float))(grid) if len(middle) > 3 else cell[number[nearest]].astype(float)
         found = np.where(np.isnan(found), cell[number[nearest]], found)  # half a cell at the edges
-        found[distance > 1.5 * reach[nearest]] = np.nan
+        found[~covered(polygons, grid)] = np.nan
     return x, y, found.reshape(len(y), len(x), -1)
 
 
@@ -111,6 +110,16 @@ def inside(mesh: Mesh, x: Float[np.ndarray, "n 2"]) -> np.ndarray:
             crosses = (ay > x[:, 1]) != (by > x[:, 1])
             odd ^= crosses & (x[:, 0] < ax + (x[:, 1] - ay) * (bx - ax) / (by - ay))
     return odd
+
+
+def covered(polygons: list[np.ndarray], x: Float[np.ndarray, "n 2"]) -> np.ndarray:
+    """Whether points are in one of some convex polygons, each counter-clockwise."""
+    found = np.zeros(len(x), bool)
+    for p in polygons:
+        at = np.flatnonzero(((x >= p.min(0)) & (x <= p.max(0))).all(1) & ~found)
+        side, away = np.roll(p, -1, 0) - p, x[at, None] - p
+        found[at] = (side[:, 0] * away[..., 1] - side[:, 1] * away[..., 0] >= 0).all(1)
+    return found
 
 
 def geometry(mesh: Mesh) -> Any:
