@@ -89,6 +89,7 @@ def functionals(x):
     return {"drag": fg.drag(s, "bottom"), "rate": fg.flow_rate(s, "left")}
 
 
+@pytest.mark.slow  # as ``fluidgrad check`` does in test_cli.py
 def test_a_flow_passes():
     verdict = fg.check(functionals, X, names=("drag", "rate"))
     assert verdict.passed, str(verdict)

@@ -26,16 +26,27 @@ HOSTS = {  # all that pages may link to
 }  # fmt: skip
 
 
+LONG = ("tutorials/geometry.md", "tutorials/differentiating.md")  # notebooks whose programs take longest to compile
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site, built by the one command that builds it, every notebook executed."""
-    folder = tmp_path_factory.mktemp("site")
+    """The site, built by the one command that builds it; the longest notebooks are executed by a slow test."""
+    return built(tmp_path_factory.mktemp("site"), "-D", f"nb_execution_excludepatterns={','.join(LONG)}")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_with_every_notebook_executed(tmp_path):
+    built(tmp_path)
+
+
+def built(folder, *options):
     source, out = folder / "docs", folder / "html"
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("_build", "_generated"))
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", str(source), str(out)]
-    built = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-6000:]
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", *options, str(source), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return out
 
 

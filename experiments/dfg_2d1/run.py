@@ -43,6 +43,16 @@ def measure(cells: int, refine: int) -> dict[str, float]:
     return {"cells": mesh.n_cells, "refine": refine, "cd": float(cd), "cl": float(cl), "dp": float(dp)}
 
 
+def estimates(cells: int) -> tuple[str, ...]:
+    """The relative errors of drag and lift coefficient, and the estimates of them over them."""
+    coarse, fine = (flow(m, fg.parabola(m, "inlet", MEAN)) for m in (build(cells), build(cells, 2)))
+    s, row = fg.solve_steady(coarse), [f"{coarse.mesh.n_cells}"]
+    for f, known in ((fg.functionals.drag_coefficient, PUBLISHED["cd"]), (fg.functionals.lift_coefficient, PUBLISHED["cl"])):
+        found = fg.error_estimate(lambda s, f=f: f(s, "body"), s, fine)
+        row += [percent(found.value, known), f"{found.error / (known - found.value):.2f}"]
+    return tuple(row)
+
+
 def show(rows: list[dict[str, float]]) -> None:
     def both(r: dict[str, float], key: str) -> str:
         return f"{r[key]:.6f} ({percent(r[key], PUBLISHED[key])})"
@@ -101,6 +111,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--refine", type=int, nargs="+", default=[1, 2, 3], help="the family; three give an order")
     parser.add_argument("--fast", type=int, nargs="+", default=[1250, 1600, 2000, 2500], help="meshes tried for 0.1 %% of drag")
     parser.add_argument("--repeats", type=int, default=7, help="timings, of which the median counts")
+    parser.add_argument("--estimates", type=int, nargs="+", default=[600, 1250, 2500], help="meshes whose error is estimated")
     a = parser.parse_args(argv)
 
     family = [measure(a.cells, r) for r in a.refine]
@@ -108,6 +119,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     p = order([r["cd"] for r in family[-3:]], a.refine[-3:]) if len(family) >= 3 else float("nan")
     limit = extrapolate([r["cd"] for r in family], a.refine, p) if np.isfinite(p) else float("nan")
     print(f"observed order of Cd {p:.2f}, extrapolated {limit:.6f} ({percent(limit, PUBLISHED['cd'])})\n")
+
+    table(("cells", "Cd", "estimated error / true", "Cl", "estimated error / true"), [estimates(n) for n in a.estimates])
 
     for cells in a.fast:
         fast = measure(cells, 1)

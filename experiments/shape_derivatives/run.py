@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--across", type=int, nargs="+", default=[16, 32, 64], help="cells across the gap; the last is reported")
     parser.add_argument("--around", type=int, default=4, help="cells round the annulus for each across")
-    parser.add_argument("--cells", type=int, default=5000, help="of the channel in which gradients are timed; 0: they are not")
+    parser.add_argument("--cells", type=int, default=10000, help="of the channel in which gradients are timed; 0: they are not")
     parser.add_argument("--parameters", type=int, nargs=2, default=[10, 1000], metavar=("FEW", "MANY"))
     parser.add_argument("--repeats", type=int, default=5, help="timings, of which the median counts")
     a = parser.parse_args(argv)
