@@ -56,6 +56,7 @@ def weak(name):
     return np.sum(wall.value * bump(wall.x) * wall.weight)
 
 
+@pytest.mark.slow  # as for eight waves in test_wall_maps.py
 def test_the_wall_map_is_the_derivative_for_a_bump():
     f = flow("coarse")
     x = np.asarray(f.mesh.points)
