@@ -49,12 +49,13 @@ def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray
 
     Returns:
         lambda [1/T], the fastest growing first: the real part is the rate of growth (negative: of decay), the imaginary
-        part the angular frequency. Those found to a thousandth, the leading one among them; modes that decay or swing
-        faster than the flow shears are not.
+        part the angular frequency. Those found to a thousandth, the leading one among them unless some that are found
+        grow anyway; modes that decay or swing faster than the flow shears are not.
 
     Raises:
         InputError: a solution that is traced, or of a fluid at rest.
-        NotConverged: the modes were not found.
+        NotConverged: the leading rate did not become certain, and none that did grows: whether the flow is stable is not
+            known.
 
     Not differentiable.
     """
@@ -76,16 +77,19 @@ def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray
         b[moves] = root * x
         return -root * np.asarray(backends.solve(backend, p, factor, jnp.asarray(b)))[moves]
 
-    theta = _arnoldi(operator, np.random.default_rng(SEED).standard_normal(len(root)))
-    if not len(theta):
-        raise NotConverged(f"no growth rate of a disturbance was found in {DIRECTIONS} directions")
+    theta, leading = _arnoldi(operator, np.random.default_rng(SEED).standard_normal(len(root)))
     rates = shift + 1 / theta
+    if not leading and not (rates.real > 0).any():
+        found = f"; of {len(rates)} that were, none grows, the slowest decays at {-rates.real.max():.3g}" if len(rates) else ""
+        raise NotConverged(f"the leading growth rate was not found to a thousandth in {DIRECTIONS} directions{found}")
     return rates[np.lexsort((rates.imag, -rates.real))]
 
 
-def _arnoldi(operator: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> Complex[np.ndarray, " found"]:
+def _arnoldi(operator: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[Complex[np.ndarray, " found"], bool]:
     """Eigenvalues theta of the operator, those with |A x - theta x| small for the unit vector x found with them (Saad,
-    Numerical Methods for Large Eigenvalue Problems, 2011, section 6.2)."""
+    Numerical Methods for Large Eigenvalue Problems, 2011, section 6.2), and whether the leading ones are among them.
+
+    Without restarts (ARPACK's): those keep the largest theta, which are nearest to sigma, and drop the fastest growing."""
     most = min(DIRECTIONS, len(x) - 1)
     Q, H = np.zeros((most + 1, len(x))), np.zeros((most + 1, most))
     Q[0] = x / np.linalg.norm(x)
@@ -103,9 +107,9 @@ def _arnoldi(operator: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> Com
             certain = H[n, j] * np.abs(y[j]) <= CERTAIN * np.abs(theta)
             leading = np.argsort(-(1 / theta).real)[:LEADING]
             if certain[leading].all() or n == most or H[n, j] == 0:
-                return theta[certain]
+                return theta[certain], bool(certain[leading].all())
         Q[n] = w / H[n, j]
-    return np.zeros(0, complex)
+    return np.zeros(0, complex), False
 
 
 @jax.jit

@@ -68,19 +68,22 @@ def _unchecked(work: Job, reason: str) -> dict[str, Any]:
 
 def stability(work: Job, found: Mapping[str, Sequence[Solution]]) -> dict[str, Any]:
     """How fast the fastest growing disturbance of each flow grows, with a warning if it does: a steady flow that is not
-    stable would not be seen, and its derivatives are those of a flow that is not there. Of several conditions the worst."""
+    stable would not be seen, and its derivatives are those of a flow that is not there. ``found``: the solutions of the
+    "flow", or of "start" and "optimum"; of several conditions the worst counts."""
     from fluidgrad.stability import growth_rates
 
     rows: dict[str, Any] = {}
-    for name, solutions in found.items():
+    for which, solutions in found.items():
+        name = "this flow" if which == "flow" else f"the flow of the {which}"
         try:
             with work.doing(f"how fast disturbances of {name} grow"):
                 rate = max((growth_rates(s, work.config.solver.linear)[0] for s in solutions), key=lambda z: z.real)
         except (InputError, NotConverged) as error:
-            rows[name] = {"known": False, "reason": str(error)}
+            rows[which] = {"known": False, "reason": str(error)}
+            work.say(f"whether {name} is stable is not known: {error}")
             continue
         turns = abs(rate.imag) / (2 * np.pi)
-        rows[name] = {"known": True, "stable": bool(rate.real < 0), "growth_rate": float(rate.real), "frequency": float(turns),
+        rows[which] = {"known": True, "stable": bool(rate.real < 0), "growth_rate": float(rate.real), "frequency": float(turns),
                       "units": f"{work.config.units.time}^-1"}  # fmt: skip
         if not rate.real < 0:
             unit = "" if work.config.units.time == "T" else f" {work.config.units.time}^-1"

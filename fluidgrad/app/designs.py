@@ -150,7 +150,7 @@ def optimise(work: Job, problem: Problem) -> None:
         with work.doing("drawing"):
             draw_design(work.folder, work.labels, problem, found.design, (before[0], after[0]), name, others)
     if work.config.output.stability:
-        result["stability"] = stability(work, {"the flow of the start": before, "the flow of the optimum": after})
+        result["stability"] = stability(work, {"start": before, "optimum": after})
     result["derivative_check"] = derivatives(work, study, found)
     if work.config.output.finer_mesh:
         result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), gain, sign)

@@ -84,7 +84,7 @@ def _simulate(work: Job, problem: Problem, flow: Flow) -> None:
         with work.doing("drawing"):
             draw_simulation(work.folder, work.labels, solution)
     if work.config.output.stability:
-        result["stability"] = stability(work, {"this flow": [solution]})
+        result["stability"] = stability(work, {"flow": [solution]})
     output.write_json(work.folder / "results.json", result | {"finished": True})
 
 

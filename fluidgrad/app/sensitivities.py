@@ -92,7 +92,7 @@ def sensitivity(
             "adjoint": {"residual": maps.report.adjoint_residual, "products": maps.report.adjoint_products},
         }
         if work.config.output.stability:
-            result["stability"] = stability(work, {"this flow": [solution]})
+            result["stability"] = stability(work, {"flow": [solution]})
         output.write_json(work.folder / "results.json", result)
         if work.config.output.figures:
             with work.doing("drawing"):

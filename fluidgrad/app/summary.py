@@ -100,7 +100,7 @@ def result_of(member: Path) -> dict[str, Any]:
                     numbers[prefix + name], units[prefix + name] = float(figure["value"]), figure["units"]
         for which, row in result.get("stability", {}).items():
             if row["known"]:  # over a swept Reynolds number they say where the flow loses its stability
-                name = "growth_rate" if which != "the flow of the start" else "start of growth_rate"
+                name = "start of growth_rate" if which == "start" else "growth_rate"
                 numbers[name], units[name] = float(row["growth_rate"]), row["units"]
         numbers |= {name: result[name] for name in NUMBERS if isinstance(result.get(name), int | float)}
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
