@@ -79,7 +79,7 @@ def place(lines: Sequence[Any], fractions: Sequence[Float[np.ndarray, " nodes"]]
 
 
 def counts_for(cells: Any, counted: Callable[[float], tuple[Any, int]], what: str, enough: str) -> Any:
-    """The counts whose total is nearest to ``cells``, of those that ``counted`` makes for a scale of all sizes: ``(counts, total)``.
+    """The counts whose total is nearest to ``cells``, of those ``(counts, total)`` that ``counted`` makes for a scale of all sizes.
 
     Raises:
         InputError: fewer cells than the coarsest mesh has.

@@ -273,8 +273,9 @@ def _evaluate_one(
         return _values(functionals, flow, solution.state), solution.state, solution.report.iterations
 
     (values, state, steps), pull_back = derivative.vjp(solved, design)
-    if failed := [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]:
-        raise NotConverged(f"{failed[0]} is {float(values[names.index(failed[0])])}")
+    for name, value in zip(names, values, strict=True):
+        if not np.isfinite(value):
+            raise NotConverged(f"{name} is {float(value)}")
     gradients, adjoints, nothing = [], [], (jnp.zeros_like(state), jnp.zeros_like(steps))
     for name, unit in zip(names, np.eye(len(names)), strict=True):
         gradient, report = pull_back(([jnp.asarray(x) for x in unit], *nothing))

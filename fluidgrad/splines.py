@@ -3,11 +3,11 @@ walls of ducts.
 
     x(t) = sum_k B_k(t) c_k
 
-A periodic cubic spline passes through its points; its slopes are a constant matrix times them. A B-spline stays within the hull
-of its control points c, and each moves only the part near to it. Closed ones are periodic;
-open ones begin and end at their first and last control point, along the first and last side of the control polygon
-(clamped knots). Knots are equally spaced, so the B_k are constant in the design: their pieces between knots are
-polynomials whose coefficients SciPy gives (de Boor, A Practical Guide to Splines, 1978, chapter IX).
+A periodic cubic spline passes through its points; its slopes are a constant matrix times them. A B-spline stays within
+the hull of its control points c, and each moves only the part near to it. Closed ones are periodic; open ones begin and
+end at their first and last control point, along the first and last side of the control polygon (clamped knots). Knots are
+equally spaced, so the B_k are constant in the design: their pieces between knots are polynomials whose coefficients SciPy
+gives (de Boor, A Practical Guide to Splines, 1978, chapter IX).
 """
 
 from __future__ import annotations
