@@ -88,10 +88,11 @@ def simulation(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sensitivities(tmp_path_factory):
     """The folder of ``fluidgrad sensitivity`` for a pressure drop; tests look at it."""
-    return _run(tmp_path_factory, "sensitivity", "objective.minimize={functional='pressure_drop', inlet='inlet', outlet='outlet'}")
+    drop = "objective.minimize={functional='pressure_drop', inlet='inlet', outlet='outlet'}"
+    return _run(tmp_path_factory, "sensitivity", drop, command="sensitivity")
 
 
-def _run(factory, name, *settings):
+def _run(factory, name, *settings, command="run"):
     """A run that whichever worker comes first makes for all of them."""
     from cases import TINY
     from filelock import FileLock
@@ -105,6 +106,5 @@ def _run(factory, name, *settings):
         if not folder.exists():
             folder.mkdir()
             (folder / "tiny.toml").write_text(TINY)
-            command = runs.sensitivity if name == "sensitivity" else runs.run
-            command(str(folder / "tiny.toml"), settings, level=QUIET, root=folder)
+            getattr(runs, command)(str(folder / "tiny.toml"), settings, level=QUIET, root=folder)
     return folder / "tiny-1"
