@@ -236,13 +236,15 @@ class Check:
         )
 
 
-def check(f: Callable[[Any], Any], x: Any, *, seed: int = 0, names: tuple[str, ...] | None = None) -> Check:
+def check(f: Callable[[Any], Any], x: Any, *, seed: int = 0, names: tuple[str, ...] | None = None, most: Any = np.inf) -> Check:
     """Check the derivative of ``f`` at ``x`` in a direction that mixes all values' gradients and a random one.
 
     Args:
         f: design (any pytree) -> one or more numbers, calling ``solve_steady`` inside; its solves are run to 1e-13.
         x: where.
         seed: of the random direction.
+        most: how much each number may change at most, one number or a pytree like ``x``, such as the width of its bounds.
+            Without it that is the largest number of its array, or 1 where all are zero. The longest step is a fifth of it.
 
     Raises:
         NotConverged: if a solve fails.
@@ -256,7 +258,8 @@ def check(f: Callable[[Any], Any], x: Any, *, seed: int = 0, names: tuple[str, .
         derivative = linearize(values, x)
         f0 = np.asarray(derivative.value)
         rows = [np.asarray(jax.flatten_util.ravel_pytree(derivative.rmatvec(jnp.asarray(e)))[0]) for e in np.eye(len(f0))]
-        size = np.asarray(jax.flatten_util.ravel_pytree(jax.tree.map(_size, x))[0])
+        most = jax.tree.map(lambda _: most, x) if isinstance(most, float) else most
+        size = np.asarray(jax.flatten_util.ravel_pytree(jax.tree.map(_size, x, most))[0])
         v = size * _direction(np.stack(rows) * size, seed)
         slope = np.asarray(derivative.matvec(unravel(jnp.asarray(v))))
 
@@ -283,9 +286,10 @@ def judge(along: Callable[[float], np.ndarray], f0: np.ndarray, slope: np.ndarra
     )  # fmt: skip
 
 
-def _size(x: Any) -> np.ndarray:
-    """How much the numbers of one array of a design may be changed, as one number for each: the largest of them."""
-    return np.full(np.shape(x), np.abs(x).max(initial=0.0) or 1.0)
+def _size(x: Any, most: Any) -> np.ndarray:
+    """How much each number of one array of a design is changed: by the largest of them, or ``most`` if that is less."""
+    size = np.minimum(np.full(np.shape(x), np.abs(x).max(initial=0.0) or np.inf), most)
+    return np.where(np.isfinite(size), size, 1.0)
 
 
 def _direction(gradients: np.ndarray, seed: int) -> np.ndarray:

@@ -157,12 +157,13 @@ class Variables:
             return []
         return [(a, b) for a, b in zip(self.lower[self.free], self.upper[self.free], strict=True) if np.isfinite([a, b]).any()]
 
-    def random(self, seed: int) -> np.ndarray:
-        """An admissible vector: uniform between bounds; without two, within a tenth of the scale of the start."""
+    def random(self, seed: int, margin: float = 0.0) -> np.ndarray:
+        """An admissible vector: uniform between bounds, but for a ``margin`` of their width at either; without two, within a
+        tenth of the scale of the start."""
         plain = replace(self, basis=None)
         u = np.random.default_rng(seed).uniform(size=int(self.free.sum()))
         both = np.isfinite((self.upper - self.lower)[self.free])
-        return plain.unscaled(np.where(both, u, plain.scaled(self.start) + 0.2 * (u - 0.5)))
+        return plain.unscaled(np.where(both, margin + (1 - 2 * margin) * u, plain.scaled(self.start) + 0.2 * (u - 0.5)))
 
     def flat(self, tree: Any) -> Float[np.ndarray, " n"]:
         """A pytree like the start as a vector."""

@@ -1,6 +1,7 @@
 """The check passes a right derivative and fails a wrong one, each of its tests by itself."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import study
@@ -60,6 +61,21 @@ def test_noise_hides_a_derivative_and_is_reported():
     rng = np.random.default_rng(0)
     verdict = judge(lambda h: along(h) * (1 + 1e-6 * rng.normal(size=2)), F0, SLOPE, SLOPE, ("curved", "linear"))
     assert not verdict.passed and verdict.best_difference_error > DIFFERENCE_ERROR
+
+
+def test_steps_stay_within_what_numbers_may_change():
+    """Offsets of zero by a fifth of their bounds' width, not of 1; others by no more than a fifth of their size."""
+    seen = []
+
+    def f(x):
+        if not isinstance(x["offsets"], jax.core.Tracer):
+            seen.append({k: float(np.abs(v).max()) for k, v in x.items()})
+        return jnp.sum(jnp.sin(50 * x["offsets"])) + jnp.sum(x["speeds"] ** 2)
+
+    x = {"offsets": np.zeros(3), "speeds": np.ones(2)}
+    assert fg.check(f, x, most={"offsets": np.full(3, 0.02), "speeds": np.full(2, np.inf)}).passed
+    assert 0.001 < max(s["offsets"] for s in seen) <= 0.2 * 0.02 * (1 + 1e-9) and 1 < max(s["speeds"] for s in seen) <= 1.2
+    assert fg.check(f, x, most=0.02).passed
 
 
 def test_the_verdict_can_be_written():

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "config", "new", "report", "run", "sensitivity", "sweep"]
 SEED = 0  # of the random design and directions of checks
+MARGIN = 0.2  # of the bounds' width, by which differences leave a design at most
 
 
 def run(
@@ -113,11 +114,12 @@ def check(
         variables = Variables.of(design, problem.bounds or None)
         names = tuple(q.name for q in problem.quantities)
         values = problem.values_of()
-        points = {"start": variables.start, "random design": variables.random(SEED)}
+        width = variables.tree(variables.upper - variables.lower)
+        points = {"start": variables.start, "random design": variables.random(SEED, MARGIN)}
         found, curves = {}, []
         for place_, x in points.items():
             with work.doing(f"{place_}: compiling and solving to round-off, once for each step of the differences"):
-                found[place_] = c = check_derivative(values, variables.tree(x), seed=SEED, names=names)
+                found[place_] = c = check_derivative(values, variables.tree(x), seed=SEED, names=names, most=width)
             work.say(f"  {c}")
             for i, name in enumerate(names):
                 work.say(f"    {name}: Taylor rate {c.taylor_rates[i]:.3f}, dot product {c.gaps[i]:.1e}, best difference {c.floor[i]:.1e}"
