@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray
 from cases import TINY
+from dask.base import get_scheduler
 
 from fluidgrad.app.cli import main
 
@@ -145,6 +146,7 @@ def test_a_folder_of_a_sweep_takes_no_new_values(swept, capsys):
     assert "--over flow.viscosity=1,2 with the folder of a sweep, which has its values" in capsys.readouterr().err
     assert main(["sweep", str(swept[0]), "--scheduler", "nowhere"]) == 2
     assert "there is no scheduler at 'nowhere'" in capsys.readouterr().err
+    assert get_scheduler() is None, "what this process writes next does not ask the cluster that was not there"
 
 
 def test_a_damaged_sweep_is_refused_in_one_line(swept, tmp_path, capsys):

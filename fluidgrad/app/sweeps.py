@@ -224,7 +224,8 @@ def _executor(workers: int, scheduler: str) -> Iterator[tuple[Executor, bool]]:
     except ImportError:
         raise InputError("--scheduler needs dask.distributed", accepted='pip install "fluidgrad[sweep]"') from None
     try:
-        client = Client(scheduler, timeout=10)
+        # As the default, a client that could not connect would be met by whatever asks dask where to work, as xarray does to write a file.
+        client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"there is no scheduler at {scheduler!r}: {error}", accepted="an address such as tcp://host:8786") from None
     with client:
