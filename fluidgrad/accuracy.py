@@ -31,8 +31,7 @@ from fluidgrad import linear as backends
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.fluxes import discretize, gradient
-from fluidgrad.mesh import CellScalar, Geometry
-from fluidgrad.quality import measured
+from fluidgrad.mesh import CellScalar, Geometry, measure
 from fluidgrad.residual import Jacobian, assemble, at_boundary, balance, pattern, split
 
 CANDIDATES = 8  # cells nearest to a finer one, among which the one that holds it is looked for
@@ -99,8 +98,8 @@ def parents(flow: Flow, finer: Flow) -> Int[np.ndarray, " fine"]:
     Raises:
         InputError: a cell that holds none.
     """
-    t, g = flow.mesh.topology, measured(flow.mesh)
-    S, x_face, x_cell, x = (np.asarray(a) for a in (g.S, g.x_face, g.x_cell, measured(finer.mesh).x_cell))
+    t, g = flow.mesh.topology, measure(flow.mesh)
+    S, x_face, x_cell, x = (np.asarray(a) for a in (g.S, g.x_face, g.x_cell, measure(finer.mesh).x_cell))
     _, near = KDTree(x_cell).query(x, min(CANDIDATES, t.n_cells))
     near = near.reshape(len(x), -1)
     index, sign = t.cell_faces
@@ -122,7 +121,7 @@ def parents(flow: Flow, finer: Flow) -> Int[np.ndarray, " fine"]:
 def prolonged(known: Solution, finer: Flow, parent: Int[np.ndarray, " fine"] | None = None) -> Array:
     """A state for a flow on a finer or another mesh: in each cell the cubic through its parent and the cells next to it."""
     parent = parents(known.flow, finer) if parent is None else parent
-    q = _carried(known.flow, known.state, parent, measured(finer.mesh))
+    q = _carried(known.flow, known.state, parent, measure(finer.mesh))
     extra = known.state[known.flow.n_unknowns - known.flow.n_extra :]
     if finer.n_extra != known.flow.n_extra:
         raise InputError("the finer mesh has a flow of another kind", accepted="the same boundary kinds on both")

@@ -99,6 +99,7 @@ def to_cells(topology: Topology, face: Array) -> Array:
     return jnp.einsum("ck,ck...->c...", jnp.asarray(sign, face.dtype), padded[index])
 
 
+@jax.jit  # one compilation for each kind of mesh, instead of one for each operation
 def measure(mesh: Mesh) -> Geometry:
     """Areas, volumes and centres of a mesh. Differentiable in its points."""
     t = mesh.topology

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -22,8 +21,6 @@ from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.mesh import Mesh, measure
 from fluidgrad.topology import CELL_FACES
-
-measured = jax.jit(measure)  # one compilation for each kind of mesh, instead of one for each operation
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Quality:
 
     @cached_property
     def _geometry(self) -> tuple[np.ndarray, ...]:
-        g = measured(self.mesh)
+        g = measure(self.mesh)
         n = self.mesh.topology.n_interior
         x_cell, x_face, x_twin = np.asarray(g.x_cell), np.asarray(g.x_face)[:n], np.asarray(g.x_twin)
         own = x_face - x_cell[self.mesh.topology.owner[:n]]
@@ -92,7 +89,7 @@ class Quality:
         """Each measure's worst value and its place."""
         n = self.mesh.topology.n_interior
         centre = self._points[self.mesh.topology.face_points].mean(1)
-        cell = np.asarray(measured(self.mesh).x_cell)
+        cell = np.asarray(measure(self.mesh).x_cell)
         found = {"corner": (self.corner, np.argmin, cell), "aspect_ratio": (self.aspect_ratio, np.argmax, cell)}
         if n:
             for name in ("skewness", "non_orthogonality", "growth"):
@@ -126,7 +123,7 @@ def describe(mesh: Mesh) -> str:
     lines = [f"mesh in {t.dim}D: {t.n_cells} cells ({count}), {t.n_faces} faces, {len(mesh.points)} points"]
     if traced(mesh.points):
         return "\n".join([*lines, f"patches: {', '.join(t.patches)}; points are traced"])
-    area = np.linalg.norm(np.asarray(measured(mesh).S), axis=1)
+    area = np.linalg.norm(np.asarray(measure(mesh).S), axis=1)
     width = max(map(len, t.patches), default=0)
     unit = "length" if t.dim == 2 else "area"
     for name, (first, last) in t.patches.items():

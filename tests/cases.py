@@ -19,12 +19,10 @@ from fluidgrad.mesh import measure as measured
 from fluidgrad.residual import at_boundary, imbalance, split
 from fluidgrad.topology import build_topology
 
-_measure = jax.jit(measured)
-
 
 def measure(mesh):
     """The geometry, in NumPy."""
-    return jax.tree.map(np.asarray, _measure(mesh))
+    return jax.tree.map(np.asarray, measured(mesh))
 
 
 # ---- a config
@@ -200,7 +198,7 @@ def centres(mesh, patch):
 
 def with_velocity_given(mesh, velocity, **options):
     """A flow with the velocity of an exact solution, ``x -> u``, all round."""
-    given = {p: fg.Inflow(jax.vmap(velocity)(centres(mesh, p))) for p in mesh.patches}
+    given = {p: fg.Inflow(jax.jit(jax.vmap(velocity))(centres(mesh, p))) for p in mesh.patches}
     return fg.Flow(mesh, **{"viscosity": 0.1, **options}, **given)
 
 

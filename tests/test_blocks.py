@@ -11,12 +11,10 @@ from fluidgrad.blocks import box, extrude, o_grid
 from fluidgrad.channels import channel
 from fluidgrad.curves import circle, ellipse, fourier_curve
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import measure as measured
-from fluidgrad.mesh import to_cells
+from fluidgrad.mesh import measure, to_cells
 from fluidgrad.quality import Quality
 from fluidgrad.splines import area, closed_curve
 
-measure = jax.jit(measured)
 DISK = circle((0.2, 0.2), 0.05)
 
 

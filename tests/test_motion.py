@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import DISK, mesh
+from cases import DISK, measure, mesh
 
 import fluidgrad as fg
 from fluidgrad.app.config import Config
@@ -273,18 +273,12 @@ def test_divided_cells_keep_volume_and_patches(name, times):
     assert [k for k, _ in fine.topology.cells] == [k for k, _ in m.topology.cells]
     assert (fine.n_cells, fine.patches) == (times**m.dim * m.n_cells, m.patches)
     assert Quality(fine).corner.min() > 0
-    before, after = (jax.tree.map(np.asarray, g) for g in (measured(m), measured(fine)))
+    before, after = (measure(m), measure(fine))
     assert after.V.sum() == pytest.approx(before.V.sum(), rel=1e-13)
     for p in m.patches:
         size = [np.linalg.norm(g.S[x.topology.faces_of(p)].sum(0)) for g, x in ((before, m), (after, fine))]
         assert size[0] == pytest.approx(size[1], abs=1e-13)
     assert np.isin(np.round(np.asarray(m.points), 12), np.round(points, 12)).all()
-
-
-def measured(m):
-    from fluidgrad.quality import measured
-
-    return measured(m)
 
 
 def test_patches_keep_their_order_when_divided():

@@ -1,16 +1,13 @@
 """Meshes from gmsh, made here by gmsh itself."""
 
-import jax
 import numpy as np
 import pytest
 from cases import operators, state_of, with_velocity_given
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import measure as measured
-from fluidgrad.mesh import to_cells
+from fluidgrad.mesh import measure, to_cells
 from fluidgrad.meshfile import REVERSED, read_mesh
 
-measure = jax.jit(measured)
 gmsh = pytest.importorskip("gmsh")
 
 

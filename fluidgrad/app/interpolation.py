@@ -126,6 +126,6 @@ def geometry(mesh: Mesh) -> Any:
     """What is measured of a mesh, in NumPy arrays."""
     import jax
 
-    from fluidgrad.quality import measured
+    from fluidgrad.mesh import measure
 
-    return jax.tree.map(np.asarray, measured(mesh))
+    return jax.tree.map(np.asarray, measure(mesh))

@@ -51,10 +51,10 @@ def errors(mesh, nu, porous=False, scheme="central"):
     """Of velocity and pressure, L2."""
     velocity = velocity_2d if mesh.dim == 2 else velocity_3d
     g = measure(mesh)
-    alpha = jax.vmap(resistance)(g.x_cell) if porous else 0.0
+    alpha = jax.jit(jax.vmap(resistance))(g.x_cell) if porous else 0.0
     flow = with_velocity_given(mesh, velocity, viscosity=nu, force=force(velocity, nu, porous)(g.x_cell), porosity=alpha, scheme=scheme)
     weight = g.V / g.V.sum()
-    u, p = np.asarray(jax.vmap(velocity)(g.x_cell)), np.asarray(jax.vmap(pressure)(g.x_cell))
+    u, p = (np.asarray(jax.jit(jax.vmap(f))(g.x_cell)) for f in (velocity, pressure))
     p = p - np.sum(weight * p)
     s = fg.solve_steady(flow, start=state_of(flow, u, p))
     return np.array([np.sqrt(np.sum(weight * np.sum((s.velocity - u) ** 2, 1))), np.sqrt(np.sum(weight * (s.pressure - p) ** 2))])
