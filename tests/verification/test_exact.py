@@ -107,6 +107,7 @@ def source(n, body, far):
     r = np.linalg.norm(x, axis=1)
     exact = SOURCE["level"] - 0.5 / r**2
     s = fg.solve_steady(flow, start=state_of(flow, x / r[:, None] ** 2, exact))  # inwards there is another solution
+    assert s.report.solves == 1, f"from a more viscous flow it may end in the other: {s.report}"
     error = np.asarray(s.pressure) - exact
     return float(fg.flow_rate(s, "body")), np.abs(error).max() / (SOURCE["viscosity"] / 4)  # of nu du/dr
 
