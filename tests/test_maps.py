@@ -68,6 +68,7 @@ def test_the_wall_map_is_the_derivative_for_a_bump():
     assert weak("coarse") == pytest.approx(difference(lambda h: flow("coarse", points=x + h * moved)), rel=1e-6)
 
 
+@pytest.mark.slow  # every day: the map is the weak derivative here, and by eight waves of a body in test_wall_maps.py
 def test_the_wall_map_converges():
     assert weak("coarse") == pytest.approx(weak("fine"), rel=0.05)
     coarse, fine = (maps(n).wall["bottom"] for n in NAMES)

@@ -126,7 +126,8 @@ def history(
     if violations:
         bottom.set_ylabel("violation, relative")
         bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
-        bottom.annotate("none, or less", (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color="0.4")
+        end = dict(xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", fontsize=7, color="0.4")
+        bottom.annotate("none, or less", (1, floor), (0, 4), **end)
         fig.legend(loc="outside lower center", ncols=2, fontsize=7)
     bottom.set_xlabel("evaluation")
     bottom.xaxis.get_major_locator().set_params(integer=True)
