@@ -198,7 +198,8 @@ def centres(mesh, patch):
 
 def with_velocity_given(mesh, velocity, **options):
     """A flow with the velocity of an exact solution, ``x -> u``, all round."""
-    given = {p: fg.Inflow(jax.jit(jax.vmap(velocity))(centres(mesh, p))) for p in mesh.patches}
+    everywhere = jax.jit(jax.vmap(velocity))
+    given = {p: fg.Inflow(everywhere(centres(mesh, p))) for p in mesh.patches}
     return fg.Flow(mesh, **{"viscosity": 0.1, **options}, **given)
 
 

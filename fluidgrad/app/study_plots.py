@@ -126,8 +126,9 @@ def history(
     if violations:
         bottom.set_ylabel("violation, relative")
         bottom.axhline(floor, color="0.6", lw=0.7, ls=":")
-        end = dict(xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", fontsize=7, color="0.4")
-        bottom.annotate("none, or less", (1, floor), (0, 4), **end)
+        bottom.annotate(
+            "none, or less", (1, floor), (0, 4), ("axes fraction", "data"), "offset points", ha="right", fontsize=7, color="0.4"
+        )
         fig.legend(loc="outside lower center", ncols=2, fontsize=7)
     bottom.set_xlabel("evaluation")
     bottom.xaxis.get_major_locator().set_params(integer=True)
