@@ -1,7 +1,8 @@
 """What went wrong, and what to do about it.
 
-Two kinds, as for the command line: :class:`InputError` (exit code 2) says that something given cannot be used, and is
-raised before anything is computed; :class:`NotConverged` (exit code 1) says that a solve failed, and carries its report.
+:class:`InputError` (exit code 2) says that something given cannot be used, and is raised before anything is computed;
+:class:`NotConverged` (exit code 1) that a solve failed, and carries its report; :class:`Failed` (exit code 1) that what was
+computed did not stand a test, or is gone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ class InputError(ValueError):
         """The same error, naming the file and key it came from (the innermost place wins)."""
         self.where = self.where or where
         return self
+
+
+class OutOfReach(InputError):
+    """Beyond the disk or the machine: a state that is missing or damaged, too little memory. No fault of a design's: a
+    search ends there, and does not look elsewhere."""
+
+
+class Failed(RuntimeError):
+    """What was computed did not stand a test, or is no longer where it was kept."""
 
 
 class NotConverged(RuntimeError):

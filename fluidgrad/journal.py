@@ -1,16 +1,18 @@
 """The journal of a study: every evaluation, on disk before the optimizer sees it.
 
     journal.jsonl       one record a line: the CRC-32 of the rest, a space, JSON; the first describes the study
-    states/<id>.npz     flow states that evaluations start from
+    states/<id>.npz     flow states that evaluations start from; each record has the CRC-32 of its own
 
 Numbers are written as the shortest decimals that give the same double, so they come back to the bit. A record is
 appended, flushed and synced as a whole; a last line that was cut short by a crash is dropped when the journal is opened
 again, and a damaged line before that is an error. States are written beside their place and moved there before the
-record that names them, so a name in the journal is a whole file. Nothing is ever unpickled.
+record that names them, so a name in the journal is a whole file, and its checksum tells whether it is still the same one
+(records of before there were checksums are taken at their word). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -22,7 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float
 
-from fluidgrad.errors import InputError
+from fluidgrad.errors import InputError, OutOfReach
 
 Record = dict[str, Any]
 
@@ -58,9 +60,14 @@ class Journal:
         return self.folder / "journal.jsonl"
 
     def append(self, record: Record) -> None:
-        """Add a record; when this returns it is on the disk."""
+        """Add a record; when this returns it is on the disk.
+
+        Raises:
+            OSError: the disk; a journal that was deleted since the first record.
+        """
         line = _encode(record)
         if self.folder is not None:
+            self._check_there()
             new = not self._file.exists() or self._file.stat().st_size == 0
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self._file, "ab") as file:
@@ -71,13 +78,18 @@ class Journal:
                 _sync(self.folder)
         self.records.append(json.loads(line[9:]))
 
-    def save_state(self, name: str, state: Float[np.ndarray, " unknowns"]) -> None:
-        """Keep a state under a name."""
+    def _check_there(self) -> None:
+        """A journal that is gone was taken away, and one that began in the middle would be of no use."""
+        if self.records and not self._file.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._file))
+
+    def save_state(self, name: str, state: Float[np.ndarray, " unknowns"]) -> str:
+        """Keep a state under a name; returns its checksum, for the record that names it."""
         if self.folder is None:
             self._states[name] = state
-            return
+            return _checksum(state)
         states = self.folder / "states"
-        states.mkdir(parents=True, exist_ok=True)
+        states.mkdir(parents=not self.records, exist_ok=True)
         beside = states / f".{name}.npz.part"
         with open(beside, "wb") as file:
             np.savez(file, state=state)
@@ -85,22 +97,30 @@ class Journal:
             os.fsync(file.fileno())
         os.replace(beside, states / f"{name}.npz")
         _sync(states)
+        return _checksum(state)
 
     def state(self, name: str) -> Float[np.ndarray, " unknowns"]:
         """The state of a name.
 
         Raises:
-            InputError: its file is missing or damaged.
+            OutOfReach: its file is missing or damaged, or holds another state than the record that names it had.
+            OSError: the journal itself was deleted since the first record.
         """
         if self.folder is None:
             return self._states[name]
+        self._check_there()
         path = self.folder / "states" / f"{name}.npz"
+        advice = "its journal needs it: put the file back, or start again in another folder"
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return file["state"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            advice = "its journal needs it; start again in another folder"
-            raise InputError(f"the state {path} cannot be read: {error}", accepted=advice) from None
+                found = file["state"]
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zlib.error, BadZipFile) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise OutOfReach(f"the state {path} cannot be read: {reason}", accepted=advice) from None
+        told = next((r.get("checksum") for r in self.records if r.get("state") == name), None)
+        if told is not None and _checksum(found) != told:
+            raise OutOfReach(f"the state {path} is another than the one that was written there", accepted=advice)
+        return found
 
 
 def read(file: Path) -> tuple[list[Record], int]:
@@ -121,6 +141,10 @@ def read(file: Path) -> tuple[list[Record], int]:
             break
         whole += len(line) + 1
     return records, whole
+
+
+def _checksum(state: np.ndarray) -> str:
+    return f"{zlib.crc32(np.ascontiguousarray(state).tobytes()):08x}"
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:

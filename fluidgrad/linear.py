@@ -27,7 +27,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
-from fluidgrad.errors import InputError
+from fluidgrad.errors import InputError, OutOfReach
 from fluidgrad.residual import Jacobian, Pattern
 from fluidgrad.superlu import SuperLU
 
@@ -167,7 +167,7 @@ def _levels(p: Pattern) -> _Levels:
     m, count = p.block, np.bincount(level)
     L, s = len(count), int(count.max()) * p.block
     if 3 * L * s * s * 8 > BLOCK_MEMORY:
-        raise InputError(
+        raise OutOfReach(
             f"the block-tridiagonal backend would need {3 * L * s * s * 8 / 2**30:.0f} GiB for {p.n_cells} cells",
             accepted=f'at most {BLOCK_MEMORY / 2**30:.0f} GiB: use a coarser mesh or linear = "superlu"',
         )

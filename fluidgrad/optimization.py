@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fluidgrad import derivative
-from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.errors import InputError, NotConverged, OutOfReach
 from fluidgrad.flow import Flow, Solution
 from fluidgrad.journal import Journal, Record
 from fluidgrad.minimize import TOLERANCE, Step, Trial, minimize
@@ -96,10 +96,12 @@ def optimize(
         max_iterations, tolerance, progress: as for ``minimize``.
 
     A trial that cannot be evaluated (no convergence, a tangled mesh) is recorded, and the method is told to go back.
-    Each solve starts from the state at the nearest design evaluated before.
+    What the disk or the machine cannot do ends the search instead, and leaves its journal as it was. Each solve starts
+    from the state at the nearest design evaluated before.
 
     Raises:
-        InputError: a method that cannot take the constraints; a folder with the journal of another study.
+        InputError: a method that cannot take the constraints; a folder with the journal of another study, or without
+            a state that is needed.
         NotConverged: the start cannot be evaluated.
     """
     variables, intervals, names = study.variables, [c.interval for c in study.constraints], study.names
@@ -145,15 +147,16 @@ def _evaluated(study: Study, x: np.ndarray, journal: Journal) -> Record:
     """Evaluate a design, and put it in the journal."""
     variables, number = study.variables, len(journal.records)
     start = _nearest(variables, x, journal.records)
+    begin = None if start is None else jnp.asarray(journal.state(start))
     record: Record = {"evaluation": number, "design": x.tolist(), "start": start, "state": None, "values": [], "gradients": []}
     try:
-        found = evaluate(study, variables.tree(x), None if start is None else jnp.asarray(journal.state(start)))
+        found = evaluate(study, variables.tree(x), begin)
     except (NotConverged, InputError) as error:
-        if number == 0:
+        if number == 0 or isinstance(error, OutOfReach):  # the design's fault alone is the method's to know
             raise
         record |= {"failed": str(error), "report": {}}
     else:
-        journal.save_state(_state_name(number), np.asarray(found.state))
+        record |= {"checksum": journal.save_state(_state_name(number), np.asarray(found.state))}
         gradients = [variables.flat(g).tolist() for g in found.gradients]
         record |= {"state": _state_name(number), "values": found.values.tolist(), "gradients": gradients}
         record |= {"failed": None, "report": asdict(found.report)}

@@ -14,6 +14,7 @@ import pytest
 from cases import TINY
 
 from fluidgrad.app.cli import main
+from fluidgrad.journal import Journal
 
 COMMAND = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -99,6 +100,28 @@ def test_output_that_was_asked_for_and_cannot_be_written_is_an_error(here):
         process = subprocess.run([sys.executable, "-c", COMMAND, "config", "schema"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert process.returncode == 2
     one_line(process.stderr, "error: cannot write or read: No space left on device; make room, or use another place")
+
+
+def test_a_folder_that_is_deleted_in_mid_run_ends_it(search, here, tmp_path, capsys, monkeypatch):
+    """Nothing is computed for a folder that is gone, and it does not come back with half of a run in it."""
+    for gone, says in (
+        ("", "was deleted while the run was at work, and with it"),
+        ("journal.jsonl", "was deleted while the run was at work: start"),
+    ):
+        copy = shutil.copytree(search, tmp_path / f"copy{len(gone)}")
+        lines = (copy / "journal.jsonl").read_bytes().split(b"\n")
+        (copy / "journal.jsonl").write_bytes(b"\n".join(lines[:3]) + b"\n")
+        found = Journal.append
+
+        def removed(self, record, gone=gone, copy=copy, found=found):
+            found(self, record)
+            shutil.rmtree(copy) if not gone else (copy / gone).unlink()
+
+        monkeypatch.setattr(Journal, "append", removed)
+        assert main(["run", str(copy), "-q"]) == 1
+        monkeypatch.undo()
+        one_line(capsys.readouterr().err, f"failed: {str(copy / gone)!r} {says}")
+        assert copy.exists() == bool(gone) and not (copy / "journal.jsonl").exists()
 
 
 def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(here, search, tmp_path, capsys):
@@ -229,6 +252,27 @@ def test_a_functional_that_raises_in_the_middle_of_a_run_keeps_what_was_computed
     assert main([*again, "--allow", "imports.flaky.py"]) == 0
     assert (folder / "journal.jsonl").read_bytes().startswith(kept)
     assert not (folder / "error.txt").exists(), "that is mended"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_functional_has_no_say_in_how_the_command_ends(here, tmp_path, capsys, code):
+    (tmp_path / "leave.py").write_text(f"""
+import fluidgrad as fg
+calls = []
+@fg.functional(units="L^4 T^-3")
+def leave(solution):
+    calls.append(1)
+    if len(calls) > {0 if code else 1}:
+        raise SystemExit({code})
+    return fg.dissipation.function(solution)
+""")
+    command = ["run", str(here / "tiny.toml"), "--set", "objective.minimize={functional='leave'}", "--import", str(tmp_path / "leave.py")]
+    assert main([*command, "--runs", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    if code:
+        one_line(err, "error: leave() cannot be evaluated: SystemExit: 3 ([objective] minimize in tiny.toml)")
+    else:  # it was fine when it was tried, and left later
+        one_line(err, f"error: unexpected SystemExit: 0 (traceback in {tmp_path / 'tiny-1' / 'error.txt'}); mend {tmp_path / 'leave.py'}")
 
 
 def test_a_functional_that_is_nan_at_a_trial_sends_the_search_back(flaky, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 
 import fluidgrad as fg
 from fluidgrad import optimization
-from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.errors import InputError, NotConverged, OutOfReach
 from fluidgrad.journal import Journal, read
 from fluidgrad.optimization import evaluate, optimize
 from fluidgrad.profiles import parabola_at_nodes
@@ -196,6 +196,78 @@ def test_a_journal_that_leads_elsewhere_is_refused(undisturbed, tmp_path):
     journal.append(found[2] | {"design": [x * (1 + 1e-15) for x in found[2]["design"]]})
     with pytest.raises(InputError, match="evaluation 1 of .* is not of the design that SLSQP asks for; resume with the versions"):
         optimize(study(), tmp_path)
+
+
+def cut(folder, copy, count):
+    """A copy of a run that was stopped after so many evaluations."""
+    shutil.copytree(folder, copy)
+    kept = b"".join(written(folder).splitlines(keepends=True)[: count + 1])
+    (copy / "journal.jsonl").write_bytes(kept)
+    return kept
+
+
+def swapped(states):
+    for a, b in (("000000", "other"), ("000001", "000000"), ("000002", "000001"), ("other", "000002")):
+        (states / f"{a}.npz").rename(states / f"{b}.npz")
+
+
+LOST = {
+    "gone": (lambda states: [f.unlink() for f in states.iterdir()], r"the state .*npz cannot be read: No such file"),
+    "swapped": (swapped, r"the state .*npz is another than the one that was written there; its journal needs it"),
+}
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_states_that_are_lost_end_a_search_and_leave_its_journal_alone(undisturbed, tmp_path, how):
+    """They were taken for designs that fail: the search went on from those, and ended elsewhere."""
+    folder, result, _ = undisturbed
+    kept = cut(folder, tmp_path / "run", 3)
+    lose, says = LOST[how]
+    lose(tmp_path / "run" / "states")
+    with pytest.raises(InputError, match=says):
+        optimize(study(), tmp_path / "run")
+    assert written(tmp_path / "run") == kept
+    shutil.copytree(folder / "states", tmp_path / "run" / "states", dirs_exist_ok=True)
+    assert optimize(study(), tmp_path / "run").optimum == result.optimum and written(tmp_path / "run") == written(folder)
+
+
+def test_records_without_a_checksum_are_taken_at_their_word(undisturbed, tmp_path):
+    folder, result, _ = undisturbed
+    found, _ = read(folder / "journal.jsonl")
+    shutil.copytree(folder / "states", tmp_path / "states")
+    journal = Journal(tmp_path, found[0])
+    for record in found[1:4]:
+        journal.append({k: v for k, v in record.items() if k != "checksum"})
+    assert optimize(study(), tmp_path).optimum == result.optimum
+
+
+def test_too_little_memory_is_no_fault_of_a_design(undisturbed, monkeypatch, tmp_path):
+    folder, _, _ = undisturbed
+    kept = cut(folder, tmp_path / "run", 3)
+
+    def refused(study, design, start=None):
+        raise OutOfReach("the block-tridiagonal backend would need 99 GiB")
+
+    monkeypatch.setattr(optimization, "evaluate", refused)
+    with pytest.raises(OutOfReach, match="99 GiB"):
+        optimize(study(), tmp_path / "run")
+    assert written(tmp_path / "run") == kept
+
+
+def test_a_folder_that_is_deleted_in_mid_run_is_not_begun_anew(undisturbed, tmp_path):
+    """A journal that began with its fifth evaluation would be of no use."""
+    folder, _, _ = undisturbed
+    for name in ("all", "journal.jsonl"):
+        cut(folder, tmp_path / name, 3)
+
+        def remove(step, name=name):
+            if step.evaluation == 3:
+                shutil.rmtree(tmp_path / name) if name == "all" else (tmp_path / name / name).unlink()
+
+        with pytest.raises(FileNotFoundError):
+            optimize(study(), tmp_path / name, progress=remove)
+        assert not (tmp_path / name / "journal.jsonl").exists()
+    assert not (tmp_path / "all").exists()
 
 
 def test_an_equality_needs_a_method_that_takes_it():

@@ -1,6 +1,6 @@
 """The command line: each command is a few lines that call :mod:`fluidgrad.app.runs`.
 
-Exit codes: 0 done, 1 not converged or a check that failed, 2 bad input. Nothing heavy is imported before a command
+Exit codes: 0 done, 1 not converged or a test that failed, 2 bad input. Nothing heavy is imported before a command
 runs, so that ``--help`` is at once.
 """
 
@@ -144,7 +144,7 @@ def _level(quiet: bool, verbose: bool) -> int:
 def guarded(command: Callable[[], Any]) -> int:
     """The exit code of a command: what went wrong in one line, never a traceback for what a user can mend."""
     from fluidgrad.app.interrupt import STOPPED, Stopped
-    from fluidgrad.errors import InputError, NotConverged
+    from fluidgrad.errors import Failed, InputError, NotConverged
 
     try:
         command()
@@ -154,6 +154,9 @@ def guarded(command: Callable[[], Any]) -> int:
         return 2
     except NotConverged as error:
         print(f"not converged: {error}", file=sys.stderr)
+        return 1
+    except Failed as error:
+        print(f"failed: {error}", file=sys.stderr)
         return 1
     except (Stopped, KeyboardInterrupt) as stop:
         print(f"stopped{stop}", file=sys.stderr)

@@ -23,7 +23,7 @@ from fluidgrad.app.reading import find, load
 from fluidgrad.app.resume import locked, taken_up
 from fluidgrad.app.screen import NORMAL, QUIET, VERBOSE, Screen
 from fluidgrad.app.style import Labels
-from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.errors import Failed, InputError, NotConverged
 
 QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # not on Windows
 DISK = (errno.ENOSPC, QUOTA, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # what a disk may answer
@@ -51,7 +51,9 @@ class Job:
 
         Raises:
             Stopped: a stop was asked for.
+            FileNotFoundError: the folder was deleted.
         """
+        self.folder.stat()
         if self.asked.is_set():
             raise Stopped
 
@@ -125,13 +127,20 @@ def job(
             _forget(folder, again)
             _tell(folder)
             raise Stopped(on()) from None
+        except Failed:
+            _tell(folder)
+            raise
         except OSError as error:
+            if error.errno == errno.ENOENT and not all((folder / name).exists() for name in ("config.toml", "manifest.json")):
+                raise Failed(f"{str(folder)!r} was deleted while the run was at work, and with it what was computed") from None
+            if error.errno == errno.ENOENT and error.filename == str(folder / "journal.jsonl"):
+                raise Failed(f"{error.filename!r} was deleted while the run was at work: start again") from None
             if error.errno not in DISK:
                 raise _unexpected(error, work, on()) from error
             given = f"cannot write in {str(folder)!r}: {error.strerror or error}"
             _forget(folder, again)
             raise InputError(given, accepted=f"make room there{on() or ', and try again'}") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a functional has no say in how the command ends
             raise _unexpected(error, work, on()) from error
         screen.say(str(folder), QUIET)
 
@@ -162,12 +171,12 @@ def _kept(error: NotConverged, folder: Path) -> NotConverged:
     return NotConverged(f"{error} Last state: {folder / 'last_good.npz'}.", error.report, last)
 
 
-def _unexpected(error: Exception, work: Job, on: str) -> InputError | Exception:
+def _unexpected(error: Exception | SystemExit, work: Job, on: str) -> InputError | Exception:
     """What nobody foresaw: its traceback goes to a file. With functionals of the user's, it is most likely theirs."""
     file = work.folder / "error.txt"
     output.write(file, "".join(traceback.format_exception(error)))
     _tell(work.folder)
-    if work.screen.level >= VERBOSE:
+    if work.screen.level >= VERBOSE and isinstance(error, Exception):
         return error
     what = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     blame = f"mend {work.imports[0]}" if work.imports else "report it with that file"

@@ -69,8 +69,7 @@ def new_folder(name: str, root: str | Path = "runs") -> Path:
 
 
 def write(path: Path, data: str | bytes) -> None:
-    """Write a file that is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file that is whole or absent, into a folder that is there: one that was deleted is not to come back."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -86,7 +86,7 @@ class Problem:
             found = jax.eval_shape(shape, case.numbers)
         except InputError:
             raise
-        except Exception as error:  # a user's own functional may raise anything
+        except (Exception, SystemExit) as error:  # a user's own functional may raise anything
             what = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
             raise InputError(
                 f"{quantity.name} cannot be evaluated: {what}", "arguments of the right shapes, and a function that JAX can trace"

@@ -59,6 +59,7 @@ def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
             kind = Path(file).suffix.lstrip(".") or "png"
             # no date in the file: the same numbers make the same bytes
             shown.savefig(data, format=kind, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None} if kind == "png" else None)
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         write(Path(file), data.getvalue())
         return Path(file)
 
