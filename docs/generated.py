@@ -45,14 +45,14 @@ def commands() -> dict[str, str]:
 
 def config() -> str:
     """Every section and key of a config, as ``fluidgrad config explain`` tells them."""
-    from fluidgrad.app.config import Config
+    from fluidgrad.app.config.config import Config
 
     seen: dict[tuple[str, ...], str] = {}
     return "\n".join(line for section in Config.model_fields for line in [*_table(section, section, 2, seen), ""])
 
 
 def _table(path: str, title: str, level: int, seen: dict[tuple[str, ...], str]) -> list[str]:
-    from fluidgrad.app.explaining import explain
+    from fluidgrad.app.config.explaining import explain
 
     head, *lines = explain(path).splitlines()
     about = head.partition(": ")[2]
@@ -107,7 +107,7 @@ def functionals() -> str:
     import inspect
 
     import fluidgrad as fg
-    from fluidgrad.functionals import REGISTRY
+    from fluidgrad.flow.functionals import REGISTRY
 
     rows = ["| functional | arguments | units |", "| --- | --- | --- |"]
     for name, f in sorted(REGISTRY.items()):
@@ -123,7 +123,7 @@ def functionals() -> str:
 
 def optimizers() -> str:
     """The methods and what they can take."""
-    from fluidgrad import optimizers
+    from fluidgrad.design import optimizers
 
     lines = (optimizers.__doc__ or "").splitlines()
     return "\n".join(line for line in lines if line.startswith("|")) + "\n"
@@ -131,7 +131,7 @@ def optimizers() -> str:
 
 def defaults() -> str:
     """The configs that come with the package, with the first line of each."""
-    from fluidgrad.app.reading import shipped_folder
+    from fluidgrad.app.config.reading import shipped_folder
 
     rows = ["| name | what it is |", "| --- | --- |"]
     for file in sorted(shipped_folder().glob("*.toml")):
@@ -152,7 +152,7 @@ def signature(app: Any, what: str, name: str, obj: Any, options: Any, sig: str |
     """A functional is called as its function is."""
     import inspect
 
-    from fluidgrad.functionals import Functional
+    from fluidgrad.flow.functionals import Functional
 
     if isinstance(obj, Functional):
         parameters = inspect.signature(obj.function).parameters.values()
@@ -163,7 +163,7 @@ def signature(app: Any, what: str, name: str, obj: Any, options: Any, sig: str |
 
 def docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """A functional says its units."""
-    from fluidgrad.functionals import Functional
+    from fluidgrad.flow.functionals import Functional
 
     if what == "property":
         _properties[name] = list(lines)

@@ -11,38 +11,40 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
-    "curves": ("circle", "ellipse", "fourier_curve"),
-    "splines": ("closed_curve", "spline"),
-    "aerofoils": ("aerofoil",),
-    "blocks": ("box", "o_grid", "extrude"),
-    "channels": ("channel",),
-    "ducts": ("duct",),
-    "steps": ("step",),
-    "meshfile": ("read_mesh",),
-    "mesh": ("Mesh",),
-    "motion": ("deform",),
-    "boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),
-    "flow": ("Flow", "Solution"),
-    "steady": ("solve_steady",),
-    "functionals": (
+    "shapes.curves": ("circle", "ellipse", "fourier_curve"),
+    "shapes.splines": ("closed_curve", "spline"),
+    "shapes.aerofoils": ("aerofoil",),
+    "mesh.blocks": ("box", "o_grid", "extrude"),
+    "mesh.channels": ("channel",),
+    "mesh.ducts": ("duct",),
+    "mesh.steps": ("step",),
+    "mesh.meshfile": ("read_mesh",),
+    "mesh.mesh": ("Mesh",),
+    "mesh.motion": ("deform",),
+    "flow.boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),
+    "flow.flow": ("Flow", "Solution"),
+    "solve.steady": ("solve_steady",),
+    "flow.functionals": (
         "drag", "lift", "pressure_drop", "dissipation", "flow_rate", "roughness", "functional",
     ),
-    "derivative": ("value_and_grad", "linearize", "check"),
-    "maps": ("sensitivity",),
-    "accuracy": ("error_estimate",),
-    "profiles": ("nodes", "parabola"),
-    "study": ("Study", "Constraint"),
-    "optimization": ("optimize",),
+    "derivatives.derivative": ("value_and_grad", "linearize", "check"),
+    "derivatives.maps": ("sensitivity",),
+    "derivatives.accuracy": ("error_estimate",),
+    "flow.profiles": ("nodes", "parabola"),
+    "design.study": ("Study", "Constraint"),
+    "design.optimization": ("optimize",),
     "errors": ("InputError", "NotConverged"),
+    "flow": ("functionals",),  # a module: all of them
 }  # fmt: skip
-_HOME = {name: module for module, names in _NAMES.items() for name in names} | {"functionals": ""}  # a module: all of them
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fluidgrad' has no attribute {name!r}")
-    return getattr(import_module(f"fluidgrad.{_HOME[name]}"), name) if _HOME[name] else import_module(f"fluidgrad.{name}")
+    home = f"fluidgrad.{_HOME[name]}"
+    return import_module(f"{home}.{name}") if name == "functionals" else getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

@@ -13,11 +13,11 @@ import numpy as np
 from scipy.spatial import Delaunay, Voronoi
 
 import fluidgrad as fg
-from fluidgrad.fluxes import discretize, gradient
-from fluidgrad.mesh import Mesh
-from fluidgrad.mesh import measure as measured
-from fluidgrad.residual import at_boundary, imbalance, split
-from fluidgrad.topology import build_topology
+from fluidgrad.flow.fluxes import discretize, gradient
+from fluidgrad.flow.residual import at_boundary, imbalance, split
+from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.mesh import measure as measured
+from fluidgrad.mesh.topology import build_topology
 
 
 def measure(mesh):

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope="module")
 def forget_functionals():
     """Those that a file of tests registers are its own: other files list all that there are."""
-    from fluidgrad.functionals import REGISTRY
+    from fluidgrad.flow.functionals import REGISTRY
 
     before = dict(REGISTRY)
     yield
@@ -48,7 +48,7 @@ def forget_programs():
 @pytest.fixture
 def counted(monkeypatch):
     """Factorisations on the host, and solves there: whether transposed, and after how many factorisations."""
-    from fluidgrad import superlu
+    from fluidgrad.solve import superlu
 
     factored, solved = [], []
     splu, solve = superlu._splu, superlu._solve_held
@@ -97,8 +97,8 @@ def _run(factory, name, *settings, command="run"):
     from cases import TINY
     from filelock import FileLock
 
-    from fluidgrad.app import runs
-    from fluidgrad.app.screen import QUIET
+    from fluidgrad.app import commands as runs
+    from fluidgrad.app.report.screen import QUIET
 
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"

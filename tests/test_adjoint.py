@@ -14,8 +14,9 @@ from cases import study
 from jax.flatten_util import ravel_pytree
 
 import fluidgrad as fg
-from fluidgrad import adjoint, derivative, superlu
-from fluidgrad.adjoint import PROBE, root, root_forward
+from fluidgrad.derivatives import derivative
+from fluidgrad.solve import adjoint, superlu
+from fluidgrad.solve.adjoint import PROBE, root, root_forward
 
 # ---- an algebraic system
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad.aerofoils import fitted, read_aerofoil
-from fluidgrad.app.reading import parse
-from fluidgrad.curves import arc_length
+from fluidgrad.app.config.reading import parse
 from fluidgrad.errors import InputError
-from fluidgrad.quality import Quality
-from fluidgrad.splines import area
+from fluidgrad.mesh.quality import Quality
+from fluidgrad.shapes.aerofoils import fitted, read_aerofoil
+from fluidgrad.shapes.curves import arc_length
+from fluidgrad.shapes.splines import area
 
 UPPER, LOWER = [0.18, 0.16, 0.2], [-0.15, -0.05, -0.02, -0.04]
 

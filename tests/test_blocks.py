@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluidgrad.blocks import box, extrude, o_grid
-from fluidgrad.channels import channel
-from fluidgrad.curves import circle, ellipse, fourier_curve
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import measure, to_cells
-from fluidgrad.quality import Quality
-from fluidgrad.splines import area, closed_curve
+from fluidgrad.mesh.blocks import box, extrude, o_grid
+from fluidgrad.mesh.channels import channel
+from fluidgrad.mesh.mesh import measure, to_cells
+from fluidgrad.mesh.quality import Quality
+from fluidgrad.shapes.curves import circle, ellipse, fourier_curve
+from fluidgrad.shapes.splines import area, closed_curve
 
 DISK = circle((0.2, 0.2), 0.05)
 

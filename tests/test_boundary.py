@@ -7,8 +7,8 @@ import pytest
 from cases import measure, mesh
 
 import fluidgrad as fg
-from fluidgrad.boundary import FAR_FIELD_BLEND, join, periodic_shift
 from fluidgrad.errors import InputError
+from fluidgrad.flow.boundary import FAR_FIELD_BLEND, join, periodic_shift
 
 S = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 0.5]])
 X = np.array([[1.0, 0.5], [0.0, 0.5], [0.5, 1.0]])

@@ -7,7 +7,7 @@ import pytest
 from cases import study
 
 import fluidgrad as fg
-from fluidgrad.derivative import DIFFERENCE_ERROR, TAYLOR_RATE, judge
+from fluidgrad.derivatives.derivative import DIFFERENCE_ERROR, TAYLOR_RATE, judge
 
 X0, V = 0.7, 1.0
 F0 = np.array([np.sin(X0), 3 * X0 - 1])

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from cases import TINY
 
-from fluidgrad.app import runs
+from fluidgrad.app import commands
 from fluidgrad.app.cli import main
-from fluidgrad.app.output import new_folder, write
-from fluidgrad.app.screen import QUIET
+from fluidgrad.app.report.output import new_folder, write
+from fluidgrad.app.report.screen import QUIET
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_maximum_is_reported_with_its_own_sign(here):
         "objective={maximize={functional='dissipation'}}",
         "optimizer.max_iterations=1",
     ]
-    folder = runs.run(str(here / "tiny.toml"), settings[1:], level=QUIET, root=here / "runs")
+    folder = commands.run(str(here / "tiny.toml"), settings[1:], level=QUIET, root=here / "runs")
     result = read(folder)
     assert result["sense"] == "maximize"
     assert result["optimum"]["dissipation()"]["value"] > result["start"]["dissipation()"]["value"] > 0
@@ -114,7 +114,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_the_resolved_config_of_a_run_runs_again_to_the_same_figures(simulation, here):
-    again = runs.run(str(simulation / "config.toml"), level=QUIET, root=here / "again")
+    again = commands.run(str(simulation / "config.toml"), level=QUIET, root=here / "again")
     assert read(again)["figures"] == read(simulation)["figures"]
 
 
@@ -133,7 +133,7 @@ def test_sensitivity_gives_the_derivative_by_every_number(sensitivities, here):
         assert set(next(csv.DictReader(file))) == {"s", "x", "y", "nx", "ny", "value", "weight", "smoothed"}
 
     def drop(viscosity):
-        again = runs.run(str(here / "tiny.toml"), ["design=[]", f"flow.viscosity={viscosity}"], level=QUIET, root=here / "runs")
+        again = commands.run(str(here / "tiny.toml"), ["design=[]", f"flow.viscosity={viscosity}"], level=QUIET, root=here / "runs")
         return read(again)["figures"]["pressure_drop(inlet, outlet)"]["value"]
 
     h = 1e-4
@@ -174,7 +174,7 @@ def test_a_users_functional_is_imported_and_kept_with_its_hash(here, capsys):
     )
     (here / "mine.py").write_text(source)
     settings = ["design=[]", "objective={minimize={functional='doubled', patch='inlet'}}"]
-    folder = runs.run(str(here / "tiny.toml"), settings, [str(here / "mine.py")], level=QUIET, root=here / "runs")
+    folder = commands.run(str(here / "tiny.toml"), settings, [str(here / "mine.py")], level=QUIET, root=here / "runs")
     assert read(folder)["figures"]["doubled(inlet)"]["value"] == pytest.approx(2.0)
     assert (folder / "mine.py").read_text() == source
     assert json.loads((folder / "manifest.json").read_text())["imports"] == {"mine.py": hashlib.sha256(source.encode()).hexdigest()}

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fluidgrad.app.case import get, put, walk
 from fluidgrad.app.cli import main
-from fluidgrad.app.explaining import explain
-from fluidgrad.app.output import toml
-from fluidgrad.app.reading import load, parse
+from fluidgrad.app.config.case import get, put, walk
+from fluidgrad.app.config.explaining import explain
+from fluidgrad.app.config.reading import load, parse
+from fluidgrad.app.report.output import toml
 from fluidgrad.errors import InputError
 
 TEXT = """

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fluidgrad.app.cli import main
+from fluidgrad.app.config.problem import Problem
+from fluidgrad.app.config.reading import load, shipped_folder
 from fluidgrad.app.kinds import KINDS
-from fluidgrad.app.problem import Problem
-from fluidgrad.app.reading import load, shipped_folder
-from fluidgrad.residual import residual
+from fluidgrad.flow.residual import residual
 
 CONFIGS = sorted(shipped_folder().glob("*.toml"))
 SMALLER = {

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluidgrad.curves import arc_length, circle, ellipse, fourier_curve
 from fluidgrad.errors import InputError
-from fluidgrad.meshfile import read_points
-from fluidgrad.splines import area, closed_curve
+from fluidgrad.mesh.meshfile import read_points
+from fluidgrad.shapes.curves import arc_length, circle, ellipse, fourier_curve
+from fluidgrad.shapes.splines import area, closed_curve
 
 SQUARE = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
 

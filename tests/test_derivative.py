@@ -7,7 +7,8 @@ import pytest
 from cases import study
 
 import fluidgrad as fg
-from fluidgrad import adjoint, derivative
+from fluidgrad.derivatives import derivative
+from fluidgrad.solve import adjoint
 
 FLOW = study()
 

@@ -167,8 +167,8 @@ def test_commands_are_described(site):
 def test_config_sections_and_keys_are_described(site):
     from pydantic import BaseModel
 
-    from fluidgrad.app.config import Config
-    from fluidgrad.app.sections import models_in as _models
+    from fluidgrad.app.config.config import Config
+    from fluidgrad.app.config.sections import models_in as _models
 
     page, text = parsed(site / "reference" / "config.html"), text_of(site / "reference" / "config.html")
 
@@ -193,10 +193,10 @@ def blocks(language):
 @pytest.mark.parametrize("block,page", [*blocks("toml")])
 def test_configs_on_pages_are_valid(block, page, tmp_path, monkeypatch):
     """As ``fluidgrad config validate`` does, with the functionals that the page defines."""
-    from fluidgrad import functionals, measures
-    from fluidgrad.app.designs import study_of
-    from fluidgrad.app.problem import Problem
-    from fluidgrad.app.reading import parse
+    from fluidgrad.app.config.problem import Problem
+    from fluidgrad.app.config.reading import parse
+    from fluidgrad.app.runs.designs import study_of
+    from fluidgrad.flow.flow import functionals, measures
 
     assert "mesh" in tomllib.loads(block)
     registry = dict(functionals.REGISTRY)

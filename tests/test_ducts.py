@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad.blocks import box, extrude
-from fluidgrad.curves import circle
-from fluidgrad.ducts import duct
 from fluidgrad.errors import InputError
-from fluidgrad.quality import Quality
-from fluidgrad.splines import spline
-from fluidgrad.steps import step
+from fluidgrad.mesh.blocks import box, extrude
+from fluidgrad.mesh.ducts import duct
+from fluidgrad.mesh.quality import Quality
+from fluidgrad.mesh.steps import step
+from fluidgrad.shapes.curves import circle
+from fluidgrad.shapes.splines import spline
 
 BOTTOM = spline([(0, 0), (4, 0)], closed=False)
 TOP = spline([(0, 1), (1.3, 1), (2.7, 2), (4, 2)], closed=False)

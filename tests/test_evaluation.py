@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad import superlu
+from fluidgrad.design.optimization import evaluate
+from fluidgrad.design.study import Constraint, Study
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.optimization import evaluate
-from fluidgrad.study import Constraint, Study
+from fluidgrad.solve import superlu
 
 MESH = fg.box((0, 0), (2, 1), (8, 5))
 

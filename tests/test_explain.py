@@ -11,13 +11,13 @@ from test_config import TEXT, config
 from test_malformed import TINY
 
 from fluidgrad.app.cli import main
-from fluidgrad.app.config import Config
-from fluidgrad.app.explaining import explain, schema
-from fluidgrad.app.reading import apply, shipped_folder
-from fluidgrad.app.sections import TRACED, models_in
+from fluidgrad.app.config.config import Config
+from fluidgrad.app.config.explaining import explain, schema
+from fluidgrad.app.config.reading import apply, shipped_folder
+from fluidgrad.app.config.sections import TRACED, models_in
+from fluidgrad.design.optimizers import METHODS
 from fluidgrad.errors import InputError
-from fluidgrad.functionals import REGISTRY
-from fluidgrad.optimizers import METHODS
+from fluidgrad.flow.functionals import REGISTRY
 
 SHIPPED = sorted(shipped_folder().glob("*.toml"))
 CHECK = jsonschema.Draft202012Validator(json.loads(schema()))

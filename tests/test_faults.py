@@ -14,7 +14,7 @@ import pytest
 from cases import TINY
 
 from fluidgrad.app.cli import main
-from fluidgrad.journal import Journal
+from fluidgrad.design.journal import Journal
 
 COMMAND = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -209,7 +209,7 @@ def test_the_second_stop_is_at_once(here, tmp_path):
 
 FLAKY = """
 import jax, jax.numpy as jnp, numpy as np
-from fluidgrad import functional, dissipation
+from fluidgrad import dissipation, functional
 calls = []
 def seen(x):
     calls.append(1)

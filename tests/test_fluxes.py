@@ -7,8 +7,8 @@ import pytest
 from cases import MESHES, measure, mesh, operators, random_state, state_of, study, with_velocity_given
 
 import fluidgrad as fg
-from fluidgrad.fluxes import discretize
-from fluidgrad.residual import split
+from fluidgrad.flow.fluxes import discretize
+from fluidgrad.flow.residual import split
 
 SLOPE = np.array([[0.7, -1.3, 0.4], [0.9, 0.2, -0.6], [1.1, 0.5, -0.9]])  # of the velocity: trace 0
 ENDS = np.array([0.8, -0.5, 0.3])
@@ -91,7 +91,7 @@ def test_one_layer_of_cells_in_3d_is_2d():
 
 def test_what_is_static_is_compared_by_its_contents():
     """Tables made from a topology may have been forgotten and made anew: two equal flows are still one program."""
-    from fluidgrad.topology import stencil
+    from fluidgrad.mesh.topology import stencil
 
     flow, programs = study(), []
 

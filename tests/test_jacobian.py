@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from cases import JACOBIANS, random_state
 
-from fluidgrad.fluxes import discretize
-from fluidgrad.linear import _multiply
-from fluidgrad.residual import as_csr, assemble, pattern, residual
+from fluidgrad.flow.fluxes import discretize
+from fluidgrad.flow.residual import as_csr, assemble, pattern, residual
+from fluidgrad.solve.linear import _multiply
 
 TRACED = []
 

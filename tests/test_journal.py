@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fluidgrad.design.journal import Journal, read
 from fluidgrad.errors import InputError
-from fluidgrad.journal import Journal, read
 
 STUDY = {"start": [0.1, 0.2], "method": "SLSQP"}
 

@@ -12,10 +12,11 @@ import scipy.sparse.linalg as spla
 from cases import driven, random_state, study
 
 import fluidgrad as fg
-from fluidgrad import iteration, linear, superlu
+from fluidgrad import iteration
 from fluidgrad.errors import InputError
-from fluidgrad.fluxes import discretize
-from fluidgrad.residual import Jacobian, as_csr, assemble, pattern
+from fluidgrad.flow.fluxes import discretize
+from fluidgrad.flow.residual import Jacobian, as_csr, assemble, pattern
+from fluidgrad.solve import linear, superlu
 
 FLOWS = {"open": study, "closed and driven": driven}
 

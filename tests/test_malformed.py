@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_config import BAD, CASES, FILES
 
 from fluidgrad.app.cli import main
-from fluidgrad.app.output import toml
+from fluidgrad.app.report.output import toml
 
 TINY = """
 [mesh]

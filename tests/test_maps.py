@@ -9,8 +9,8 @@ import pytest
 from cases import measure, mesh
 
 import fluidgrad as fg
-from fluidgrad.motion import Spread
-from fluidgrad.steady import differentiating
+from fluidgrad.mesh.motion import Spread
+from fluidgrad.solve.steady import differentiating
 
 NAMES = ("coarse", "fine")
 

@@ -8,10 +8,10 @@ from cases import kinked, mesh
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
-from fluidgrad.flow import Solution
-from fluidgrad.functionals import area, centroid, curvature, mesh_barrier, thickness
-from fluidgrad.mesh import Mesh
-from fluidgrad.ring import RingRecipe, ring_topology
+from fluidgrad.flow.flow import Solution
+from fluidgrad.flow.functionals import area, centroid, curvature, mesh_barrier, thickness
+from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.ring import RingRecipe, ring_topology
 
 
 def still(m):

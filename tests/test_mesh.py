@@ -7,9 +7,9 @@ import pytest
 from cases import MESHES, measure, mesh, tetrahedra
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import Mesh, to_cells, to_faces
-from fluidgrad.mesh import measure as measured
-from fluidgrad.topology import build_topology
+from fluidgrad.mesh.mesh import Mesh, to_cells, to_faces
+from fluidgrad.mesh.mesh import measure as measured
+from fluidgrad.mesh.topology import build_topology
 
 VOLUME = {"box": 2.0, "kinked box": 1.0, "polygons": 1.0, "triangles": 1.0, "tetrahedra": 1.0}
 SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [2, 0], [2, 1]], float)

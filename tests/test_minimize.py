@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from fluidgrad.design.minimize import Trial, minimize
+from fluidgrad.design.optimizers import METHODS, choose
+from fluidgrad.design.variables import Variables
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.minimize import Trial, minimize
-from fluidgrad.optimizers import METHODS, choose
-from fluidgrad.variables import Variables
 
 INF = np.inf
 FAILURE = Trial(np.zeros(0), np.zeros((0, 0)), failed="no convergence")

@@ -9,13 +9,13 @@ import pytest
 from cases import DISK, measure, mesh
 
 import fluidgrad as fg
-from fluidgrad.app.config import Config
+from fluidgrad.app.config.config import Config
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import Mesh
-from fluidgrad.meshfile import refined
-from fluidgrad.motion import Spread, control_points
-from fluidgrad.quality import Quality
-from fluidgrad.topology import build_topology
+from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.meshfile import refined
+from fluidgrad.mesh.motion import Spread, control_points
+from fluidgrad.mesh.quality import Quality
+from fluidgrad.mesh.topology import build_topology
 
 LOWER, UPPER = np.array([0.5, -0.3]), np.array([1.5, 1.2])  # of a box over the middle of the duct, from wall to wall
 
@@ -265,7 +265,7 @@ MESHES = {
 @pytest.mark.parametrize("times", [2, 3])
 @pytest.mark.parametrize("name", MESHES)
 def test_divided_cells_keep_volume_and_patches(name, times):
-    from fluidgrad.meshfile import _outside_out
+    from fluidgrad.mesh.meshfile import _outside_out
 
     m = MESHES[name]()
     points, cells, patches = refined(*parts(m), times)

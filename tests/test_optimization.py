@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad import optimization
+from fluidgrad.design import optimization
+from fluidgrad.design.journal import Journal, read
+from fluidgrad.design.optimization import evaluate, optimize
+from fluidgrad.design.study import Constraint, Study
 from fluidgrad.errors import InputError, NotConverged, OutOfReach
-from fluidgrad.journal import Journal, read
-from fluidgrad.optimization import evaluate, optimize
-from fluidgrad.profiles import parabola_at_nodes
-from fluidgrad.study import Constraint, Study
+from fluidgrad.flow.profiles import parabola_at_nodes
 
 MESH = fg.box((0, 0), (2, 1), (8, 5))
 

@@ -11,8 +11,8 @@ import pytest
 from cases import TINY
 from PIL import Image
 
-from fluidgrad.app import page
 from fluidgrad.app.cli import main
+from fluidgrad.app.report import page
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -131,7 +131,7 @@ def test_the_page_grows_while_a_search_goes(tmp_path, monkeypatch):
         return file
 
     monkeypatch.setattr(page, "write", watched)
-    monkeypatch.setattr("fluidgrad.app.progress.SHARE", 1e9)
+    monkeypatch.setattr("fluidgrad.app.commands.progress.SHARE", 1e9)
     assert main(["run", str(tmp_path / "tiny.toml"), "--runs", str(tmp_path), "-q"]) == 0
     assert [running for running, _ in seen] == [True] * 5 + [False]
     assert ["1 evaluations so far" in words for _, words in seen] == [False, True, False, False, False, False]

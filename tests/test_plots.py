@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad.app import fields, flow_plots, interpolation, mesh_plots, sensitivity_plots, study_plots
-from fluidgrad.app.fields import Window
-from fluidgrad.app.style import Labels
-from fluidgrad.flow import Solution
-from fluidgrad.maps import Line
+from fluidgrad.derivatives.maps import Line
+from fluidgrad.flow.flow import Solution
+from fluidgrad.plots import fields, interpolation
+from fluidgrad.plots import flow as flow_plots
+from fluidgrad.plots import mesh as mesh_plots
+from fluidgrad.plots import sensitivity as sensitivity_plots
+from fluidgrad.plots import study as study_plots
+from fluidgrad.plots.fields import Window
+from fluidgrad.plots.style import Labels
 
 
 @pytest.fixture(scope="module")

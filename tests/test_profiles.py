@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluidgrad.blocks import box, extrude
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import Mesh, measure
-from fluidgrad.profiles import nodes, parabola, parabola_at_nodes, spans
-from fluidgrad.topology import build_topology
+from fluidgrad.flow.profiles import nodes, parabola, parabola_at_nodes, spans
+from fluidgrad.mesh.blocks import box, extrude
+from fluidgrad.mesh.mesh import Mesh, measure
+from fluidgrad.mesh.topology import build_topology
 
 VALUES = jnp.array([0.3, -0.1, 0.5, 0.2])
 

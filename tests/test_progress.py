@@ -14,8 +14,8 @@ from cases import TINY
 from rich.console import Console
 
 from fluidgrad.app.cli import main
-from fluidgrad.app.progress import COLUMNS
-from fluidgrad.app.screen import QUIET, Screen, clock
+from fluidgrad.app.report.screen import QUIET, Screen, clock
+from fluidgrad.app.runs.progress import COLUMNS
 
 QUICK = TINY + "\n[output]\nfigures = false\nfiner_mesh = false\nstability = false\n"
 

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from fluidgrad.blocks import box, extrude
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import Mesh
-from fluidgrad.quality import Quality, check_valid, describe
-from fluidgrad.topology import build_topology
+from fluidgrad.mesh.blocks import box, extrude
+from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.quality import Quality, check_valid, describe
+from fluidgrad.mesh.topology import build_topology
 
 PERFECT = {
     "tetra": [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)],
@@ -21,7 +21,7 @@ PERFECT = {
 
 
 def one_cell(kind, points):
-    from fluidgrad.topology import CELL_FACES
+    from fluidgrad.mesh.topology import CELL_FACES
 
     faces = [np.pad(f, (0, 4 - len(f)), constant_values=-1) for f in CELL_FACES[kind]]
     points = np.array(points, float)

@@ -5,8 +5,8 @@ import pytest
 from cases import operators, state_of, with_velocity_given
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh import measure, to_cells
-from fluidgrad.meshfile import REVERSED, read_mesh
+from fluidgrad.mesh.mesh import measure, to_cells
+from fluidgrad.mesh.meshfile import REVERSED, read_mesh
 
 gmsh = pytest.importorskip("gmsh")
 

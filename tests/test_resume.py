@@ -119,7 +119,7 @@ def test_results_of_before_are_not_those_of_a_run_that_went_on_and_failed(whole,
 
 
 def test_a_second_process_is_refused(whole, tmp_path, capsys):
-    from fluidgrad.app.resume import locked
+    from fluidgrad.app.runs.resume import locked
 
     copy = cut(whole, tmp_path / "copy", 3)
     with locked(copy):

@@ -8,8 +8,8 @@ import xarray
 from cases import MESHES, measure, mesh
 from vtk.util.numpy_support import vtk_to_numpy
 
-from fluidgrad.app.config import Units
-from fluidgrad.app.solutions import dataset, read_solution, write_vtu
+from fluidgrad.app.config.config import Units
+from fluidgrad.app.report.solutions import dataset, read_solution, write_vtu
 from fluidgrad.errors import InputError
 
 
@@ -92,8 +92,8 @@ def test_a_run_leaves_them(simulation, design):
 
 
 def test_a_solution_of_another_flow_is_refused(simulation, tmp_path):
-    from fluidgrad.app.problem import Problem
-    from fluidgrad.app.reading import load
+    from fluidgrad.app.config.problem import Problem
+    from fluidgrad.app.config.reading import load
 
     flow = Problem.of(load(simulation / "config.toml", ["mesh.refine=2"]), "config.toml").case
     with pytest.raises(InputError, match="holds 108 unknowns, the flow has 432; the config and data of one run"):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from fluidgrad.app.curve_sections import Points, Spline
-from fluidgrad.blocks import o_grid
-from fluidgrad.channels import channel
-from fluidgrad.curves import arc_length
+from fluidgrad.app.config.curve_sections import Points, Spline
 from fluidgrad.errors import InputError
-from fluidgrad.splines import area, spline
+from fluidgrad.mesh.blocks import o_grid
+from fluidgrad.mesh.channels import channel
+from fluidgrad.shapes.curves import arc_length
+from fluidgrad.shapes.splines import area, spline
 
 WALL = np.array([(0.0, 0.0), (1.0, 0.2), (2.0, 0.8), (3.0, 1.5), (4.0, 1.0), (5.0, 1.0)])
 T = np.linspace(0, 1, 23)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad.app import runs
-from fluidgrad.app.summary import result_of
+from fluidgrad.app import commands
+from fluidgrad.app.report.summary import result_of
 from fluidgrad.errors import InputError
-from fluidgrad.stability import growth_rates
+from fluidgrad.solve.stability import growth_rates
 
 
 def couette(cells, viscosity=0.1, height=1.0):
@@ -33,8 +33,8 @@ def test_what_does_not_vary_along_plates_decays_as_heat_does():
 def test_the_modes_are_those_of_the_dense_pencil():
     import scipy.linalg
 
-    from fluidgrad.fluxes import discretize
-    from fluidgrad.residual import residual
+    from fluidgrad.flow.fluxes import discretize
+    from fluidgrad.flow.residual import residual
 
     s = couette((6, 6), 0.01)
     J = np.asarray(jax.jit(jax.jacfwd(lambda q: residual(s.flow, q)))(s.state))
@@ -82,7 +82,7 @@ def test_the_onset_of_the_vortex_street_of_a_cylinder():
 
 def test_a_run_warns_of_an_unstable_flow(tmp_path, capsys):
     settings = ["mesh.cells=900", "flow.viscosity=2e-4", "design=[]", "output.figures=false"]
-    folder = runs.run("cylinder_inflow", settings, root=tmp_path)
+    folder = commands.run("cylinder_inflow", settings, root=tmp_path)
     out = capsys.readouterr().out
     assert "warning: this flow is unstable: disturbances of it grow at a rate of " in out and "swing with a frequency of" in out
     row = json.loads((folder / "results.json").read_text())["stability"]["flow"]

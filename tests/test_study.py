@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from fluidgrad.design.study import Constraint, Study
+from fluidgrad.design.variables import Variables
 from fluidgrad.errors import InputError
-from fluidgrad.study import Constraint, Study
-from fluidgrad.variables import Variables
 
 START = {"angle": 0.3, "values": np.array([[0.1, 0.2], [0.3, 0.4]])}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
+from fluidgrad.design.minimize import Trial, minimize
+from fluidgrad.design.study import Study
+from fluidgrad.design.variables import Variables, wall_basis
 from fluidgrad.errors import InputError
-from fluidgrad.measures import wall_product
-from fluidgrad.mesh import Mesh
-from fluidgrad.minimize import Trial, minimize
-from fluidgrad.study import Study
-from fluidgrad.variables import Variables, wall_basis
+from fluidgrad.flow.measures import wall_product
+from fluidgrad.mesh.mesh import Mesh
 
 BODY = fg.ellipse((0.0, 0.0), (1.0, 0.4))  # its points are not equally spaced
 RING = fg.o_grid(fg.circle((0.0, 0.0), 1.0), 4.0, cells=(128, 1))  # its points: those on the body, then those outside

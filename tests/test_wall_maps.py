@@ -13,11 +13,11 @@ import pytest
 from cases import measure, state_of, with_velocity_given
 
 import fluidgrad as fg
-from fluidgrad.accuracy import parents, prolonged
-from fluidgrad.flow import Solution
-from fluidgrad.fluxes import discretize, gradient
-from fluidgrad.maps import Line
-from fluidgrad.residual import at_boundary, split
+from fluidgrad.derivatives.accuracy import parents, prolonged
+from fluidgrad.derivatives.maps import Line
+from fluidgrad.flow.flow import Solution
+from fluidgrad.flow.fluxes import discretize, gradient
+from fluidgrad.flow.residual import at_boundary, split
 
 CELLS = (28, 8)
 RADIUS, WAVES = 0.5, [(k, f) for k in range(1, 5) for f in (np.cos, np.sin)]

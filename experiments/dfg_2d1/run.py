@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import extrapolate, median_seconds, order, percent, published, seconds, table, yardstick
 
 import fluidgrad as fg
-from fluidgrad.derivative import vjp
+from fluidgrad.derivatives.derivative import vjp
 
 MEAN = 0.2
 PUBLISHED = published("dfg_2d1")
@@ -82,9 +82,9 @@ def clock(mesh: fg.Mesh, repeats: int) -> dict[str, float]:
 
 def profile(mesh: fg.Mesh) -> list[tuple[str, str]]:
     """Seconds of the parts of one Newton step, each compiled and alone."""
-    from fluidgrad import linear
-    from fluidgrad.fluxes import discretize
-    from fluidgrad.residual import assemble, balance, pattern
+    from fluidgrad.flow.fluxes import discretize
+    from fluidgrad.flow.residual import assemble, balance, pattern
+    from fluidgrad.solve import linear
 
     f = flow(mesh, fg.parabola(mesh, "inlet", MEAN))
     state = fg.solve_steady(f).state

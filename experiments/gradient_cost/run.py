@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import median_seconds, seconds, table, yardstick
 
 import fluidgrad as fg
-from fluidgrad.derivative import vjp
-from fluidgrad.mesh import measure
+from fluidgrad.derivatives.derivative import vjp
+from fluidgrad.mesh.mesh import measure
 
 MEAN = 0.2
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fluidgrad.app import output, page, runs
-from fluidgrad.app.screen import QUIET
-from fluidgrad.journal import Journal
+from fluidgrad.app import commands
+from fluidgrad.app.report import output, page
+from fluidgrad.app.report.screen import QUIET
+from fluidgrad.design.journal import Journal
 
 KEPT = {"journal": (Journal, "append"), "states": (Journal, "save_state"), "history": (output, "write_csv"), "report": (page, "write")}
 
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            run = runs.run(options.config, settings, level=QUIET, root=folder)
+            run = commands.run(options.config, settings, level=QUIET, root=folder)
             seconds = time.perf_counter() - began
             evaluations = output.read_json(run / "results.json")["evaluations"]
     finally:

@@ -17,8 +17,8 @@ from typing import Any
 import nlopt  # noqa: F401
 import xarray  # noqa: F401
 
-import fluidgrad.app.runs
-import fluidgrad.optimization  # noqa: F401
+import fluidgrad.app.commands
+import fluidgrad.design.optimization  # noqa: F401
 from fluidgrad.app.cli import main as command
 
 CASE = """

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import table
 
 import fluidgrad as fg
-from fluidgrad.mesh import measure
+from fluidgrad.mesh.mesh import measure
 
 RE = 40.0
 DECAY = RE / 2 - np.sqrt(RE**2 / 4 + 4 * np.pi**2)

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import median_seconds, published, seconds, table, yardstick
 
 import fluidgrad as fg
-from fluidgrad.derivative import vjp
-from fluidgrad.optimization import evaluate
+from fluidgrad.derivatives.derivative import vjp
+from fluidgrad.design.optimization import evaluate
 
 COUETTE = published("exact")["taylor_couette"]
 R1, R2, TURN = COUETTE["r1"], COUETTE["r2"], COUETTE["w1"]

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import published, table
 
 import fluidgrad as fg
-from fluidgrad.mesh import measure
+from fluidgrad.mesh.mesh import measure
 
 CASE = published("exact")["taylor_couette"]
 R1, R2, TURN = CASE["r1"], CASE["r2"], CASE["w1"]

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import percent, published, table
 
 import fluidgrad as fg
-from fluidgrad.mesh import measure
+from fluidgrad.mesh.mesh import measure
 
 FIGURES = published("unbounded_cylinder")["stream_function"]
 

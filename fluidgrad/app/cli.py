@@ -1,4 +1,4 @@
-"""The command line: each command is a few lines that call :mod:`fluidgrad.app.runs`.
+"""The command line: each command is a few lines that call :mod:`fluidgrad.app.commands`.
 
 Exit codes: 0 done, 1 not converged or a test that failed, 2 bad input. Nothing heavy is imported before a command
 runs, so that ``--help`` is at once.
@@ -41,7 +41,7 @@ def run(
     allow: Annotated[list[str], typer.Option("--allow", metavar="KEY", help="What may differ from the run as it began.")] = [],  # noqa: B006
 ) -> None:
     """Simulate, or optimise where the config has a [[design]]; go on with a run where a folder is given."""
-    from fluidgrad.app import runs as commands
+    from fluidgrad.app import commands
 
     commands.run(config, settings, imports, _level(quiet, verbose), runs, allow)
 
@@ -57,7 +57,7 @@ def check(
     runs: Root = "runs",
 ) -> None:
     """Check every derivative that an optimisation would use: Taylor rates, dot products, differences."""
-    from fluidgrad.app import runs as commands
+    from fluidgrad.app import commands
 
     if not commands.check(config, settings, imports, _level(quiet, verbose), as_json, runs):
         raise typer.Exit(1)
@@ -73,7 +73,7 @@ def sensitivity(
     runs: Root = "runs",
 ) -> None:
     """The objective's derivative with respect to every number of the file, and as fields."""
-    from fluidgrad.app import runs as commands
+    from fluidgrad.app import commands
 
     commands.sensitivity(config, settings, imports, _level(quiet, verbose), runs)
 
@@ -91,7 +91,7 @@ def sweep(
     runs: Root = "runs",
 ) -> None:
     """Run a config over values of its keys, each in a process and a folder of its own; go on with a sweep."""
-    from fluidgrad.app import runs as commands
+    from fluidgrad.app import commands
 
     commands.sweep(config, over, settings, imports, _level(quiet, verbose), runs, workers, scheduler)
 
@@ -103,7 +103,7 @@ def report(
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Of the page that compares several runs.")] = "",
 ) -> None:
     """Draw the figures of runs and write their report.html again, from their saved data; several also side by side."""
-    from fluidgrad.app import runs as commands
+    from fluidgrad.app import commands
 
     commands.report(folders, imports, output)
 
@@ -114,7 +114,7 @@ def new(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write.")] = "",
 ) -> None:
     """Write a commented config to start from."""
-    from fluidgrad.app import runs as commands
+    from fluidgrad.app import commands
 
     commands.new(kind, file)
 
@@ -127,13 +127,13 @@ def config_(
     imports: Imports = [],  # noqa: B006
 ) -> None:
     """Validate a config, explain a key, or print the JSON schema."""
-    from fluidgrad.app import runs as commands
+    from fluidgrad.app import commands
 
     commands.config(action, subject, settings, imports)
 
 
 def _level(quiet: bool, verbose: bool) -> int:
-    from fluidgrad.app.screen import NORMAL, QUIET, VERBOSE
+    from fluidgrad.app.report.screen import NORMAL, QUIET, VERBOSE
     from fluidgrad.errors import InputError
 
     if quiet and verbose:
@@ -143,7 +143,7 @@ def _level(quiet: bool, verbose: bool) -> int:
 
 def guarded(command: Callable[[], Any]) -> int:
     """The exit code of a command: what went wrong in one line, never a traceback for what a user can mend."""
-    from fluidgrad.app.interrupt import STOPPED, Stopped
+    from fluidgrad.app.runs.interrupt import STOPPED, Stopped
     from fluidgrad.errors import Failed, InputError, NotConverged
 
     try:

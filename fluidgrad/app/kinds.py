@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fluidgrad.app import output
-from fluidgrad.app.reading import shipped_folder
-from fluidgrad.app.sections import suggestion
+from fluidgrad.app.config.reading import shipped_folder
+from fluidgrad.app.config.sections import suggestion
+from fluidgrad.app.report import output
 from fluidgrad.errors import InputError
 
 KINDS = {

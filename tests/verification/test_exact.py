@@ -10,7 +10,7 @@ import pytest
 from cases import centres, measure, state_of, triangles, with_velocity_given
 
 import fluidgrad as fg
-from fluidgrad.mesh import Mesh
+from fluidgrad.mesh.mesh import Mesh
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "exact_solutions.json").read_text())
 

@@ -1,0 +1,244 @@
+"""The config file: its sections, and the case that it makes.
+
+Every section is a frozen model with the names of the object it builds (``mesh_sections.py``, ``flow_sections.py``); what
+is sought of the flow, and how, is here. Nothing imports JAX before a mesh is built, so that a bad file is refused at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field, model_validator
+
+from fluidgrad.app.config.flow_sections import AnyBoundary, FlowSection, PeriodicSection, Porosity
+from fluidgrad.app.config.mesh_sections import AnyMesh
+from fluidgrad.app.config.sections import Name, Section, place, suggestion
+from fluidgrad.errors import InputError
+
+if TYPE_CHECKING:
+    from fluidgrad.app.config.case import Case, Numbers
+    from fluidgrad.flow.flow import Flow
+    from fluidgrad.mesh.mesh import Mesh
+
+
+class Design(Section):
+    """A number of the file that may vary."""
+
+    vary: str = Field(description='path of the number or table, such as "boundary.inlet.profile.values"')
+    bounds: list[float | list[float] | list[list[float]]] = Field(
+        min_length=2,
+        max_length=2,
+        description="lower and upper; one number, or a list like what varies; equal ones hold a value [of what varies]",
+    )
+
+    @model_validator(mode="after")
+    def _rows(self) -> Design:
+        for side in self.bounds:
+            if isinstance(side, list) and len({len(row) if isinstance(row, list) else 0 for row in side}) > 1:
+                raise InputError("bounds of rows that are not equally long", accepted="lists like those of what varies")
+        return self
+
+
+class Call(Section):
+    """A functional and its keyword arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+    functional: str = Field(description="name of a functional; its arguments follow as keys")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    def __str__(self) -> str:
+        return f"{self.functional}({', '.join(_plain(v) for v in self.arguments.values())})"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+
+
+class Constraint(Call):
+    """A functional and what it must be: one of equals, at_most and at_least."""
+
+    equals: float | None = Field(None, description="the value it must have [of the functional]")
+    at_most: float | None = Field(None, description="the value it must not exceed [of the functional]")
+    at_least: float | None = Field(None, description="the value it must reach [of the functional]")
+    condition: str | None = Field(None, description="name of the [[condition]] it holds in; the first by default")
+
+    @model_validator(mode="after")
+    def _one(self) -> Constraint:
+        given = [k for k in ("equals", "at_most", "at_least") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise InputError(f"a constraint with {' and '.join(given) or 'no limit'}", accepted="one of equals, at_most and at_least")
+        return self
+
+
+class Objective(Section):
+    """What is sought, and under which constraints."""
+
+    minimize: Call | None = Field(None, description="the functional to make small")
+    maximize: Call | None = Field(None, description="the functional to make large")
+    subject_to: list[Constraint] = Field([], description="constraints: functionals that equal, or are at most or at least, a value")
+
+    @model_validator(mode="after")
+    def _one(self) -> Objective:
+        if (self.minimize is None) == (self.maximize is None):
+            raise InputError(
+                "an objective needs one of minimize and maximize", accepted='minimize = { functional = "drag", patch = "body" }'
+            )
+        return self
+
+    @property
+    def call(self) -> Call:
+        found = self.minimize or self.maximize
+        assert found is not None
+        return found
+
+
+class Condition(Section):
+    """Numbers of the file that have other values in this condition; the objective is the weighted sum over all conditions."""
+
+    name: Name = Field(pattern=r"^[A-Za-z0-9][\w-]*$", description="in results, constraints and names of files")
+    weight: float = Field(1.0, description="of the objective in this condition [1]")
+    set: dict[str, float | list[float]] = Field({}, description='values by paths, as { "flow.viscosity" = 2e-3 } [of each]')
+
+
+class Optimizer(Section):
+    """How the design is sought; may be left out."""
+
+    method: str | None = Field(None, description="of optimization; follows from size and constraints when left out")
+    max_iterations: int | None = Field(None, ge=1, description="stop after so many [1]")
+    tolerance: float | None = Field(None, gt=0, description="stop when the relative change or the KKT residual falls below it [1]")
+    inner_product: Literal["parameters", "L2", "H1"] = Field(
+        "parameters", description="how the size of a change is measured: of each number by its bounds, or of the walls' displacement"
+    )
+    length: float = Field(0.0, ge=0, description="with inner_product H1: waves of the wall shorter than some 2 pi of it are held back [L]")
+    band: float | None = Field(
+        None, gt=0, description="width of the band that replaces an equality where a method needs one [of the functional]"
+    )
+
+
+class Units(Section):
+    """Labels of plots and tables; they change no number."""
+
+    length: Name = Field("L", description="of lengths")
+    time: Name = Field("T", description="of times")
+
+
+class Solver(Section):
+    """The steady solve."""
+
+    tolerance: float = Field(1e-10, ge=1e-14, lt=1, description="of net over gross fluxes; round-off leaves about 1e-15 [1]")
+    linear: Literal["auto", "superlu", "block_tridiagonal"] = Field("auto", description="the linear solver")
+
+
+class Output(Section):
+    """What is made of a result beside its figures; these take time that a sweep may want to save."""
+
+    figures: bool = Field(True, description="draw pictures; fluidgrad report draws them later")
+    finer_mesh: bool = Field(
+        True,
+        description="with twice the cells along every line solve an optimum again, or estimate a sensitivity's error",
+    )
+    stability: bool = Field(True, description="find out how fast disturbances of the flow grow, and warn of a flow that is unstable")
+    smoothing_length: float | None = Field(
+        None, ge=0, description="over which maps of walls are smoothed; a hundredth of the wall's longest piece when left out [L]"
+    )
+
+
+class Config(Section):
+    """A whole file."""
+
+    mesh: AnyMesh = Field(description="where it flows")
+    flow: FlowSection = Field(description="the fluid and the equations")
+    porosity: Porosity | None = Field(None, description="a porous medium")
+    boundary: dict[str, AnyBoundary] = Field(description="one entry for each patch of the mesh")
+    design: list[Design] = Field([], description="the numbers that may vary; without them the flow is simulated")
+    condition: list[Condition] = Field([], description="conditions that one design must serve; without them there is one, the file's")
+    objective: Objective | None = Field(None, description="what is sought")
+    optimizer: Optimizer = Field(Optimizer.model_validate({}), description="how it is sought")
+    units: Units = Field(Units.model_validate({}), description="labels of plots")
+    solver: Solver = Field(Solver.model_validate({}), description="the steady solve")
+    output: Output = Field(Output.model_validate({}), description="what is made of a result")
+
+    @model_validator(mode="after")
+    def _aim(self) -> Config:
+        if self.design and self.objective is None:
+            raise InputError(
+                "there is a [[design]] but no [objective]", accepted="say what to minimize or maximize, or leave out [[design]]"
+            )
+        twice = [d.vary for i, d in enumerate(self.design) if d.vary in [e.vary for e in self.design[:i]]]
+        if twice:
+            raise InputError(f"{twice[0]!r} varies twice", accepted="one [[design]] for each path")
+        if self.condition and not self.design:
+            advice = "a [[design]], or fluidgrad sweep for several simulations"
+            raise InputError("there is a [[condition]] but no [[design]]", accepted=advice)
+        names = [c.name for c in self.condition]
+        if "start" in names:
+            raise InputError("a condition is called 'start'", accepted="another name: files of the start are called so")
+        if twice := [n for i, n in enumerate(names) if n in names[:i]]:
+            raise InputError(f"two conditions are called {twice[0]!r}", accepted="a name of its own for each")
+        for c in self.objective.subject_to if self.objective else ():
+            if c.condition is not None and c.condition not in names:
+                listed = f"there are {', '.join(names)}" if names else "there are none"
+                raise InputError(f"a constraint in the condition {c.condition!r}", suggestion(c.condition, names, listed))
+        return self
+
+    def case(self, file: str = "the config") -> Case:
+        """The case of this file.
+
+        Raises:
+            InputError: a mesh that cannot be made, patches and conditions that do not match, numbers that no flow has.
+        """
+        from fluidgrad.app.config.case import Case
+        from fluidgrad.flow.flow import Flow, check_flow
+
+        numbers = self.numbers()
+        for section in ("mesh", "boundary"):
+            numbers.setdefault(section, {})
+        with place(f"[mesh] in {file}"):
+            first = self.mesh.build(numbers["mesh"])
+            solid = self.mesh.solid(numbers["mesh"], first)
+        self._match(solid, file)
+        if self.porosity is not None and self.porosity.per_cell:
+            numbers["porosity"]["density"] = np.full(solid.n_cells, float(numbers["porosity"]["density"]))
+        static = {"convection": self.flow.convection, "scheme": self.flow.scheme}
+
+        def build(n: Numbers) -> Flow:
+            mesh = self.mesh.solid(n["mesh"], self.mesh.build(n["mesh"], like=first))
+            boundary = {}
+            for patch, section in self.boundary.items():
+                with place(f"[boundary] {patch} in {file}"):
+                    boundary[patch] = section.build(n["boundary"].get(patch, {}), mesh, patch)
+            optional = {"force": n["flow"]["force"]} if "force" in n["flow"] else {}
+            if self.porosity is not None:
+                optional["porosity"] = n["porosity"]["density"]
+            if self.flow.reference is not None:
+                optional["reference"] = (n["flow"]["reference"]["velocity"], n["flow"]["reference"]["length"])
+            return Flow(mesh, viscosity=n["flow"]["viscosity"], **static, **optional, **boundary)
+
+        case = Case(build, numbers)
+        with place(file):
+            check_flow(case.flow(numbers))
+        return case
+
+    def _match(self, mesh: Mesh, file: str) -> None:
+        tables: dict[str, Any] = {"[flow] ": self.flow} | {f"[boundary] {name}.": b for name, b in self.boundary.items()}
+        for table, section in tables.items():
+            for key in ("force", "velocity", "center"):
+                value = getattr(section, key, None)
+                if value is not None and len(value) != mesh.dim:
+                    axes = ", ".join("xyz"[: mesh.dim])
+                    given = f"{key} has {len(value)} entries, and the mesh has {mesh.dim} dimensions"
+                    raise InputError(given, f"{key} = [{axes}]", f"{table}{key} in {file}")
+        paired = {b.other for b in self.boundary.values() if isinstance(b, PeriodicSection)}
+        listed = ", ".join(sorted(mesh.patches))
+        for given in sorted((set(self.boundary) | paired) - set(mesh.patches)):
+            raise InputError(
+                f"the mesh has no patch {given!r}", suggestion(given, mesh.patches, f"its patches are {listed}"), f"[boundary] in {file}"
+            )
+        for patch in sorted(set(mesh.patches) - set(self.boundary) - paired):
+            advice = f'add {patch} = {{ kind = "wall" }} or another kind; the patches are {listed}'
+            raise InputError(f"patch {patch!r} has no boundary condition", advice, f"[boundary] in {file}")

@@ -1,0 +1,182 @@
+"""An optimisation from a config: the study that it is, the search, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidgrad.app.report import output, wall_maps
+from fluidgrad.app.runs.confirmation import better, derivatives, finer, stability
+from fluidgrad.app.runs.feasibility import check_feasible, limit_of
+from fluidgrad.app.runs.jobs import Job
+from fluidgrad.app.report.pictures import draw_design
+from fluidgrad.app.config.problem import Problem, figures_of
+from fluidgrad.app.runs.progress import watched
+from fluidgrad.app.config.quantities import Quantity, named_units
+from fluidgrad.app.config.sections import place
+from fluidgrad.app.report.solutions import save_solution
+from fluidgrad.errors import NotConverged
+
+if TYPE_CHECKING:
+    from fluidgrad.flow.flow import Solution
+    from fluidgrad.design.optimization import Result
+    from fluidgrad.design.study import Constraint, Study
+
+
+@dataclass(frozen=True)
+class Negative:
+    """What is maximized, as something to minimize."""
+
+    quantity: Quantity
+
+    @property
+    def name(self) -> str:
+        return self.quantity.name
+
+    def __call__(self, solution: Solution) -> Any:
+        return -self.quantity(solution)
+
+
+def study_of(problem: Problem, file: str) -> Study:
+    """The config as a study.
+
+    Raises:
+        InputError: bounds that do not fit; a method that cannot take the constraints; constraints that no design within
+            the bounds can meet.
+    """
+    from fluidgrad.design.optimizers import choose
+    from fluidgrad.design.study import Constraint, Study
+
+    config, objective = problem.config, problem.objective
+    assert config.objective is not None and objective is not None
+    constraints = []
+    for i, (given, q) in enumerate(zip(config.objective.subject_to, problem.constraints, strict=True)):
+        band = config.optimizer.band if given.equals is not None else None
+        with place(f"[objective] subject_to[{i}] in {file}"):
+            limits = given.equals, given.at_most, given.at_least
+            constraints.append(Constraint(q, *limits, band, q.name, problem.condition_of(given)))
+    with place(f"[[design]] in {file}"):
+        study = Study(
+            problem.flows,
+            problem.start,
+            problem.bounds,
+            objective if config.objective.minimize is not None else Negative(objective),
+            constraints,
+            objective.name,
+            {"tolerance": config.solver.tolerance, "linear": config.solver.linear},
+            problem.weights,
+            config.optimizer.inner_product,
+            config.optimizer.length,
+        )
+    with place(f"[optimizer] in {file}"):
+        free, linear = int(study.variables.free.sum()), study.variables.linear
+        choose(config.optimizer.method, free, [*(c.interval for c in constraints), *linear], study.names[1:])
+    with place(f"[objective] subject_to in {file}"):
+        check_feasible(study)
+    return study
+
+
+def optimise(work: Job, problem: Problem) -> None:
+    """Search, report, put the optimum to the test, draw."""
+    from fluidgrad.design.minimize import ITERATIONS, TOLERANCE
+    from fluidgrad.design.optimization import optimize
+
+    study = study_of(problem, work.name)
+    options = work.config.optimizer
+    sign = 1.0 if work.config.objective and work.config.objective.minimize else -1.0
+    name = study.names[0]
+    units = named_units(problem.quantities[0].units, name, work.config, problem.dim)
+    units = "" if units == "1" else f" {units}"
+    work.say(f"{'minimizing' if sign > 0 else 'maximizing'} {name} over {int(study.variables.free.sum())} numbers")
+    work.say("compiling (compiled programs are kept for the next run)")
+    limit = options.max_iterations or ITERATIONS
+    with place(f"[optimizer] in {work.name}"), watched(work, study.names, sign, limit) as progress:
+        found = optimize(study, work.folder, method=options.method, max_iterations=options.max_iterations, tolerance=options.tolerance,
+                         progress=progress)  # fmt: skip
+    output.write_csv(work.folder / "history.csv", *progress.history())
+    work.say(f"{found.method_reason}; {found.evaluations} evaluations, stopped: {found.reason}")
+    infeasible = found.violation > (TOLERANCE if options.tolerance is None else options.tolerance)
+    if not found.converged and not infeasible:
+        work.say(f"warning: the search had not converged: KKT residual {found.kkt_residual:.1e}, violation {found.violation:.1e}")
+    output.write_arrays(work.folder / "design.npz", **{f"start/{k}": v for k, v in study.start.items()},
+                        **{f"optimum/{k}": v for k, v in found.design.items()})  # fmt: skip
+
+    before = _again(problem, study, study.start, found.start_state)
+    after = _again(problem, study, found.design, found.state)
+    here = {"start": figures_of(problem, name, before), "optimum": figures_of(problem, name, after)}
+    save_solution(work.folder, before[0], work.config, "_start")
+    save_solution(work.folder, after[0], work.config)
+    others = dict(zip((c.name for c in work.config.condition[1:]), after[1:], strict=True))
+    for condition, solution in others.items():
+        save_solution(work.folder, solution, work.config, f"_{condition}")
+    first, last = (here[which][name]["value"] for which in ("start", "optimum"))
+    gain = sign * (first - last) / abs(first)
+    result = {
+        "kind": "design",
+        "finished": False,
+        "converged": found.converged,
+        "feasible": not infeasible,
+        "objective": name,
+        "sense": "minimize" if sign > 0 else "maximize",
+        "improvement": gain,
+        "start": here["start"],
+        "optimum": here["optimum"],
+        "must": {q.name: limit_of(c) for c, q in zip(study.constraints, problem.constraints, strict=True)},
+        "kkt_residual": found.kkt_residual,
+        "violation": found.violation,
+        "multipliers": found.multipliers,
+        "method": found.method,
+        "method_reason": found.method_reason,
+        "reason": found.reason,
+        "evaluations": found.evaluations,
+        "iterations": found.iterations,
+        "residuals": {"primal": max(s.report.residual for s in before), "primal_optimum": max(s.report.residual for s in after),
+                      "adjoint": max((r for s in found.history for r in s.report.get("adjoint_residuals", [])), default=None)},
+        "cells": before[0].flow.mesh.n_cells,
+        "dim": problem.dim,
+    }  # fmt: skip
+    gained = "which violates the constraints" if infeasible else f"{better(first, last, gain)}"
+    work.say(f"on {before[0].flow.mesh.n_cells} cells: {name} {first:.6g} -> {last:.6g}{units}, {gained}")
+    for c, q in zip(study.constraints, problem.constraints, strict=True):
+        work.say(f"  {q.name}: {here['start'][q.name]['value']:.6g} -> {here['optimum'][q.name]['value']:.6g}, must {limit_of(c)}")
+    output.write_json(work.folder / "results.json", result)
+    if any(path.startswith("mesh.") for path in study.start):
+        with work.doing("maps of the walls: compiling, and one adjoint solve each"):
+            wall_maps.save(work.folder, problem.quantities[0], problem.weights, (before, after))
+    if work.config.output.figures:
+        with work.doing("drawing"):
+            draw_design(work.folder, work.labels, problem, found.design, (before[0], after[0]), name, others)
+    if work.config.output.stability:
+        result["stability"] = stability(work, {"start": before, "optimum": after})
+    result["derivative_check"] = derivatives(work, study, found)
+    if work.config.output.finer_mesh:
+        result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), gain, sign)
+    output.write_json(work.folder / "results.json", result | {"finished": True, "seconds": round(work.seconds, 1)})
+    if infeasible:
+        raise NotConverged(_missed(study, found))
+
+
+def _missed(study: Study, found: Result) -> str:
+    """That no design met the constraints, and by how much the best one fails."""
+
+    def gap(row: tuple[Constraint, float]) -> float:
+        (low, high), value = row[0].interval, row[1]
+        return max(low - value, value - high) / max(abs(x) for x in (low, high, 1e-300) if np.isfinite(x))
+
+    c, value = max(zip(study.constraints, list(found.optimum.values())[1:], strict=True), key=gap)
+    return (
+        f"no feasible design was found: {c.name} is {value:.6g} at the nearest and must {limit_of(c)} ({found.reason}). "
+        "Try another start, wider bounds, or another limit."
+    )
+
+
+def _again(problem: Problem, study: Study, design: Mapping[str, Any], state: Any) -> list[Solution]:
+    """The solution of a design in each condition, from the states that the search kept: no more than a step."""
+    import jax
+    import jax.numpy as jnp
+
+    design, flows = jax.tree.map(jnp.asarray, design), study.flows
+    return [problem.solve(flow(design), begin) for flow, begin in zip(flows, jnp.split(jnp.asarray(state), len(flows)), strict=True)]

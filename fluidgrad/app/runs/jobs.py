@@ -1,0 +1,229 @@
+"""A command at work: its folder, what it says while it goes, and what is kept when it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import runpy
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from fluidgrad.app.report import output, page
+from fluidgrad.app.config.config import Config
+from fluidgrad.app.runs.interrupt import Stopped, heard
+from fluidgrad.app.config.reading import find, load
+from fluidgrad.app.runs.resume import locked, taken_up
+from fluidgrad.app.report.screen import NORMAL, QUIET, VERBOSE, Screen
+from fluidgrad.plots.style import Labels
+from fluidgrad.errors import Failed, InputError, NotConverged
+
+QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # not on Windows
+DISK = (errno.ENOSPC, QUOTA, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # what a disk may answer
+CACHE_FROM = 0.05  # seconds of compilation that are worth a file in the cache
+
+
+@dataclass
+class Job:
+    """A command at work: its config, its folder, and where it says what it is doing."""
+
+    config: Config
+    name: str
+    folder: Path
+    screen: Screen
+    asked: Event
+    resumed: bool = False
+    imports: list[Path] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def say(self, text: str = "", level: int = NORMAL) -> None:
+        self.screen.say(text, level)
+
+    def safe_point(self) -> None:
+        """Where the work may stop: everything computed is kept.
+
+        Raises:
+            Stopped: a stop was asked for.
+            FileNotFoundError: the folder was deleted.
+        """
+        self.folder.stat()
+        if self.asked.is_set():
+            raise Stopped
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Says what takes a while. The work may stop before that, not after: what it gave is not kept yet."""
+        self.safe_point()
+        with self.screen.doing(what):
+            yield
+
+    @property
+    def labels(self) -> Labels:
+        return Labels(self.config.units.length, self.config.units.time)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+
+@contextmanager
+def job(
+    config: str,
+    settings: Sequence[str],
+    imports: Sequence[str],
+    level: int,
+    root: str | Path,
+    silent: bool = False,
+    allow: Sequence[str] | None = None,
+) -> Iterator[Job]:
+    """Work on a config in a new folder; or, where ``allow`` is given, in the folder of a run, to go on with it.
+
+    The folder's path is printed first and last (unless ``silent``). Bad input leaves no new folder. Whatever else ends the
+    work, what was computed is kept, the report in the folder says what happened, and the message how to go on.
+    """
+    again = allow is not None and Path(config).is_dir()
+    if allow and not again:
+        raise InputError(f"--allow {allow[0]} without the folder of a run", accepted="fluidgrad run FOLDER --allow section.key")
+    loaded = None if again else load(config, settings)
+    folder = Path(config) if again else output.new_folder(find(config).stem, root)
+    screen = Screen(QUIET - 1 if silent else level)
+
+    def on() -> str:
+        """How to go on, where that is possible."""
+        if allow is None or not (folder / "manifest.json").exists():
+            return ""
+        return f"; go on with: fluidgrad run {folder}{''.join(f' --import {file}' for file in imports)}"
+
+    with locked(folder), heard(on) as asked:
+        start_jax()
+        if again:
+            loaded = taken_up(folder, settings, imports, allow or ())
+        assert loaded is not None
+        screen.say(str(folder), QUIET)
+        (folder / "error.txt").unlink(missing_ok=True)  # of before; whoever goes on has mended it
+        if again and output.finished(folder):  # its results are those of before until there are new ones
+            output.write_json(folder / "results.json", output.read_json(folder / "results.json") | {"finished": False})
+        work = Job(loaded, str(folder / "config.toml") if again else find(config).name, folder, screen, asked, again)
+        try:
+            work.imports = [import_functionals(file) for file in imports]
+            yield work
+            page.write(folder)
+        except InputError:
+            _forget(folder, again)
+            _tell(folder)
+            raise
+        except NotConverged as error:
+            kept = _kept(error, folder)
+            _tell(folder)
+            raise kept from None
+        except (Stopped, KeyboardInterrupt):
+            _forget(folder, again)
+            _tell(folder)
+            raise Stopped(on()) from None
+        except Failed:
+            _tell(folder)
+            raise
+        except OSError as error:
+            if error.errno == errno.ENOENT and not all((folder / name).exists() for name in ("config.toml", "manifest.json")):
+                raise Failed(f"{str(folder)!r} was deleted while the run was at work, and with it what was computed") from None
+            if error.errno == errno.ENOENT and error.filename == str(folder / "journal.jsonl"):
+                raise Failed(f"{error.filename!r} was deleted while the run was at work: start again") from None
+            if error.errno not in DISK:
+                raise _unexpected(error, work, on()) from error
+            given = f"cannot write in {str(folder)!r}: {error.strerror or error}"
+            _forget(folder, again)
+            raise InputError(given, accepted=f"make room there{on() or ', and try again'}") from None
+        except (Exception, SystemExit) as error:  # a functional has no say in how the command ends
+            raise _unexpected(error, work, on()) from error
+        screen.say(str(folder), QUIET)
+
+
+def _forget(folder: Path, again: bool) -> None:
+    """Take a new folder away in which nothing has been computed."""
+    if not again and not (folder / "journal.jsonl").exists() and not (folder / "results.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(folder: Path) -> None:
+    """The page of work that ended before its end; what may be wrong with that must not hide why."""
+    with suppress(InputError, OSError):
+        if (folder / "manifest.json").exists():
+            page.write(folder)
+
+
+def _kept(error: NotConverged, folder: Path) -> NotConverged:
+    """The same error after its last state was saved, and saying where."""
+    result: dict[str, Any] = {"converged": False, "message": str(error)}
+    last = error.solution
+    if last is None:
+        if not output.finished(folder):  # a search that found nothing feasible is, and has its results
+            output.write_json(folder / "results.json", result)
+        return error
+    output.write_arrays(folder / "last_good.npz", state=last.state, velocity=last.velocity, pressure=last.pressure)
+    output.write_json(folder / "results.json", result | {"residual": last.report.residual})
+    return NotConverged(f"{error} Last state: {folder / 'last_good.npz'}.", error.report, last)
+
+
+def _unexpected(error: Exception | SystemExit, work: Job, on: str) -> InputError | Exception:
+    """What nobody foresaw: its traceback goes to a file. With functionals of the user's, it is most likely theirs."""
+    file = work.folder / "error.txt"
+    output.write(file, "".join(traceback.format_exception(error)))
+    _tell(work.folder)
+    if work.screen.level >= VERBOSE and isinstance(error, Exception):
+        return error
+    what = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    blame = f"mend {work.imports[0]}" if work.imports else "report it with that file"
+    return InputError(f"unexpected {what} (traceback in {file})", accepted=f"{blame}{on}")
+
+
+def start_jax() -> None:
+    """Import JAX, with compiled programs kept between runs where the user's cache folder can be written."""
+    import jax
+
+    folder = cache_folder() / "fluidgrad" / "jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            return
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHE_FROM)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def cache_folder() -> Path:
+    """Where this platform keeps a user's caches."""
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"])
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path.home() / ".cache"
+
+
+def import_functionals(file: str) -> Path:
+    """Run a user's file, whose functionals register themselves.
+
+    Raises:
+        InputError: it cannot be read, or it raises.
+    """
+    path = Path(file)
+    if not os.path.isfile(path):
+        raise InputError(f"there is no file {file!r} to import", accepted="--import FILE.py")
+    try:
+        runpy.run_path(str(path))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() too: a file of functionals has no say in how the command ends
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise InputError(f"{file} cannot be imported: {reason}", accepted="a Python file that runs by itself") from error
+    return path

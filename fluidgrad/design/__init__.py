@@ -1,0 +1,1 @@
+"""Designs: studies, their variables, the search, its methods and its journal."""

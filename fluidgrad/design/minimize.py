@@ -1,0 +1,298 @@
+"""Minimization under bounds and constraints: scaling, rules for stopping, and the record of every trial. No flow in it.
+
+    minimize f(x)    subject to    lower <= x <= upper,    low_i <= c_i(x) <= high_i       (low = high: an equality)
+
+The methods (``optimizers.py``) see scaled variables z (``variables.py``; in a basis of their own bounds are inequalities,
+too) and functionals divided by the larger of their first value and their target (by the largest component of their
+gradient where that is nearly 0). Results are in the user's numbers.
+
+**When it stops.** With the Lagrangian L = f + sum_i y_i r_i over the scaled constraints r (r = 0, or r <= 0), the KKT
+residual is the largest of |z - clip(z - grad L)| and, for inequalities, of min(y_i, -r_i). The multipliers y, not
+negative for inequalities, are those of least squares over the components of grad L that no bound holds. A point where
+this residual and the scaled violation are below the tolerance is a solution, and ends the search whatever the method
+thinks of it. It also ends after ``max_iterations``, without progress over 20 trials (adam: 60), or when the method gives up.
+
+**Failed trials.** Where the functionals cannot be evaluated, the objective is +inf. The line searches of SciPy and
+NLopt interpolate and cannot take that: all methods are told a finite value, ``FAILED`` above the largest seen (scaled),
+with the last gradients; those of optax, whose line search is ours, also see the flag and just go back.
+
+**Replay.** Nothing but the answers of ``evaluate`` enters: the same answers give the same iterates to the bit. So a
+search is continued by repeating it from a record of its answers, whatever state its method hides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+from jaxtyping import Float
+
+from fluidgrad.design.optimizers import METHODS, Point, Vector, choose
+from fluidgrad.design.variables import Variables
+from fluidgrad.errors import InputError, NotConverged
+
+TOLERANCE = 1e-5
+ITERATIONS = 200
+FAILED = 10.0
+NEAR = 1e-3  # a constraint or bound this near may have a multiplier; a value this much below its gradient is "nearly 0"
+REPEATS = 1000  # questions in a row without a new point: the method goes in circles
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What ``evaluate`` answers, in the user's numbers.
+
+    Attributes:
+        values: the objective and the constrained functionals, ``(1 + m,)``.
+        gradients: theirs, ``(1 + m, n)``.
+        failed: why there are none, or None.
+        report: numbers that say how it went, for the history.
+    """
+
+    values: Float[np.ndarray, " functionals"]
+    gradients: Float[np.ndarray, "functionals n"]
+    failed: str | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One trial, for the history and for whoever watches.
+
+    Attributes:
+        evaluation, iteration: their numbers; the start is evaluation 0 of iteration 0.
+        design: in the user's numbers, ``(n,)``.
+        values: the objective and the constrained functionals in the user's numbers; None if the trial failed.
+        violation: the largest of the scaled constraints'.
+        gradient_norm: Euclidean, of the objective, both scaled.
+        kkt_residual: scaled, see the module.
+        multipliers: of each constraint: the change of the optimal objective per unit of the constraint's target.
+        failed: why the trial failed, or None.
+        report: as ``evaluate`` gave it.
+    """
+
+    evaluation: int
+    iteration: int
+    design: Vector
+    values: Float[np.ndarray, " functionals"] | None
+    violation: float
+    gradient_norm: float
+    kkt_residual: float
+    multipliers: Float[np.ndarray, " constraints"]
+    failed: str | None
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The best point found, and how: its place in ``history``, whether it is a solution, why the search ended."""
+
+    best: int
+    converged: bool
+    iterations: int
+    reason: str
+    method: str
+    method_reason: str
+    history: tuple[Step, ...]
+
+
+def minimize(
+    evaluate: Callable[[Vector], Trial],
+    variables: Variables,
+    intervals: Sequence[Interval] = (),
+    names: Sequence[str] = (),
+    method: str | None = None,
+    max_iterations: int | None = None,
+    tolerance: float = TOLERANCE,
+    progress: Callable[[Step], None] | None = None,
+) -> Minimum:
+    """Minimize under bounds and constraints; see the module.
+
+    Args:
+        evaluate: the functionals at a vector in the user's numbers.
+        variables: start and bounds.
+        intervals: (low, high) of each constrained functional.
+        names: of the constraints, for messages.
+        method: of ``optimizers.METHODS``; by default from the numbers of variables and constraints.
+        max_iterations: of the method; of trials for NLopt's, which do not tell. By default 200.
+        tolerance: of the scaled KKT residual and violation.
+        progress: called with each step.
+
+    Returns:
+        The solution; else the point with the lowest objective among those that violate less than the tolerance; else
+        the one that violates least.
+
+    Raises:
+        InputError: a method that is unknown or cannot take the constraints.
+        NotConverged: the start cannot be evaluated.
+    """
+    method, why = choose(method, int(variables.free.sum()), [*intervals, *variables.linear], names)
+    if not tolerance > 0:
+        raise InputError(f"tolerance must be positive, got {tolerance}")
+    if max_iterations is not None and max_iterations < 0:
+        raise InputError(f"max_iterations must not be negative, got {max_iterations}")
+    chosen, limit = METHODS[method], ITERATIONS if max_iterations is None else max_iterations
+    search = _Search(evaluate, variables, intervals, tolerance, limit, chosen.patience, progress)
+    try:
+        z = variables.scaled(variables.start)
+        search.at(z)
+        search.check_iterations()
+        reason = chosen.run(search, z)
+    except _Stop as stop:
+        reason = str(stop)
+    best = search.best()
+    return Minimum(best, search.solves(search.history[best]), search.iteration, reason, method, why, tuple(search.history))
+
+
+class _Stop(Exception):
+    """Ends a search from inside a method."""
+
+
+class _Search:
+    """One search: what was asked and answered, and when to stop (``optimizers.Search``)."""
+
+    def __init__(self, evaluate: Any, variables: Variables, intervals: Any, tolerance: float, limit: int, patience: int, progress: Any):
+        self.evaluate, self.variables, self.intervals, self.tolerance = evaluate, variables, intervals, tolerance
+        self.max_iterations, self.patience, self.progress = limit, patience, progress
+        self.lower, self.upper = variables.scaled_bounds
+        # one row for each equality and each finite end: functional, sign, target, whether it is an equality
+        self.rows = [
+            (i, sign, end, low == high)
+            for i, (low, high) in enumerate(intervals)
+            for sign, end in ([(1.0, low)] if low == high else [(1.0, high), (-1.0, low)])
+            if np.isfinite(end)
+        ]
+        self.equal = np.array([r[3] for r in self.rows], bool)
+        self.iteration, self.repeats, self.idle = 0, 0, 0
+        self.points: dict[bytes, Point] = {}
+        self.history: list[Step] = []
+        self.least = np.full(3, np.inf)  # violation, feasible objective, and the larger of violation and KKT residual
+
+    def at(self, z: Vector) -> Point:
+        x = self.variables.unscaled(z)
+        key = x.tobytes()
+        self.repeats += 1
+        if key not in self.points:
+            trial = self.evaluate(x)
+            if trial.failed and not self.history:
+                raise NotConverged(f"the start cannot be evaluated: {trial.failed}")
+            self.repeats = 0
+            self.points[key] = point = self._point(z, trial)
+            self._append(x, point, trial)
+        elif self.repeats > REPEATS:
+            raise _Stop("the method asks for no new points")
+        return self.points[key]
+
+    def iterate(self) -> None:
+        self.iteration += 1
+        self.check_iterations()
+
+    def check_iterations(self) -> None:
+        if self.iteration >= self.max_iterations:
+            raise _Stop(f"max_iterations = {self.max_iterations} reached")
+
+    def solves(self, step: Step) -> bool:
+        return max(step.kkt_residual, step.violation) <= self.tolerance
+
+    def best(self) -> int:
+        def rank(step: Step) -> tuple[bool, float, float]:
+            feasible = step.violation <= self.tolerance
+            assert step.values is not None
+            return not self.solves(step), 0.0 if feasible else step.violation, step.values[0]
+
+        return min((s for s in self.history if not s.failed), key=rank).evaluation
+
+    def _point(self, z: Vector, trial: Trial) -> Point:
+        """A trial in scaled variables and functionals."""
+        if trial.failed:
+            good = next(p for p in reversed(self.points.values()) if not p.failed)
+            worst = max(p.f for p in self.points.values() if not p.failed)
+            return Point(z, worst + FAILED, good.g, good.h, good.h_z, good.c, good.c_z, True)
+        gradients = self.variables.pulled(trial.gradients)
+        if not self.history:
+            targets = [0.0, *(max((abs(e) for e in ends if np.isfinite(e)), default=0.0) for ends in self.intervals)]
+            first, slope = np.maximum(np.abs(trial.values), targets), np.max(np.abs(gradients), axis=1, initial=0.0)
+            size = np.where(first > NEAR * slope, first, slope)
+            self.size = np.where(size > 0, size, 1.0)
+        r = np.array([sign * (trial.values[1 + i] - end) / self.size[1 + i] for i, sign, end, _ in self.rows])
+        r_z = np.array([sign * gradients[1 + i] / self.size[1 + i] for i, sign, _, _ in self.rows]).reshape(len(r), z.size)
+        e, (b, b_z) = self.equal, self.variables.bounds_as_constraints(z)
+        c, c_z = np.concatenate([r[~e], b]), np.concatenate([r_z[~e], b_z])
+        return Point(z, trial.values[0] / self.size[0], gradients[0] / self.size[0], r[e], r_z[e], c, c_z, False)
+
+    def _append(self, x: Vector, point: Point, trial: Trial) -> None:
+        """Put a trial in the history, and stop if it was the last."""
+        violation = kkt_residual = np.inf
+        multipliers = np.full(len(self.intervals), np.nan)
+        if not point.failed:
+            violation = float(np.max(np.concatenate([np.abs(point.h), point.c]), initial=0.0)) + 0.0  # no -0
+            kkt_residual, y = kkt(point, self.lower, self.upper)
+            multipliers = np.zeros(len(self.intervals))
+            order = np.concatenate([np.flatnonzero(self.equal), np.flatnonzero(~self.equal)])
+            for k, y_k in zip(order, y[: len(order)], strict=True):  # after them come those of bounds
+                i, sign, _, _ = self.rows[k]
+                multipliers[i] -= sign * y_k * self.size[0] / self.size[1 + i]
+        step = Step(
+            evaluation=len(self.history),
+            iteration=self.iteration,
+            design=x,
+            values=None if trial.failed else trial.values,
+            violation=violation,
+            gradient_norm=float(np.linalg.norm(point.g)),
+            kkt_residual=kkt_residual,
+            multipliers=multipliers,
+            failed=trial.failed,
+            report=trial.report,
+        )
+        self.history.append(step)
+        if self.progress:
+            self.progress(step)
+        if self.solves(step):
+            raise _Stop(f"converged: KKT residual {kkt_residual:.1e} and violation {violation:.1e} are below {self.tolerance:.1e}")
+        # Three ways to make progress: nearer to feasible, lower among the feasible, nearer to a solution.
+        feasible = violation <= self.tolerance
+        measures = np.array([violation, point.f if feasible else np.inf, max(kkt_residual, violation)])
+        enough = self.least * [0.99, 1.0, 0.99] - [self.tolerance, self.tolerance**2, 0.0]
+        self.idle = 0 if (measures < enough).any() else self.idle + 1
+        self.least = np.minimum(self.least, measures)
+        if self.idle >= self.patience:
+            raise _Stop(f"no progress in {self.patience} trials")
+
+
+def kkt(point: Point, lower: Vector, upper: Vector) -> tuple[float, Float[np.ndarray, " constraints"]]:
+    """The KKT residual of a point and its multipliers, equalities first; see the module."""
+    r, r_z = np.concatenate([point.h, point.c]), np.concatenate([point.h_z, point.c_z])
+    equal = np.arange(len(r)) < len(point.h)
+    may = equal | (r >= -NEAR)
+    z, y = point.z, np.zeros(len(r))
+
+    def residual(y: np.ndarray) -> tuple[float, np.ndarray]:
+        slope = point.g + y @ r_z
+        by_z = np.abs(z - np.clip(z - slope, lower, upper))
+        by_r = np.minimum(y, np.maximum(-r, 0.0))[~equal]
+        held = (z - lower <= NEAR) & (z - slope <= lower) | (upper - z <= NEAR) & (z - slope >= upper)
+        return float(np.max(np.concatenate([by_z, by_r]), initial=0.0)), held
+
+    # Nonnegative least squares, an equality as two inequalities. Which components count depends on the multipliers, and
+    # these on the components: repeat until they agree.
+    best = (residual(y)[0], y)
+    sides = [(k, sign) for k in np.flatnonzero(may) for sign in ((1.0, -1.0) if equal[k] else (1.0,))]
+    columns = np.array([sign * r_z[k] for k, sign in sides]).reshape(len(sides), z.size)
+    for _ in range(10 if sides else 0):
+        free = ~residual(y)[1]
+        if not free.any():
+            break
+        parts, _ = scipy.optimize.nnls(columns[:, free].T, -point.g[free], maxiter=100 * len(sides))
+        after = np.zeros(len(r))
+        for (k, sign), part in zip(sides, parts, strict=True):
+            after[k] += sign * part
+        if np.array_equal(after, y):
+            break
+        y = after
+        best = min(best, (residual(y)[0], y), key=lambda b: b[0])
+    return best

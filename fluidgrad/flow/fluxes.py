@@ -1,0 +1,294 @@
+"""What crosses a face: least-squares gradients, and the fluxes of momentum and mass they give.
+
+One code for every dimension and mesh. For a face with area vector S (owner P to neighbour N), centre x_f,
+d = x_N - x_P and g = S.S / S.d, with a = alpha u - f the body terms:
+
+    face value      phi_f = (1-w) phi_P + w phi_N + grad phi . s  w where d crosses the face's plane, s from there to x_f
+    velocity        u_f as that, plus w (1-w)/2 (grad u_P - grad u_N) . d: cubic along d
+    viscous         nu [ b g (u_N - u_P) + (grad u)_f (S - b g d) + (grad u)_f^T S ],  b = 4/3
+    pressure        p_f S, p_f as above plus w (1-w) (a_N - a_P) . d: exact across a jump of the body terms
+    mass            F = u_f.S - tau g [ (p_N - p_P) + a_P.d_P - a_N.d_N - (grad p + a)_f . d ]            (Rhie-Chow)
+    with            tau = 1 / sqrt( (2 u_f.S / V)^2 + (4 nu sum_d S_d^2 / V^2)^2 + alpha_f^2 )
+    momentum        u_f F - viscous + p_f S
+
+tau is smooth everywhere; its sum over directions keeps stretched wall cells from over-damping (Rhie & Chow 1983, in
+the form of a stabilisation time). In triangles, tetrahedra and prisms the midpoint rule's error in the mass flux, of
+size h^3, alternates between cells that point one way and the other, and drives a pressure of that over tau g: of first
+order where tau is h^2 / nu. There the sum over directions, 1 / h^2, is lowered to 1 / (h^2 + h l) with l a fixed part of the domain's size.
+
+Distances are taken from a cell to the face on its own side, so a periodic face needs no offset. Over-relaxation with
+b = 4/3 and the cubic interpolation make both fluxes fourth order on a regular mesh (Nishikawa, J. Comput. Phys. 281
+(2015) 518); the slope at a wall is that of the parabola through wall and cell with the cell's gradient. All three use
+values that the flux has anyway, and halve the error of the second-order scheme. Cell gradients are least squares,
+weighted by inverse distance, over face neighbours and boundary values: exact for linear fields. The pressure's leaves
+out the faces where pressure is not given.
+
+Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
+(``residual.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from fluidgrad.flow.boundary import Conditions
+from fluidgrad.flow.flow import Flow
+from fluidgrad.mesh.mesh import Geometry, measure
+from fluidgrad.mesh.topology import Stencil, Topology, stencil
+
+OVER_RELAXATION = 4 / 3  # of the viscous flux
+SIMPLEX_LENGTH = 0.1  # l over the size of the domain
+
+
+_DISCRETE = ["geometry", "conditions", "weights", "hop", "mirror", "viscosity", "alpha", "force", "spread"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["topology", "gives", "convection", "scheme"])
+@dataclass(frozen=True)
+class Discrete:
+    """All that the fluxes need besides the unknowns, computed once a solve. Differentiable in the flow's leaves.
+
+    Attributes:
+        weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
+        hop: d of every interior face, ``(interior, dim)``.
+        mirror: 1 on symmetry faces, ``(boundary,)``.
+        spread: sum_d S_d^2 / V^2 of every cell, lowered in triangles, tetrahedra and prisms, ``(cells,)`` [1/L^2].
+        gives: what each patch gives to gradients (``boundary.py``).
+    """
+
+    geometry: Geometry
+    conditions: Conditions
+    weights: Array
+    hop: Array
+    mirror: Array
+    viscosity: Array
+    alpha: Array
+    force: Array
+    spread: Array
+    topology: Topology
+    gives: tuple[str, ...]
+    convection: bool
+    scheme: str
+
+    @property
+    def stencil(self) -> Stencil:
+        """Of the gradients. Not a field: two stencils of equal topologies are not the same object, and their arrays have no ==."""
+        return stencil(self.topology, self.gives)
+
+
+def discretize(flow: Flow) -> Discrete:
+    """Measure the mesh, weigh the gradients and lay out the boundary data."""
+    mesh, _ = flow.joined
+    t, g = mesh.topology, measure(mesh)
+    c = flow.conditions(g)
+    gives = flow.gives
+    s = stencil(t, gives)
+    n = t.n_interior
+    mirror = np.repeat([float(k == "mirror") for k in gives], [hi - lo for lo, hi in t.patches.values()])
+    mirror = jnp.asarray(mirror, g.V.dtype)
+
+    hop = (g.x_face[:n] - g.x_cell[t.owner[:n]]) + (g.x_cell[t.neighbour] - g.x_twin)
+    out = g.x_face[n:] - g.x_cell[t.owner[n:]]
+    normal = g.S[n:] / jnp.linalg.norm(g.S[n:], axis=-1, keepdims=True)
+    # A mirror's value sits at the cell's image; elsewhere it sits on the face.
+    image = 2.0 * jnp.sum(out * normal, -1, keepdims=True) * normal
+    r_face = jnp.concatenate([hop, jnp.where(mirror[:, None] > 0, image, out), jnp.zeros_like(hop[:1])])
+    r = jnp.einsum("hcs,hcsi->csi", jnp.asarray(s.sign, hop.dtype), r_face[s.face])
+    square = jnp.sum(r * r, -1)
+    used = s.sign[0] != 0
+    inverse_square = jnp.where(used, 1.0 / jnp.where(used, square, 1.0), 0.0)  # the safe value keeps 0/0 out of gradients
+    gives_u = jnp.where(mirror > 0, 1.0, c.fix_n)
+    gives_p = jnp.where(mirror > 0, 1.0, (1.0 - c.fix_n) * c.total)  # a do-nothing outflow gives p - nu du/dn, not p
+    inside = np.where(s.boundary == t.n_boundary, 1.0, 0.0)
+    weights = []
+    for gives_it in (gives_u, gives_p):
+        at_slot = inside + (1.0 - inside) * jnp.append(gives_it, 0.0)[s.boundary]
+        omega = inverse_square * at_slot
+        M = jnp.einsum("cs,csi,csj->cij", omega, r, r)
+        weights.append(jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r))
+
+    index, sign = t.cell_faces
+    area = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
+    spread = 0.5 * jnp.sum(area * np.abs(sign), 1) / g.V**2
+    length = SIMPLEX_LENGTH * jnp.sum(g.V) ** (1 / t.dim) * (np.abs(sign).sum(1) <= 2 * t.dim - 1)
+    spread = spread / (1.0 + length * jnp.sqrt(spread))
+    return Discrete(
+        g, c, jnp.stack(weights), hop, mirror, jnp.asarray(flow.viscosity),
+        jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), spread,
+        t, gives, flow.convection, flow.scheme,
+    )  # fmt: skip
+
+
+def _inverse(M: Array) -> Array:
+    """The inverse of many small symmetric matrices by cofactors (LAPACK is slow on many tiny ones)."""
+    if M.shape[-1] == 2:
+        a, b, d = M[:, 0, 0], M[:, 0, 1], M[:, 1, 1]
+        rows = [[d, -b], [-b, a]]
+        det = a * d - b * b
+    else:
+        c = jnp.cross(jnp.roll(M, -1, 1), jnp.roll(M, -2, 1))
+        return jnp.swapaxes(c, 1, 2) / jnp.sum(M[:, 0] * c[:, 0], -1)[:, None, None]
+    return jnp.stack([jnp.stack(row, -1) for row in rows], -2) / det[:, None, None]
+
+
+def boundary_values(d: Discrete, q: Array) -> Array:
+    """The values that boundary faces give to the gradients, ``(boundary, dim+1)``, from the cell values inside."""
+    n = d.topology.n_interior
+    q_P = q[d.topology.owner[n:]]
+    return values_outside(q_P, d.geometry.S[n:], d.conditions, d.mirror)
+
+
+def values_outside(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
+    """:func:`boundary_values` from the values of the cells inside. Pointwise."""
+    u, p = q_P[:, :-1], q_P[:, -1]
+    reflected = u - 2.0 * jnp.sum(u * S, -1, keepdims=True) / jnp.sum(S * S, -1, keepdims=True) * S
+    given = c.pressure - 0.5 * c.total * jnp.sum(u * u, -1)
+    u_b = jnp.where(mirror[:, None] > 0, reflected, c.velocity)
+    return jnp.concatenate([u_b, jnp.where(mirror > 0, p, given)[:, None]], -1)
+
+
+def gradient(d: Discrete, q: Array) -> Array:
+    """Least-squares gradients of velocity and pressure, ``(cells, dim+1, dim)`` [1/L]; exact for linear fields."""
+    s = d.stencil
+    padded = jnp.concatenate([boundary_values(d, q), jnp.zeros_like(q[:1])])
+    is_boundary = (s.boundary < d.topology.n_boundary)[..., None]
+    jump = jnp.where(is_boundary, padded[s.boundary], q[s.cell]) - q[:, None]
+    grad_u = jnp.einsum("csi,csv->cvi", d.weights[0], jump[..., :-1])
+    grad_p = jnp.einsum("csi,cs->ci", d.weights[1], jump[..., -1])
+    return jnp.concatenate([grad_u, grad_p[:, None]], 1)
+
+
+def interior_data(d: Discrete) -> tuple[Array, ...]:
+    """What :func:`interior_flux` needs of each interior face, leading axis faces."""
+    t, g = d.topology, d.geometry
+    n = t.n_interior
+    P, N = t.owner[:n], t.neighbour
+    d_P, d_N = g.x_face[:n] - g.x_cell[P], g.x_twin - g.x_cell[N]
+    return (g.S[:n], d.hop, d_P, d_N, g.V[P], g.V[N], d.spread[P], d.spread[N], d.alpha[P], d.alpha[N], d.force[P], d.force[N])
+
+
+def interior_flux(
+    q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str
+) -> Array:
+    """Momentum and mass out of the owner, ``(interior, dim+1)``, from values and gradients on both sides. Pointwise."""
+    S, d, d_P, d_N, V_P, V_N, spread_P, spread_N, alpha_P, alpha_N, f_P, f_N = data
+    u_P, u_N, p_P, p_N = q_P[:, :-1], q_N[:, :-1], q_P[:, -1], q_N[:, -1]
+    w = (_dot(d_P, S) / _dot(d, S))[:, None]
+    skew = d_P - w * d
+    grad = (1 - w[..., None]) * g_P + w[..., None] * g_N
+    at_face = (1 - w) * q_P + w * q_N + jnp.einsum("fvi,fi->fv", grad, skew)
+    bend = 0.5 * w * (1 - w) * jnp.einsum("fvi,fi->fv", g_P[:, :-1] - g_N[:, :-1], d)
+    u, p, w = at_face[:, :-1] + bend, at_face[:, -1], w[:, 0]
+
+    compact = _dot(S, S) / _dot(S, d)
+    grad_u = grad[:, :-1]
+    stiff = OVER_RELAXATION * compact[:, None]
+    viscous = nu * (stiff * (u_N - u_P) + jnp.einsum("fvi,fi->fv", grad_u, S - stiff * d) + jnp.einsum("fvi,fv->fi", grad_u, S))
+    a_P, a_N = alpha_P[:, None] * u_P - f_P, alpha_N[:, None] * u_N - f_N
+    p = p + w * (1 - w) * _dot(a_N - a_P, d)
+    mean_h = grad[:, -1] + (1 - w[:, None]) * a_P + w[:, None] * a_N
+    imbalance = (p_N - p_P) + _dot(a_P, d_P) - _dot(a_N, d_N) - _dot(mean_h, d)
+    tau = _relaxation_time(_dot(u, S), 0.5 * (V_P + V_N), nu, 0.5 * (spread_P + spread_N), 0.5 * (alpha_P + alpha_N), convection)
+    F = _dot(u, S) - tau * compact * imbalance
+    momentum = p[:, None] * S - viscous
+    if convection:
+        central = scheme == "central"
+        slopes = g_P[:, :-1], g_N[:, :-1]
+        momentum = momentum + (u * F[:, None] if central else _upwind(F, u_P, u_N, *slopes, d, w, skew, nu * compact))
+    return jnp.concatenate([momentum, F[:, None]], -1)
+
+
+def boundary_data(d: Discrete) -> tuple[Array, ...]:
+    """What :func:`boundary_flux` needs of each boundary face, leading axis faces."""
+    t, g = d.topology, d.geometry
+    P = t.owner[t.n_interior :]
+    return g.S[t.n_interior :], g.x_face[t.n_interior :] - g.x_cell[P], g.V[P], d.spread[P], d.alpha[P]
+
+
+class BoundaryFlux(NamedTuple):
+    """At each boundary face: momentum and mass out of the domain ``(boundary, dim+1)``; the force on the boundary,
+    pressure and viscous stress ``(boundary, dim)``; velocity ``(boundary, dim)`` and pressure ``(boundary,)``."""
+
+    flux: Array
+    force: Array
+    velocity: Array
+    pressure: Array
+
+
+def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions, nu: Array, convection: bool) -> BoundaryFlux:
+    """What happens at boundary faces. Pointwise.
+
+    Where the velocity is free, -p n + nu du/dn is given: of the viscous stress the transposed part stays, and the pressure
+    is p = p_given + nu n.du/dn. Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is
+    taken off, by a term that is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
+    """
+    S, d, V, spread, alpha = data
+    u_P, p_P = q_P[:, :-1], q_P[:, -1]
+    n = S / jnp.sqrt(_dot(S, S))[:, None]
+    outside = q_P + jnp.einsum("fvi,fi->fv", g_P, d)
+    fix_n, fix_t = c.fix_n[:, None], c.fix_t[:, None]
+
+    def normal(v: Array) -> Array:
+        return _dot(v, n)[:, None] * n
+
+    u_n = fix_n * normal(c.velocity) + (1 - fix_n) * normal(outside[:, :-1])
+    u_t = fix_t * (c.velocity - normal(c.velocity)) + (1 - fix_t) * (outside[:, :-1] - normal(outside[:, :-1]))
+    u = u_n + u_t
+
+    compact = _dot(S, S) / _dot(S, d)
+    grad_u = g_P[:, :-1]
+    across = 2.0 * (u - u_P - jnp.einsum("fvi,fi->fv", grad_u, d))  # of the parabola, not of the chord
+    grad_u = grad_u + across[:, :, None] * (n / _dot(n, d)[:, None])[:, None]
+    along = nu * jnp.einsum("fvi,fi->fv", grad_u, S)
+    transposed = nu * jnp.einsum("fvi,fv->fi", grad_u, S)
+    traction = along + transposed
+    tangential = fix_t * (traction - normal(traction)) + (1 - fix_n) * (1 - fix_t) * (transposed - normal(transposed))
+    traction = normal(traction) + tangential
+    given = c.pressure + jnp.where(c.total > 0, -0.5 * _dot(u, u), _dot(along, S) / _dot(S, S))
+    p = c.fix_n * outside[:, -1] + (1 - c.fix_n) * given
+
+    tau = _relaxation_time(_dot(u, S), V, nu, spread, alpha, convection)
+    F = _dot(u, S) - (1 - c.fix_n) * tau * compact * (given - p_P - _dot(g_P[:, -1], d))
+    force = p[:, None] * S - traction
+    momentum = force
+    if convection:
+        entering = jnp.minimum(F, 0.0)
+        entering = -entering * entering / (nu * compact - entering)  # C^1 at F = 0, where the direction of flow turns
+        momentum = momentum + u * (F - 0.5 * c.backflow * (1 - c.fix_n) * entering)[:, None]
+    return BoundaryFlux(jnp.concatenate([momentum, F[:, None]], -1), force, u, p)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.sum(a * b, -1)
+
+
+def _relaxation_time(through: Array, V: Array, nu: Array, spread: Array, alpha: Array, convection: bool) -> Array:
+    square = (4.0 * nu * spread) ** 2 + alpha**2
+    if convection:
+        square = square + (2.0 * through / V) ** 2
+    return 1.0 / jnp.sqrt(square)
+
+
+def _upwind(F: Array, u_P: Array, u_N: Array, g_P: Array, g_N: Array, d: Array, w: Array, skew: Array, diffusion: Array) -> Array:
+    """Second-order upwind momentum flux with the smooth limiter of van Albada (1982) on either side."""
+    jump = u_N - u_P
+    floor = 1e-6 * (_dot(u_P, u_P) + _dot(u_N, u_N))[:, None] + 1e-30  # smooth extrema are not limited
+
+    def limited(behind: Array) -> Array:
+        a, b = behind * behind + floor, jump * jump + floor
+        return (a * jump + b * behind) / (a + b)
+
+    def aside(g: Array) -> Array:  # from where d crosses the face's plane to the face's centre
+        return jnp.einsum("fvi,fi->fv", g, skew)
+
+    left = u_P + w[:, None] * limited(2.0 * jnp.einsum("fvi,fi->fv", g_P, d) - jump) + aside(g_P)
+    right = u_N - (1 - w)[:, None] * limited(2.0 * jnp.einsum("fvi,fi->fv", g_N, d) - jump) + aside(g_N)
+    size = jnp.sqrt(F * F + (0.1 * diffusion) ** 2)
+    return 0.5 * (F[:, None] * (left + right) - size[:, None] * (right - left))

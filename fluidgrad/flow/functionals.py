@@ -1,0 +1,267 @@
+"""Functionals: numbers that a solution has, ``Solution -> scalar``.
+
+Each is differentiable in the solution's state and in its flow, so ``jax.grad`` of a functional of ``solve_steady`` has
+both the direct and the adjoint part. Forces and flow rates are sums of the residual's own fluxes: they satisfy the
+momentum and mass balance to round-off. All are per unit density, and per unit depth in 2D.
+
+Those of the geometry alone are in ``measures.py``. :func:`functional` adds a user's own, which configs then use by its name.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+
+from fluidgrad.errors import InputError
+from fluidgrad.flow.flow import Flow, Solution
+from fluidgrad.flow.fluxes import BoundaryFlux, Discrete, discretize, gradient
+from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
+from fluidgrad.flow.residual import at_boundary, crossing, split
+from fluidgrad.mesh.topology import Topology, middles
+
+# of measures.py, for those who look here
+__all__ = ["REGISTRY", "Functional", "area", "centroid", "curvature", "functional", "mesh_barrier", "thickness"]
+
+
+def _boundary(solution: Solution) -> tuple[Discrete, BoundaryFlux, Array]:
+    """The boundary faces of a solution: the discretization, what happens at each, and their centres."""
+    d = discretize(solution.flow)
+    q, _ = split(solution.flow, solution.state)
+    return d, at_boundary(d, q, gradient(d, q)), d.geometry.x_face[d.topology.n_interior :]
+
+
+def _on(t: Topology, patch: str) -> slice:
+    faces = t.faces_of(patch)
+    return slice(faces.start - t.n_interior, faces.stop - t.n_interior)
+
+
+def _force(solution: Solution, patches: tuple[str, ...]) -> Array:
+    d, edge, _ = _boundary(solution)
+    return sum((jnp.sum(edge.force[_on(d.topology, p)], 0) for p in patches), jnp.zeros(d.topology.dim))
+
+
+@functional("L^3 T^-2")
+def drag(solution: Solution, *patch: str) -> Array:
+    """Force of the flow on the patches, along x."""
+    return _force(solution, patch)[0]
+
+
+@functional("L^3 T^-2")
+def lift(solution: Solution, *patch: str) -> Array:
+    """Force of the flow on the patches, along y."""
+    return _force(solution, patch)[1]
+
+
+@functional("1")
+def lift_to_drag(solution: Solution, *patch: str) -> Array:
+    """Lift over drag of the patches together: the force along y over that along x, for a stream along x."""
+    force = _force(solution, patch)
+    return force[1] / force[0]
+
+
+@functional("L^4 T^-2")
+def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
+    """Moment of the flow's force on the patches about ``center``, counter-clockwise (3D: about the z axis).
+
+    The stress in a cell is symmetric to second order only: its faces' forces have a small couple. A body's moment is that
+    of its forces alone; walls that enclose the flow also take up the couples, each of the cells nearest to it. So the
+    moments of all walls and of what crosses the open boundaries balance to round-off, as forces do.
+    """
+    d, edge, x = _boundary(solution)
+    turn = _turn(x - jnp.asarray(center), edge.force)
+    couple = _couples(solution, d)
+    nearest = _enclosing_wall(d.topology, solution.flow.walls)
+    return sum((jnp.sum(turn[_on(d.topology, p)]) - jnp.sum(couple[nearest == p]) for p in patch), jnp.zeros(()))
+
+
+def _turn(r: Array, force: Array) -> Array:
+    """The z component of the moment of a force at ``r``."""
+    return r[..., 0] * force[..., 1] - r[..., 1] * force[..., 0]
+
+
+def _couples(solution: Solution, d: Discrete) -> Array:
+    """The moments of what leaves each cell about the cell: sum_P k_P = sum_b x_b x F_b at a solution, ``(cells,)``.
+
+    A face's moment about its two cells is d x F together; each cell has the part that its distance to the face has in d.
+    """
+    t, g = d.topology, d.geometry
+    q, _ = split(solution.flow, solution.state)
+    fluxes, edge = crossing(d, q, gradient(d, q))
+    n = t.n_interior
+    d_P = g.x_face[:n] - g.x_cell[t.owner[:n]]
+    share = jnp.sum(d_P * g.S[:n], -1) / jnp.sum(d.hop * g.S[:n], -1)
+    turn = _turn(d.hop, fluxes[:, :-1])
+    out = _turn(g.x_face[n:] - g.x_cell[t.owner[n:]], edge.flux[:, :-1])
+    couple = jnp.zeros_like(g.V).at[t.owner].add(jnp.concatenate([share * turn, out]))
+    return couple.at[t.neighbour].add((1 - share) * turn)
+
+
+@lru_cache(maxsize=32)
+def _enclosing_wall(t: Topology, walls: tuple[str, ...]) -> np.ndarray:
+    """For each cell the name of the nearest wall among those that enclose the flow (connected, and as wide as the mesh as
+    built), ``(cells,)``; empty where there are none."""
+    patch = np.repeat(list(t.patches), [hi - lo for lo, hi in t.patches.values()])
+    is_wall = np.isin(patch, walls)
+    faces, patch = t.face_points[t.n_interior :][is_wall], patch[is_wall]
+    ends = np.repeat(faces[:, 0], faces.shape[1] - 1), faces[:, 1:].ravel()
+    touching = coo_matrix((np.ones(len(ends[0])), ends), (len(t.nominal),) * 2)
+    piece, width = connected_components(touching, directed=False)[1][faces[:, 0]], np.ptp(t.nominal, axis=0).max()
+    wide = [k for k in np.unique(piece) if np.ptp(t.nominal[faces[piece == k]].reshape(-1, t.dim), axis=0).max() > 0.99 * width]
+    takes = np.isin(piece, wide)
+    return patch[takes][KDTree(middles(t.nominal, faces[takes])).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, "")
+
+
+def _dynamic_pressure(flow: Flow, powers_of_length: int) -> Array:
+    if flow.reference is None:
+        raise InputError(
+            "a coefficient needs a reference velocity and length",
+            accepted="give flow.reference = { velocity = ..., length = ... }, or use the force itself",
+        )
+    U, L = map(jnp.asarray, flow.reference)
+    return 0.5 * U**2 * L**powers_of_length
+
+
+@functional("1")
+def drag_coefficient(solution: Solution, *patch: str) -> Array:
+    """2 drag / (U^2 L^(dim-1)), with the flow's reference velocity and length."""
+    return drag.function(solution, *patch) / _dynamic_pressure(solution.flow, solution.flow.mesh.dim - 1)
+
+
+@functional("1")
+def lift_coefficient(solution: Solution, *patch: str) -> Array:
+    """2 lift / (U^2 L^(dim-1)), with the flow's reference velocity and length."""
+    return lift.function(solution, *patch) / _dynamic_pressure(solution.flow, solution.flow.mesh.dim - 1)
+
+
+@functional("1")
+def moment_coefficient(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
+    """2 moment / (U^2 L^dim), with the flow's reference velocity and length."""
+    return moment.function(solution, *patch, center=center) / _dynamic_pressure(solution.flow, solution.flow.mesh.dim)
+
+
+@functional("L^2 T^-1")
+def flow_rate(solution: Solution, patch: str) -> Array:
+    """Volume flowing into the domain through a patch, per time."""
+    d, edge, _ = _boundary(solution)
+    return -jnp.sum(edge.flux[_on(d.topology, patch), -1])
+
+
+@functional("L^2 T^-2")
+def pressure_drop(solution: Solution, inlet: str, outlet: str) -> Array:
+    """Loss of total pressure p + |u|^2 / 2 from inlet to outlet, each weighted by the flow through it."""
+    d, edge, _ = _boundary(solution)
+    total = edge.pressure + 0.5 * jnp.sum(edge.velocity**2, -1)
+
+    def mean(patch: str) -> Array:
+        F = edge.flux[_on(d.topology, patch), -1]
+        return jnp.sum(F * total[_on(d.topology, patch)]) / jnp.sum(F)
+
+    return mean(inlet) - mean(outlet)
+
+
+@functional("L^4 T^-3")
+def dissipation(solution: Solution) -> Array:
+    """Power lost to viscosity and to the porous medium: int nu/2 |grad u + grad u^T|^2 + alpha |u|^2."""
+    d = discretize(solution.flow)
+    q, _ = split(solution.flow, solution.state)
+    grad_u = gradient(d, q)[:, :-1]
+    rate = grad_u + jnp.swapaxes(grad_u, 1, 2)
+    return jnp.sum(d.geometry.V * (0.5 * d.viscosity * jnp.sum(rate**2, (1, 2)) + d.alpha * jnp.sum(q[:, :-1] ** 2, -1)))
+
+
+@functional("1")
+def uniformity(solution: Solution, patch: str) -> Array:
+    """How even the flow through a patch is: (mean normal velocity)^2 / mean square, 1 when uniform, less otherwise."""
+    d, edge, _ = _boundary(solution)
+    F, S = edge.flux[_on(d.topology, patch), -1], d.geometry.S[d.topology.faces_of(patch)]
+    area = jnp.linalg.norm(S, axis=-1)
+    return jnp.sum(F) ** 2 / (jnp.sum(area) * jnp.sum(F**2 / area))
+
+
+@functional("1")
+def roughness(solution: Solution, patch: str) -> Array:
+    """Mean squared slope of the normal velocity along a patch, over that of the parabola with the same flow rate.
+
+    The slope is zero-valued at walls: the velocity is taken to fall to zero at the rim of the patch where it meets one.
+    In 3D the parabola is that of a channel as high as the square root of the patch's area.
+    """
+    d, edge, x = _boundary(solution)
+    here = _on(d.topology, patch)
+    F, S = edge.flux[here, -1], d.geometry.S[d.topology.faces_of(patch)]
+    area = jnp.linalg.norm(S, axis=-1)
+    u, x = -F / area, x[here]
+    (a, b, ends), (rim, rim_ends) = _seams(d.topology, patch, solution.flow.walls)
+    points = solution.flow.mesh.points
+
+    def length(ends: np.ndarray) -> Array:  # of the seam between two faces: a point in 2D
+        return jnp.ones(len(ends)) if d.topology.dim == 2 else jnp.linalg.norm(points[ends[:, 1]] - points[ends[:, 0]], axis=-1)
+
+    across = jnp.sum(length(ends) * (u[a] - u[b]) ** 2 / jnp.linalg.norm(x[a] - x[b], axis=-1))
+    to_rim = jnp.linalg.norm(x[rim] - points[rim_ends].mean(1), axis=-1)
+    energy = across + jnp.sum(length(rim_ends) * u[rim] ** 2 / to_rim)
+    A = jnp.sum(area)
+    height = A ** (1.0 / (d.topology.dim - 1))
+    return energy / A * height**2 / (12.0 * (jnp.sum(u * area) / A) ** 2)
+
+
+@lru_cache(maxsize=32)
+def _seams(t: Topology, patch: str, walls: tuple[str, ...]) -> Any:
+    """Pairs of faces of a patch that share a corner (2D) or an edge (3D), with it; and the faces that share one with a
+    wall, with it."""
+
+    def edges(faces: slice) -> list[list[tuple[int, ...]]]:
+        rows = [list(dict.fromkeys(row)) for row in t.face_points[faces].tolist()]
+        if t.dim == 2:
+            return [[(p,) for p in row] for row in rows]
+        return [[tuple(sorted(e)) for e in zip(row, row[1:] + row[:1], strict=True)] for row in rows]
+
+    owners: dict[tuple[int, ...], list[int]] = {}
+    for i, row in enumerate(edges(t.faces_of(patch))):
+        for e in row:
+            owners.setdefault(e, []).append(i)
+    on_wall = {e for w in walls if w in t.patches for row in edges(t.faces_of(w)) for e in row}
+    inner = [(*f, e) for e, f in owners.items() if len(f) == 2]
+    rim = [(f[0], e) for e, f in owners.items() if len(f) == 1 and e in on_wall]
+    k = t.dim - 1
+    a, b = (np.array([row[i] for row in inner], int) for i in (0, 1))
+    return (a, b, np.array([row[2] for row in inner], int).reshape(-1, k)), (
+        np.array([row[0] for row in rim], int),
+        np.array([row[1] for row in rim], int).reshape(-1, k),
+    )
+
+
+@functional("L^4 T^-2")
+def target_distance(solution: Solution, center: ArrayLike, radius: ArrayLike, velocity: ArrayLike) -> Array:
+    """int |u - velocity|^2 over the ball of ``radius`` round ``center`` (its edge smoothed: weight exp(-(r/R)^8))."""
+    d = discretize(solution.flow)
+    r = jnp.sum((d.geometry.x_cell - jnp.asarray(center)) ** 2, -1) / jnp.asarray(radius) ** 2
+    gap = jnp.sum((solution.velocity - jnp.asarray(velocity)) ** 2, -1)
+    return jnp.sum(d.geometry.V * jnp.exp(-(r**4)) * gap)
+
+
+QUANTITIES = {"velocity_x": 0, "velocity_y": 1, "velocity_z": 2, "pressure": -1}
+
+
+@functional("of the quantity")
+def probe(solution: Solution, at: ArrayLike, what: str = "pressure") -> Array:
+    """A quantity at a point: "pressure" or "velocity_x", "velocity_y", "velocity_z"; the cells about it, each extended
+    by its gradient, weighted by a smooth bump. Second order; a point on a wall may be asked for."""
+    if what not in QUANTITIES or (what == "velocity_z" and solution.flow.mesh.dim == 2):
+        raise InputError(f"cannot probe {what!r}", accepted=f"one of {', '.join(QUANTITIES)}")
+    d = discretize(solution.flow)
+    q, _ = split(solution.flow, solution.state)
+    x, at = d.geometry.x_cell, jnp.asarray(at)
+    value, slope = q[:, QUANTITIES[what]], gradient(d, q)[:, QUANTITIES[what]]
+    r2 = jnp.sum((x - at) ** 2, -1)
+    nearest = jax.lax.stop_gradient(jnp.argmin(r2))
+    size = d.geometry.V[nearest] ** (2.0 / d.topology.dim)
+    weight = jnp.exp(-(r2 - r2[nearest]) / size)
+    return jnp.sum(weight * (value + jnp.sum(slope * (at - x), -1))) / jnp.sum(weight)

@@ -1,0 +1,229 @@
+"""What a functional is, and those that measure the geometry alone: what a shape must keep while it changes.
+
+A functional is a number that a solution has, ``Solution -> scalar``. Those here do not look at the flow: their gradients
+cost no adjoint solve. With S out of the fluid and so into a body, a body's area (its volume in 3D) and its centroid are
+
+    A = -1/dim sum_f x_f . S_f,     A x_c = -1/(dim + 1) sum_f x_f (x_f . S_f),
+
+exact for the polygon or polyhedron that the mesh has in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from fluidgrad.errors import InputError
+from fluidgrad.mesh.mesh import Mesh, face_pieces, measure
+from fluidgrad.mesh.quality import corner_triples
+from fluidgrad.mesh.topology import Topology, corner_shares
+
+if TYPE_CHECKING:
+    from fluidgrad.flow.flow import Solution
+
+
+REGISTRY: dict[str, Functional] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """A named functional: called with a solution and its arguments; strings are static, numbers traced."""
+
+    function: Callable[..., Array]
+    name: str
+    units: str
+
+    @property
+    def __doc__(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.function.__doc__
+
+    def __call__(self, solution: Solution, *args: Any, **kwargs: Any) -> Array:
+        flat, tree = jax.tree.flatten((args, kwargs))
+        static = tuple((i, x) for i, x in enumerate(flat) if isinstance(x, str | bool))
+        traced = [0.0 if isinstance(x, str | bool) else x for x in flat]
+        return _apply(self.function, tree, static, solution, traced)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _apply(function: Callable[..., Array], tree: Any, static: tuple[tuple[int, Any], ...], solution: Solution, traced: list[Any]) -> Array:
+    for i, x in static:
+        traced[i] = x
+    args, kwargs = jax.tree.unflatten(tree, traced)
+    return function(solution, *args, **kwargs)
+
+
+def functional(units: str) -> Callable[[Callable[..., Array]], Functional]:
+    """Make a function ``(solution, **arguments) -> scalar`` a functional that configs can use by its name.
+
+    Args:
+        units: in powers of length L and time T, e.g. "L^3 T^-2"; "1" if it has none. For reports and plots.
+    """
+
+    if not isinstance(units, str):
+        raise InputError("a functional without its units", accepted='@functional(units="L^3 T^-2") above the function')
+
+    def register(function: Callable[..., Array]) -> Functional:
+        f = Functional(function, function.__name__, units)  # pyright: ignore[reportFunctionMemberAccess]
+        REGISTRY[f.name] = f
+        return f
+
+    return register
+
+
+@functional("L^2")
+def area(solution: Solution, patch: str = "") -> Array:
+    """Area (in 3D volume) of the body whose surface is a patch; without a patch, of the fluid."""
+    mesh = solution.flow.mesh
+    if not patch:
+        return jnp.sum(measure(mesh).V)
+    x, S = _surface(mesh, patch)
+    return -jnp.sum(x * S) / mesh.dim
+
+
+@functional("L")
+def centroid(solution: Solution, patch: str, axis: str = "x") -> Array:
+    """Coordinate ``axis`` ("x", "y" or "z") of the centroid of the body whose surface is a patch."""
+    mesh = solution.flow.mesh
+    axes = "xyz"[: mesh.dim]
+    if axis not in axes:
+        raise InputError(f"a centroid along {axis!r}", accepted=f"one of {', '.join(axes)}")
+    x, S = _surface(mesh, patch)
+    height = jnp.sum(x * S, -1)
+    return mesh.dim * jnp.sum(x[..., axes.index(axis)] * height) / ((mesh.dim + 1) * jnp.sum(height))
+
+
+def _surface(mesh: Mesh, patch: str) -> tuple[Array, Array]:
+    """The pieces of a patch that encloses a body."""
+    if not _closed(mesh.topology, patch):
+        raise InputError(f"patch {patch!r} does not enclose a body", accepted="the patch of a closed surface, or no patch: the fluid")
+    return face_pieces(mesh, patch)
+
+
+@lru_cache(maxsize=32)
+def _closed(t: Topology, patch: str) -> bool:
+    """Whether each corner (2D) or edge (3D) of a patch belongs to two of its faces."""
+    corners = t.face_points[t.faces_of(patch)]
+    sides = corners[..., None] if t.dim == 2 else np.sort(np.stack([corners, np.roll(corners, -1, 1)], -1), -1)
+    sides = sides.reshape(-1, t.dim - 1)
+    if t.dim == 3:
+        sides = sides[sides[:, 0] != sides[:, 1]]  # padding
+    return bool((np.unique(sides, axis=0, return_counts=True)[1] == 2).all())
+
+
+@functional("L")
+def thickness(solution: Solution, patch: str, at: ArrayLike) -> Array:
+    """Thickness of a 2D body across its chord, at the fraction ``at`` (between 0 and 1) of the chord from its front: the
+    distance between the outermost points in which the line across meets the patch.
+
+    The chord is between the two points of the patch that are farthest apart, its front the one with the smaller x: nothing
+    changes when the body is turned, until its front is behind. The derivative is one-sided where another pair becomes the
+    farthest, and where the line meets a point of the patch.
+    """
+    lines = _pieces(solution.flow.mesh, patch, "thickness")
+    if len(lines) > 1 or not _closed(solution.flow.mesh.topology, patch):
+        raise InputError(f"the thickness of {patch!r}, which is not one closed line", accepted="the patch of one body")
+    x = lines[0][:-2]
+    apart = jnp.sum((x[:, None] - x[None]) ** 2, -1)
+    a, b = jnp.unravel_index(jnp.argmax(apart), apart.shape)
+    front, back = (jnp.where(x[a, 0] <= x[b, 0], *ends) for ends in ((x[a], x[b]), (x[b], x[a])))
+    chord = back - front
+    length = jnp.sqrt(jnp.sum(chord**2))
+    along = (x - front) @ chord / length**2 - jnp.asarray(at)
+    across = ((x - front) @ jnp.stack([-chord[1], chord[0]])) / length
+    ahead, up = jnp.roll(along, -1), jnp.roll(across, -1)
+    met = (along <= 0) != (ahead <= 0)
+    share = along / jnp.where(met, along - ahead, 1.0)
+    height = across + share * (up - across)
+    return jnp.max(jnp.where(met, height, -jnp.inf)) - jnp.min(jnp.where(met, height, jnp.inf))
+
+
+@functional("L^-1")
+def curvature(solution: Solution, patch: str, p: ArrayLike = 8.0) -> Array:
+    """Mean of order ``p`` (2 or more) of the curvature along a 2D patch, as a smooth stand-in for its largest:
+    (sum_i l_i |k_i|^p / sum_i l_i)^(1/p), with k_i = angle_i / l_i at a point where two faces meet at an angle, l_i half
+    their length together. Half as many points at a corner halve its curvature: it is a length of the mesh there."""
+    power = total = jnp.zeros(())
+    for x in _pieces(solution.flow.mesh, patch, "curvature"):
+        side = x[1:] - x[:-1]
+        length = jnp.sqrt(jnp.sum(side**2, -1))
+        turn = jnp.arctan2(side[:-1, 0] * side[1:, 1] - side[:-1, 1] * side[1:, 0], jnp.sum(side[:-1] * side[1:], -1))
+        here = (length[:-1] + length[1:]) / 2
+        power += jnp.sum(here * ((turn / here) ** 2) ** (jnp.asarray(p) / 2))
+        total += jnp.sum(here)
+    curved = power > 0
+    return jnp.where(curved, (jnp.where(curved, power, 1.0) / total) ** (1 / jnp.asarray(p)), 0.0)
+
+
+def _pieces(mesh: Mesh, patch: str, name: str) -> list[Array]:
+    """The points along each piece of a 2D patch; those of a closed piece with the first two once more at the end."""
+    t = mesh.topology
+    if t.dim != 2:
+        raise InputError(f"the {name} of a patch in 3D", accepted="a 2D mesh")
+    lines = [line for line, _ in t.lines(patch)]
+    return [mesh.points[np.append(line, line[1]) if line[0] == line[-1] else line] for line in lines]
+
+
+@functional("1")
+def mesh_barrier(solution: Solution) -> Array:
+    """How near the mesh is to tangling: the mean over all corners of all cells of -log det J, where the columns of J are
+    the unit vectors along the edges that meet there (2D: -log of the sine between them). 0 if all are at right angles, and
+    infinite where a cell folds, so that a bound on it, or a little of it in the objective, keeps meshes valid.
+
+    Its derivative is that of a logarithm of a determinant, d(-log det J) = -tr(J^-1 dJ) (Jacobi's formula).
+    """
+    mesh = solution.flow.mesh
+    total, count = jnp.zeros(()), 0
+    for corner, ends in _corners(mesh.topology):
+        e = mesh.points[ends] - mesh.points[corner][:, None]
+        e = e / jnp.linalg.norm(e, axis=-1, keepdims=True)
+        total -= jnp.sum(jnp.log(jnp.linalg.det(e)))
+        count += len(corner)
+    return total / count
+
+
+@lru_cache(maxsize=32)
+def _corners(t: Topology) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Corners of all cells, and the ends of the edges that meet there, ``(corners, dim)``, in a right-handed order."""
+    return [found for kind, loops in t.cells for found in corner_triples(kind, loops, t.dim)]
+
+
+def wall_product(mesh: Mesh, patches: Sequence[str], length: float) -> tuple[Int[np.ndarray, " own"], sp.csr_matrix]:
+    """The points on patches, and the matrix W of an inner product of values there: V.W = int v w + length^2 dv/ds dw/ds ds,
+    by linear elements with lumped masses; L2 if the length is 0. In 3D that only.
+
+    Raises:
+        InputError: a length in 3D.
+    """
+    t, x = mesh.topology, np.asarray(mesh.points)
+    if length and t.dim == 3:
+        raise InputError("an inner product of H1 on surfaces", accepted='"L2", or a flow in 2D')
+    faces = np.concatenate([t.face_points[t.faces_of(p)] for p in patches]) if patches else t.face_points[:0]
+    own, corner = np.unique(faces, return_inverse=True)
+    corner = corner.reshape(faces.shape)
+    pieces = [np.asarray(face_pieces(mesh, p)[1]).sum(1) for p in patches]
+    area = np.linalg.norm(np.concatenate(pieces), axis=1) if patches else np.zeros(0)
+    mass = np.bincount(corner.ravel(), (corner_shares(faces) * area[:, None]).ravel(), len(own))
+    a, b = corner[:, 0], corner[:, 1]
+    return own, line_product(mass, a, b, np.linalg.norm(x[own[a]] - x[own[b]], axis=1), length)
+
+
+def line_product(
+    mass: Float[np.ndarray, " n"],
+    a: Int[np.ndarray, " sides"],
+    b: Int[np.ndarray, " sides"],
+    distance: Float[np.ndarray, " sides"],
+    length: float,
+) -> sp.csr_matrix:
+    """diag(mass) + length^2 times the stiffness of linear elements between nodes ``a`` and ``b`` at these distances."""
+    step = length**2 / distance
+    ends = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
+    K = sp.coo_matrix((np.concatenate([step, step, -step, -step]), ends), shape=(len(mass),) * 2)
+    return sp.csr_matrix(sp.diags(mass) + K)

@@ -1,0 +1,139 @@
+"""Velocity profiles on a patch, as one speed for each of its faces.
+
+That speed is the *exact average* of the profile over the face, so the flow rate is the same on every mesh. In 2D a profile
+runs along the patch by its share of arc length s in [0, 1],
+
+    parabola     u(s) = 6 mean s (1 - s)
+    nodes        u(s) piecewise linear through ``values`` at s = 1/(n+1), ..., n/(n+1), and zero at both ends
+
+from the end with the smaller x or y, whichever of the two changes more along it. In 3D a parabola on a rectangle is the
+product of two. Both are differentiable in their numbers and in the mesh's points.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from fluidgrad.errors import InputError
+from fluidgrad.mesh.mesh import FaceScalar, Mesh
+from fluidgrad.mesh.topology import Topology, corner_shares
+
+# Six points that integrate polynomials of degree 4 over a triangle exactly (Dunavant 1985), as barycentric weights.
+_A, _B = (0.44594849091596488632, 0.22338158967801146570), (0.09157621350977074346, 0.10995174365532186764)
+_CORNERS = np.array([np.roll([1 - 2 * a, a, a], k) for a, _ in (_A, _B) for k in range(3)])
+_WEIGHTS = np.array([w for _, w in (_A, _B) for _ in range(3)])
+
+
+def parabola(mesh: Mesh, patch: str, mean: ArrayLike) -> FaceScalar:
+    """Speeds of the fully developed profile between two plates: a parabola of average ``mean`` [L/T].
+
+    In 3D the patch is a rectangle with its sides along two axes, and the profile the product of two parabolas (which is
+    zero on all four sides, though not the fully developed profile of a duct).
+
+    Returns:
+        The average over each face, ``(faces,)``; their sum weighted by area is ``mean`` times the area of the patch.
+
+    Raises:
+        InputError: in 2D a patch that is not one open line, in 3D one that is not such a rectangle.
+
+    Differentiable in: ``mean`` and the mesh's points.
+    """
+    mean = jnp.asarray(mean, mesh.points.dtype)
+    if mesh.dim == 3:
+        return mean * _product_of_parabolas(mesh, patch)
+    a, b = spans(mesh, patch)
+    return mean * (3 * (a + b) - 2 * (a * a + a * b + b * b))  # of 6 s (1 - s) over [a, b], divided out: no cancellation
+
+
+def nodes(mesh: Mesh, patch: str, values: ArrayLike) -> FaceScalar:
+    """Speeds of the piecewise linear profile with ``values`` ``(n,)`` [L/T] at equal distances and zero at both ends.
+
+    Returns:
+        The average over each face, ``(faces,)``; the flow rate is ``sum(values) / (n + 1)`` times the patch's length.
+
+    Raises:
+        InputError: values that are not one row of numbers; a 3D mesh; a patch that is not one open line.
+
+    Differentiable in: ``values`` and the mesh's points.
+    """
+    values = jnp.asarray(values, mesh.points.dtype)
+    if values.ndim != 1 or not len(values):
+        raise InputError(f"the nodes of a profile have shape {values.shape}", accepted="one row of one or more numbers")
+    n = values.shape[0] + 1
+    ends = jnp.pad(values, 1)
+    before = jnp.concatenate([jnp.zeros(1, values.dtype), jnp.cumsum(ends[1:] + ends[:-1]) / 2])
+
+    def integral(s: Array) -> Array:
+        """n times the profile's integral from 0 to s."""
+        k = jnp.clip(jnp.floor(s * n), 0, n - 1).astype(int)
+        r = s * n - k
+        return before[k] + r * (ends[k] + 0.5 * r * (ends[k + 1] - ends[k]))
+
+    a, b = spans(mesh, patch)
+    return (integral(b) - integral(a)) / (n * (b - a))
+
+
+def parabola_at_nodes(count: int, mean: ArrayLike) -> Float[Array, " count"]:
+    """Values for :func:`nodes` on a parabola whose piecewise linear interpolant has the average ``mean`` exactly."""
+    s = np.arange(1, count + 1) / (count + 1)
+    return jnp.asarray(mean, float) * (s * (1 - s) * (count + 1) / np.sum(s * (1 - s)))
+
+
+def spans(mesh: Mesh, patch: str) -> tuple[FaceScalar, FaceScalar]:
+    """Where each face of a patch of a 2D mesh begins and ends, as shares of the patch's arc length."""
+    if mesh.dim != 2:
+        raise InputError(
+            f"a profile of nodes on patch {patch!r} of a 3D mesh", accepted="a 2D mesh; in 3D, parabola or speeds face by face"
+        )
+    path, rank = _line(mesh.topology, patch)
+    length = jnp.linalg.norm(jnp.diff(mesh.points[path], axis=0), axis=1)
+    s = jnp.concatenate([jnp.zeros(1, length.dtype), jnp.cumsum(length)]) / jnp.sum(length)
+    return s[rank], s[rank + 1]
+
+
+@lru_cache(maxsize=64)
+def _line(topology: Topology, patch: str) -> tuple[Int[np.ndarray, " n+1"], Int[np.ndarray, " n"]]:
+    """The points of a patch from end to end, and the place of each of its faces along them."""
+    pieces = topology.lines(patch)
+    if len(pieces) != 1 or len(np.unique(pieces[0][0])) < len(pieces[0][0]):
+        raise InputError(
+            f"patch {patch!r} is not one line from end to end", accepted="a profile needs one; give speeds face by face instead"
+        )
+    points, faces = pieces[0]
+    if topology.bearings[list(topology.patches).index(patch)] < 0:
+        points, faces = points[::-1], faces[::-1]
+    return points, np.argsort(faces)
+
+
+def _product_of_parabolas(mesh: Mesh, patch: str) -> FaceScalar:
+    """The average of 36 a (1 - a) b (1 - b) over each face, a and b the shares along the sides of the rectangle."""
+    t = mesh.topology
+    corners = t.face_points[t.faces_of(patch)]
+    size = np.ptp(t.nominal[np.unique(corners)], axis=0)
+    flat = t.bearings[list(t.patches).index(patch)]
+    axes = [k for k in range(3) if k != flat]
+    share = corner_shares(corners)  # NumPy: under jit a constant of JAX is traced
+
+    def fractions(points: Any, xp: Any) -> Any:
+        x = points[corners][..., axes]
+        low, high = xp.min(x, (0, 1)), xp.max(x, (0, 1))
+        x = (x - low) / (high - low)
+        middle = xp.broadcast_to(xp.einsum("fk,fki->fi", share, x)[:, None], x.shape)
+        triangle = xp.stack([middle, x, xp.roll(x, -1, 1)], 2)  # (faces, triangles, corners, 2)
+        (u, v) = (triangle[:, :, k] - triangle[:, :, 0] for k in (1, 2))
+        return triangle, xp.abs(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
+
+    if size[flat] > 1e-9 * size.max() or abs(fractions(t.nominal, np)[1].sum() - 1) > 1e-9:
+        raise InputError(
+            f"patch {patch!r} is not a rectangle with its sides along two axes",
+            accepted="a parabola in 3D needs one; give speeds face by face instead",
+        )
+    triangle, area = fractions(mesh.points, jnp)
+    s = jnp.einsum("qc,ftci->ftqi", jnp.asarray(_CORNERS, area.dtype), triangle)
+    value = jnp.prod(6 * s * (1 - s), -1) @ jnp.asarray(_WEIGHTS, area.dtype)
+    return jnp.sum(value * area, 1) / jnp.sum(area, 1)

@@ -1,0 +1,223 @@
+"""A field on a mesh in a picture: which part is shown, its values in colors, its lines, and the limits of the colors.
+
+Fields use viridis, signed fields a diverging map centered at zero with limits that outliers do not set. A 3D flow is cut
+half-way up z, cell by cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from fluidgrad.plots.interpolation import at_points, cut, geometry, height_of_cut, on_grid, triangles
+from fluidgrad.plots.style import WIDTH, Labels, new, plane
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fluidgrad.mesh.mesh import Mesh
+
+FIELD, SIGNED = "viridis", "RdBu_r"
+BODY = "0.82"  # gray of what is not fluid
+FLAT = 0.45  # height over width below which a color bar lies below its axes
+GRAPH = 2.6  # inches, the height of a graph below maps
+LEVELS = 257  # of a color map
+ROBUST = 99.0  # per cent of the area whose values set the limits of signed maps
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of the plane that is shown, and what lies in it."""
+
+    mesh: Mesh
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    @property
+    def aspect(self) -> float:
+        return (self.y[1] - self.y[0]) / (self.x[1] - self.x[0])
+
+    def has(self, x: Float[np.ndarray, "n dim"]) -> np.ndarray:
+        return (x[:, 0] >= self.x[0]) & (x[:, 0] <= self.x[1]) & (x[:, 1] >= self.y[0]) & (x[:, 1] <= self.y[1])
+
+    def wider(self, margin: float) -> Window:
+        """The same with a margin on each side, as a share of its size."""
+        dx, dy = margin * (self.x[1] - self.x[0]), margin * (self.y[1] - self.y[0])
+        return Window(self.mesh, (self.x[0] - dx, self.x[1] + dx), (self.y[0] - dy, self.y[1] + dy))
+
+    @property
+    def is_within_mesh(self) -> bool:
+        """Whether the mesh goes on beyond every side."""
+        points = np.asarray(self.mesh.points)
+        low, high = points.min(0), points.max(0)
+        return low[0] < self.x[0] and self.x[1] < high[0] and low[1] < self.y[0] and self.y[1] < high[1]
+
+
+Draw = Callable[["Figure", "Axes", Window], None]
+
+
+def windows(mesh: Mesh, walls: Sequence[str] = ()) -> dict[str, Window]:
+    """What to show: everything, and the surroundings of bodies that are a small part of it (those alone, if tiny)."""
+    points = np.asarray(mesh.points)[:, :2]
+    low, high = points.min(0), points.max(0)
+    shown = {"": Window(mesh, (float(low[0]), float(high[0])), (float(low[1]), float(high[1])))}
+    t = mesh.topology
+    boxes = []
+    for name in walls:
+        on_wall = points[np.unique(t.face_points[t.faces_of(name)])]
+        box = np.stack([on_wall.min(0), on_wall.max(0)])
+        if (np.ptp(box, axis=0) < 0.4 * (high - low).max()).all() and (box[0] > low).all() and (box[1] < high).all():
+            boxes.append(box)
+    if boxes:
+        lower, upper = np.min([b[0] for b in boxes], 0), np.max([b[1] for b in boxes], 0)
+        size = float((upper - lower).max())
+        left, right = np.maximum(low, lower - np.array([1.5, 1.6]) * size), np.minimum(high, upper + np.array([3.5, 1.6]) * size)
+        near = Window(mesh, (float(left[0]), float(right[0])), (float(left[1]), float(right[1])))
+        if (right - left)[0] < 0.6 * (high - low)[0]:
+            shown["near"] = near
+        if size < 0.08 * (high - low).min():
+            del shown[""]
+    return shown
+
+
+def field_maps(mesh: Mesh, walls: Sequence[str], draw: Draw, labels: Labels, title: str = "") -> Figure:
+    """The same drawn in every window on a mesh."""
+    return panels([(here, draw) for here in windows(mesh, walls).values()], labels, title)[0]
+
+
+def panels(drawn: Sequence[tuple[Window, Draw]], labels: Labels, title: str = "", graphs: int = 0) -> tuple[Figure, list[Axes]]:
+    """Maps below each other, as wide as the page or as a column, and empty axes for so many graphs below them."""
+    width = 5.8 if max(here.aspect for here, _ in drawn) > 0.6 else WIDTH
+    heights = [min((width - 1.4) * here.aspect, 7.0) + (1.2 if here.aspect < FLAT else 0.6) for here, _ in drawn] + [GRAPH] * graphs
+    fig, grid = new(width, sum(heights), len(heights), 1, squeeze=False, height_ratios=heights)
+    rows = list(grid[:, 0])
+    for axes, (here, draw) in zip(rows, drawn, strict=False):
+        plane(axes, here.x, here.y, labels)
+        axes.spines[["top", "right"]].set_visible(True)
+        axes.set_facecolor(BODY)
+        draw(fig, axes, here)
+        axes.set_xlim(*here.x)  # streamlines and meshes may have moved them
+        axes.set_ylim(*here.y)
+    solid = drawn[0][0].mesh if drawn[0][0].mesh.dim == 3 else None
+    rows[0].set_title(", ".join(filter(None, (title, f"cut at z = {height_of_cut(solid):.3g}"))) if solid else title)
+    return fig, rows[len(drawn) :]
+
+
+def vectors(u: np.ndarray, edge: np.ndarray | None, label: str, most: float | None = None) -> Draw:
+    """The size of a vector field in colors, from 0 to ``most`` or to the largest that is shown, and its lines."""
+    size = np.linalg.norm(u, axis=1)
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        top = most or max(float(size[here.has(geometry(here.mesh).x_cell)].max(initial=0.0)), 1e-300)
+        drawn = fill(axes, here, size, FIELD, (0.0, top), None if edge is None else np.linalg.norm(edge, axis=1))
+        # where a window's sides are open, lines that soon leave crowd along them: they do so out of sight
+        beyond = 0.15 if here.wider(0.15).is_within_mesh else 0.0
+        x, y, grid = on_grid(here.wider(beyond), u[:, :2], 260, edge)
+        grid[np.linalg.norm(grid, axis=-1) < 1e-3 * top] = np.nan  # no line where nothing moves: it would trace round-off
+        lines = np.ma.masked_invalid(grid)
+        broken = here.aspect > 0.75  # lines that go round and round would fill a square cavity
+        across = 0.9 if here.aspect < FLAT else 0.75
+        density = (across, max(across * here.aspect, 0.5)) if here.aspect < 1 else (max(across / here.aspect, 0.5), across)
+        density = (density[0] * (1 + 2 * beyond), density[1] * (1 + 2 * beyond))
+        axes.streamplot(x, y, lines[..., 0], lines[..., 1], color=(1, 1, 1, 0.8), linewidth=0.55, arrowsize=0.6, density=density,
+                        broken_streamlines=broken, maxlength=3)  # fmt: skip
+        color_bar(fig, axes, drawn, label)
+
+    return draw
+
+
+def signed(value: np.ndarray, label: str, near: Window) -> Draw:
+    """A field with a sign, zero in the middle of the colors, whose limits are those in the window ``near``."""
+    g = geometry(near.mesh)
+    seen = near.has(g.x_cell)
+    limit, extend = symmetric_limit(value[seen], g.V[seen])
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        color_bar(fig, axes, fill(axes, here, value, SIGNED, (-limit, limit)), label, extend)
+
+    return draw
+
+
+def fill(
+    axes: Axes, shown: Window, cell: Float[np.ndarray, " cells"], cmap: str, limits: tuple[float, float], edge: np.ndarray | None = None
+) -> Any:
+    """Draws a field, linear between the mesh's points (not its colors: halfway from yellow to violet is green, not brown);
+    in 3D the cells of the cut. ``edge``: its values on boundary faces. Returns what a color bar needs."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import Normalize
+
+    colors: Any = {"cmap": cmap, "norm": Normalize(*limits)}
+    if shown.mesh.dim == 2:
+        x, y = np.asarray(shown.mesh.points).T
+        value = np.clip(at_points(shown.mesh, cell, edge), *limits)
+        levels = np.linspace(*limits, LEVELS)
+        levels[[0, -1]] += [-1e-9 * (limits[1] - limits[0]), 1e-9 * (limits[1] - limits[0])]
+        axes.tricontourf(x, y, triangles(shown.mesh), value, levels=levels, antialiased=False, **colors).set_rasterized(True)  # pyright: ignore
+    else:
+        polygons, number = cut(shown.mesh)
+        axes.add_collection(PolyCollection(polygons, array=cell[number], edgecolors="face", linewidths=0.2, rasterized=True, **colors))
+    outline(axes, shown.mesh)
+    return ScalarMappable(**colors)  # pyright: ignore[reportArgumentType]
+
+
+def outline(axes: Axes, mesh: Mesh) -> None:
+    """The boundary of a 2D mesh."""
+    from matplotlib.collections import LineCollection
+
+    t = mesh.topology
+    if t.dim == 2:
+        lines = np.asarray(mesh.points)[t.face_points[t.n_interior :, :2]]
+        axes.add_collection(LineCollection(list(lines), colors="0.15", linewidths=0.7), autolim=False)
+
+
+def color_bar(fig: Figure, axes: Axes, drawn: Any, label: str, extend: str = "neither") -> None:
+    """A color bar as long as its axes and never wide: beside tall ones, below flat ones."""
+    from matplotlib.transforms import ScaledTranslation
+
+    width, height = (abs(hi - lo) for lo, hi in (axes.get_xlim(), axes.get_ylim()))
+
+    def beside(x: float, y: float) -> Any:
+        return axes.transAxes + ScaledTranslation(x, y, fig.dpi_scale_trans)
+
+    if height > FLAT * width:
+        place = axes.inset_axes((1, 0, 0.022, 1), transform=beside(0.1, 0))
+        bar = fig.colorbar(drawn, cax=place, extend=extend)
+    else:
+        thick = 0.02 * width / height
+        place = axes.inset_axes((0, -thick, 1, thick), transform=beside(0, -0.5))
+        bar = fig.colorbar(drawn, cax=place, orientation="horizontal", extend=extend)
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.5)  # pyright: ignore
+
+
+def symmetric_limit(value: np.ndarray, weight: np.ndarray | None = None) -> tuple[float, str]:
+    """A limit that ``ROBUST`` per cent of the area stays below, and where the bar says that there is more."""
+    size = np.abs(value[np.isfinite(value)])
+    if not len(size) or size.max() == 0:
+        return 1.0, "neither"
+    order = np.argsort(size)
+    share = np.cumsum(np.ones(len(size)) if weight is None else weight[np.isfinite(value)][order])
+    limit = size[order][np.searchsorted(share, ROBUST / 100 * share[-1]).clip(max=len(size) - 1)]
+    if limit <= 0 or size.max() < 1.5 * limit:
+        return float(size.max()), "neither"
+    return float(limit), "both"
+
+
+def limits(value: np.ndarray, weight: np.ndarray) -> tuple[float, float, str]:
+    """Limits that all but the last per cent of the area is within, if singular corners would set them otherwise, and at
+    which ends of the bar there is more."""
+    order = np.argsort(value)
+    share = np.cumsum(weight[order]) / weight.sum()
+    low, high = (float(v) for v in (value.min(), value.max()))
+    inner_low, inner_high = (float(value[order][np.searchsorted(share, q).clip(max=len(value) - 1)]) for q in (0.005, 0.995))
+    width = inner_high - inner_low
+    ends = low < inner_low - 0.5 * width, high > inner_high + 0.5 * width
+    low, high = inner_low if ends[0] else low, inner_high if ends[1] else high
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[ends]
+    return (low, high, extend) if high > low else (low - 0.5, low + 0.5, "neither")

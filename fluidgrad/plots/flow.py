@@ -1,0 +1,93 @@
+"""Figures of a flow: its mesh, its speed and its pressure. Every function draws one figure into one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fluidgrad.plots.fields import Window, color_bar, field_maps, fill, limits, outline, vectors
+from fluidgrad.plots.interpolation import cut, geometry
+from fluidgrad.plots.style import UNNAMED, Labels, figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fluidgrad.flow.boundary import Conditions
+    from fluidgrad.flow.flow import Flow, Solution
+    from fluidgrad.mesh.mesh import Mesh
+
+
+@figure
+def mesh(mesh: Mesh, walls: Sequence[str] = (), labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """The cells."""
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        from matplotlib.collections import PolyCollection
+
+        points = np.asarray(mesh.points)
+        flat = [points[corners[corners >= 0]] for _, loops in mesh.topology.cells for corners in loops] if mesh.dim == 2 else cut(mesh)[0]
+        style = {"facecolors": "white", "edgecolors": "#0072B2", "linewidths": 0.25}
+        axes.add_collection(PolyCollection(flat, **style), autolim=False)  # pyright: ignore
+        outline(axes, mesh)
+
+    return field_maps(mesh, walls, draw, labels, title or f"{mesh.n_cells:,} cells")
+
+
+@figure
+def speed(solution: Solution, labels: Labels = UNNAMED, title: str = "", most: float | None = None) -> Figure:
+    """Speed with streamlines, in colors up to ``most``."""
+    flow, u = solution.flow, np.asarray(solution.velocity)
+    draw = vectors(u, _edge_velocity(flow, u), labels("speed", "L T^-1"), most)
+    return field_maps(flow.mesh, flow.walls, draw, labels, title)
+
+
+@figure
+def pressure(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """Kinematic pressure."""
+    value = np.asarray(solution.pressure)
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        g = geometry(here.mesh)
+        seen = here.has(g.x_cell)
+        low, high, extend = limits(value[seen], g.V[seen])
+        color_bar(fig, axes, fill(axes, here, value, "cividis", (low, high)), labels("kinematic pressure", "L^2 T^-2"), extend)
+
+    return field_maps(solution.flow.mesh, solution.flow.walls, draw, labels, title)
+
+
+@figure
+def resistance(mesh: Mesh, value: np.ndarray, walls: Sequence[str] = (), labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """The resistance of a porous medium."""
+    top = max(float(np.max(value)), 1e-300)
+
+    def draw(fig: Figure, axes: Axes, here: Window) -> None:
+        color_bar(fig, axes, fill(axes, here, np.asarray(value), "cividis", (0.0, top)), labels("α", "T^-1"))
+
+    return field_maps(mesh, walls, draw, labels, title)
+
+
+def _edge_velocity(flow: Flow, u: np.ndarray) -> np.ndarray | None:
+    """The velocity on the boundary faces of a 2D flow: as given, or as in the cell inside."""
+    if flow.mesh.dim == 3:
+        return None
+    t = flow.mesh.topology
+    edge = u[t.owner[t.n_interior :]].copy()
+    if len(flow.joined[1]) == 0:
+        c = _conditions()(flow)
+        fixed = np.asarray(c.fix_n * c.fix_t)[:, None]
+        edge = fixed * np.asarray(c.velocity) + (1 - fixed) * edge
+    return edge
+
+
+@cache
+def _conditions() -> Callable[[Flow], Conditions]:
+    """What a flow's boundary prescribes; compiled, for op by op it takes seconds."""
+    import jax
+
+    from fluidgrad.mesh.mesh import measure
+
+    return jax.jit(lambda flow: flow.conditions(measure(flow.mesh)))

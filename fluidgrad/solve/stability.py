@@ -1,0 +1,135 @@
+"""Whether a steady flow would be seen: how fast small disturbances of it grow.
+
+Newton's method finds steady flows whether or not they are stable. A small disturbance q' of one obeys
+
+    M dq'/dt = -R_q q',        M the volumes of the cells in rows of momentum, 0 in rows of mass and of extra scalars,
+
+and is made of modes exp(lambda t) x with -R_q x = lambda M x. The flow is stable if every lambda has a negative real part.
+The modes that matter are near zero and far from most: Arnoldi's method on the inverse of the pencil moved by a real sigma,
+
+    -(R_q + sigma M)^-1 M x = theta x,        lambda = sigma + 1 / theta,
+
+finds them with one factorisation and a solve for each direction. The directions are orthogonal in the kinetic energy, the
+sum of V |u|^2: pressures follow from velocities, and what is infinite in lambda is no direction at all. sigma is a rate of
+the flow itself, a third of the shear where that is strong; within a factor of three of it the same modes are found.
+
+Cliffe, Garratt & Spence, SIAM J. Matrix Anal. Appl. 15 (1994) 1310; Theofilis, Annu. Rev. Fluid Mech. 43 (2011) 319.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.flow.flow import Flow, Solution
+from fluidgrad.flow.fluxes import discretize, gradient
+from fluidgrad.flow.residual import Jacobian, assemble, pattern, split
+from fluidgrad.iteration import traced
+from fluidgrad.solve import linear as backends
+
+SHIFT = 1 / 3  # of the shear: sigma
+LEADING = 2  # that many of the fastest growing must be certain: a mode that swings is two
+DIRECTIONS, BETWEEN = 300, 50  # of Arnoldi's method at most, and between two looks at what was found
+CERTAIN = 1e-3  # of |lambda - sigma|: an eigenvalue whose residual is larger is not given
+SEED = 0  # of the first direction
+
+
+def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray, " modes"]:
+    """The rates of the modes that small disturbances of a steady flow are made of, as far as they were found.
+
+    Args:
+        solution: of ``solve_steady``.
+        linear: as for ``solve_steady``.
+
+    Returns:
+        lambda [1/T], the fastest growing first: the real part is the rate of growth (negative: of decay), the imaginary
+        part the angular frequency. Those found to a thousandth, the leading one among them unless some that are found
+        grow anyway; modes that decay or swing faster than the flow shears are not.
+
+    Raises:
+        InputError: a solution that is traced, or of a fluid at rest.
+        NotConverged: the leading rate did not become certain, and none that did grows: whether the flow is stable is not
+            known.
+
+    Not differentiable.
+    """
+    if traced(solution.flow, solution.state):
+        raise InputError("growth rates of a traced solution", accepted="a solution outside jax.jit and jax.grad")
+    flow = solution.flow
+    J, M, shear = _linearized(flow, solution.state)
+    if not shear > 0:
+        raise InputError("growth rates of a fluid at rest", accepted="a flow")
+    shift = SHIFT * float(shear)
+    backend, p = backends.choose(linear), pattern(flow)
+    factor = backends.factor(backend, p, _moved(flow, J, shift * M))
+    weight = np.asarray(M)
+    moves = weight > 0
+    root = np.sqrt(weight[moves])
+
+    def operator(x: Float[np.ndarray, " moving"]) -> Float[np.ndarray, " moving"]:
+        b = np.zeros(len(weight))
+        b[moves] = root * x
+        return -root * np.asarray(backends.solve(backend, p, factor, jnp.asarray(b)))[moves]
+
+    theta, leading = _arnoldi(operator, np.random.default_rng(SEED).standard_normal(len(root)))
+    rates = shift + 1 / theta
+    if not leading and not (rates.real > 0).any():
+        found = f"; of {len(rates)} that were, none grows, the slowest decays at {-rates.real.max():.3g}" if len(rates) else ""
+        raise NotConverged(f"the leading growth rate was not found to a thousandth in {DIRECTIONS} directions{found}")
+    return rates[np.lexsort((rates.imag, -rates.real))]
+
+
+def _arnoldi(operator: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[Complex[np.ndarray, " found"], bool]:
+    """Eigenvalues theta of the operator, those with |A x - theta x| small for the unit vector x found with them (Saad,
+    Numerical Methods for Large Eigenvalue Problems, 2011, section 6.2), and whether the leading ones are among them.
+
+    Without restarts (ARPACK's): those keep the largest theta, which are nearest to sigma, and drop the fastest growing."""
+    most = min(DIRECTIONS, len(x) - 1)
+    Q, H = np.zeros((most + 1, len(x))), np.zeros((most + 1, most))
+    Q[0] = x / np.linalg.norm(x)
+    for j in range(most):
+        w = operator(Q[j])
+        for _ in range(2):  # twice is enough (Giraud et al. 2005)
+            h = Q[: j + 1] @ w
+            w, H[: j + 1, j] = w - h @ Q[: j + 1], H[: j + 1, j] + h
+        H[j + 1, j] = np.linalg.norm(w)
+        if not np.isfinite(H[j + 1, j]):
+            break
+        n = j + 1
+        if n % BETWEEN == 0 or n == most or H[n, j] == 0:
+            theta, y = np.linalg.eig(H[:n, :n])
+            certain = H[n, j] * np.abs(y[j]) <= CERTAIN * np.abs(theta)
+            leading = np.argsort(-(1 / theta).real)[:LEADING]
+            if certain[leading].all() or n == most or H[n, j] == 0:
+                return theta[certain], bool(certain[leading].all())
+        Q[n] = w / H[n, j]
+    return np.zeros(0, complex), False
+
+
+@jax.jit
+def _linearized(flow: Flow, state: Array) -> tuple[Jacobian, Array, Array]:
+    """The Jacobian, the diagonal of M, and the mean rate of shear weighted by its own square: that of the layers where the
+    flow shears, however large the rest."""
+    d = discretize(flow)
+    q, _ = split(flow, state)
+    V = d.geometry.V
+    rate = jnp.sqrt(jnp.sum(gradient(d, q)[:, :-1] ** 2, (1, 2)))
+    square = V @ rate**2
+    shear = V @ rate**3 / jnp.where(square > 0, square, 1.0)
+    cells = jnp.zeros_like(q).at[:, :-1].set(V[:, None])
+    return assemble(flow, d, state), jnp.concatenate([cells.ravel(), jnp.zeros(flow.n_extra)]), shear
+
+
+@jax.jit
+def _moved(flow: Flow, J: Jacobian, diagonal: Array) -> Jacobian:
+    """J plus a diagonal matrix, which is zero in the rows of extra scalars."""
+    p = pattern(flow)
+    m = np.arange(p.block)
+    own = np.flatnonzero(p.row == p.column)  # one for each cell, in order
+    return replace(J, blocks=J.blocks.at[own[:, None], m, m].add(diagonal[: p.n_cells * p.block].reshape(p.n_cells, -1)))

@@ -1,0 +1,201 @@
+"""Sparse LU on the host: SciPy's SuperLU behind a pure callback, in nested-dissection order.
+
+A factor is the matrix itself; the host remembers the factorisations of the last few matrices it saw (as many as fit in
+``HELD`` bytes, the last one always). Rows and columns are scaled by powers of two, small pivots are allowed to keep the
+order, and the residual is checked: what refinement cannot mend is factored again in COLAMD order with full pivoting.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+from jaxtyping import Array
+
+from fluidgrad.flow.residual import Pattern
+
+LEAF = 24  # cells that nested dissection leaves together
+PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
+HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one always
+
+
+@dataclass(frozen=True)
+class SuperLU:
+    """The backend: factoring happens when a solve first asks for it."""
+
+    def factor(self, p: Pattern, blocks: Array) -> Array:
+        return blocks
+
+    def solve(self, p: Pattern, factor: Array, b: Array, transpose: bool) -> Array:
+        shape = jax.ShapeDtypeStruct(b.shape, b.dtype)
+        return jax.pure_callback(partial(_host_solve, p, transpose), shape, factor, b, vmap_method="sequential")
+
+
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """A symmetric permutation, and the places of the blocks' entries in the permuted matrix by columns."""
+
+    permutation: np.ndarray
+    entry: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+
+
+@dataclass(eq=False)
+class _Held:
+    """A matrix, scaled and permuted, and its factorisation."""
+
+    pattern: Pattern
+    values: np.ndarray
+    matrix: sp.csc_matrix
+    rows: np.ndarray
+    columns: np.ndarray
+    lu: spla.SuperLU | None
+
+    @property
+    def size(self) -> int:
+        """Bytes, of the factors alone (an index and a number an entry)."""
+        return 0 if self.lu is None else 12 * self.lu.nnz
+
+
+_held: list[_Held] = []  # the last used one last
+# XLA runs callbacks on threads of its own, but SciPy gives the memory of a factorisation back only on the thread that
+# made it: all of them are made, used and dropped on this one.
+_host = ThreadPoolExecutor(max_workers=1, thread_name_prefix="superlu")
+
+
+def _host_solve(p: Pattern, transpose: bool, blocks: Any, b: Any) -> np.ndarray:
+    values, b = np.asarray(blocks), np.asarray(b)  # NumPy only in here: a JAX call inside a callback can deadlock
+    if not (np.isfinite(values).all() and np.isfinite(b).all()):
+        return np.full_like(b, np.nan)
+    return _host.submit(_solve_on_host, p, transpose, values, b).result()
+
+
+def _solve_on_host(p: Pattern, transpose: bool, values: np.ndarray, b: np.ndarray) -> np.ndarray:
+    held = _factorisation(p, values)
+    x = _solve_held(held, p, b, transpose)
+    if x is None:
+        held.lu = None  # before the next is made
+        held.lu = _splu(held.matrix, permc_spec="COLAMD")
+        x = _solve_held(held, p, b, transpose)
+    return np.full_like(b, np.nan) if x is None else x
+
+
+def _make_room(size: int) -> None:
+    while _held and sum(h.size for h in _held) + size > HELD:
+        del _held[0]
+
+
+def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
+    for i, held in enumerate(_held):
+        if held.pattern is p and np.array_equal(held.values, values):
+            _held.append(_held.pop(i))
+            return held
+    held = None  # the loop's last one must be free to go
+    _make_room(max((h.size for h in _held if h.pattern is p), default=0))
+    order = _order(p)
+    data = values.reshape(-1)[order.entry]
+    n = len(order.permutation)
+    matrix = sp.csc_matrix((data, order.indices, order.indptr), shape=(n, n))
+    # Power-of-two scaling, rows then columns: no rounding, and momentum and mass weigh alike.
+    size: Any = abs(matrix)
+    rows = _power_of_two(size.max(axis=1).toarray().ravel())
+    columns = _power_of_two(np.maximum.reduceat(size.data * rows[matrix.indices], matrix.indptr[:-1]))
+    matrix.data = matrix.data * rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
+    held = _Held(p, values.copy(), matrix, rows, columns, _splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT))
+    _make_room(held.size)
+    _held.append(held)
+    return held
+
+
+def _splu(matrix: sp.csc_matrix, **options: Any) -> spla.SuperLU | None:
+    symmetric = {"SymmetricMode": True} if options["permc_spec"] == "NATURAL" else {}
+    try:
+        return spla.splu(matrix, options=dict(Equil=False, **symmetric), **options)
+    except RuntimeError:  # exactly singular
+        return None
+
+
+def _power_of_two(size: np.ndarray) -> np.ndarray:
+    return np.exp2(-np.round(np.log2(np.where(size > 0, size, 1.0))))
+
+
+def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, tolerance: float = 1e-9) -> np.ndarray | None:
+    """Solve and refine; None where the residual stays above ``tolerance``."""
+    if held.lu is None:
+        return None
+    order = _order(p).permutation
+    before, after = (held.columns, held.rows) if transpose else (held.rows, held.columns)
+    rhs = b[order] * before[:, None]
+    A = held.matrix.T if transpose else held.matrix
+    x = held.lu.solve(rhs, trans="T" if transpose else "N")
+    scale, worst = np.linalg.norm(rhs, axis=0), np.inf
+    for _ in range(3):
+        r = rhs - A @ x
+        worst = np.max(np.linalg.norm(r, axis=0) / np.where(scale > 0, scale, 1.0))
+        if not worst > tolerance * 1e-4:
+            break
+        x = x + held.lu.solve(r, trans="T" if transpose else "N")
+    if not worst <= tolerance:
+        return None
+    out = np.empty_like(x)
+    out[order] = x * after[:, None]
+    return out
+
+
+@lru_cache(maxsize=16)
+def _order(p: Pattern) -> _Order:
+    cells = nested_dissection(p)
+    m = p.block
+    permutation = (cells[:, None] * m + np.arange(m)).ravel()
+    place = np.empty(p.n_cells, int)
+    place[cells] = np.arange(p.n_cells)
+    i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
+    rows = (place[p.row][:, None, None] * m + i).ravel()
+    columns = (place[p.column][:, None, None] * m + j).ravel()
+    entry = np.lexsort([rows, columns])
+    indptr = np.searchsorted(columns[entry], np.arange(p.n_cells * m + 1))
+    return _Order(permutation, entry, rows[entry].astype(np.int32), indptr.astype(np.int32))
+
+
+def nested_dissection(p: Pattern) -> np.ndarray:
+    """An elimination order of the cells (George 1973): halve along the direction with the smaller separator, number
+    the halves first and the cells of one half that reach into the other last."""
+    start = np.searchsorted(p.row, np.arange(p.n_cells + 1))
+    side = np.zeros(p.n_cells, np.int8)
+
+    def separator(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        side[low], side[high] = 1, 2
+        counts = start[low + 1] - start[low]
+        reach = p.column[np.repeat(start[low] - np.append(0, np.cumsum(counts)[:-1]), counts) + np.arange(counts.sum())]
+        hits = np.add.reduceat(side[reach] == 2, np.append(0, np.cumsum(counts)[:-1])) > 0
+        side[low], side[high] = 0, 0
+        return hits
+
+    def order(cells: np.ndarray) -> list[np.ndarray]:
+        if len(cells) <= LEAF:
+            return [cells]
+        best = None
+        for axis in range(p.centres.shape[1]):
+            x = p.centres[cells, axis]
+            half = x <= np.median(x)
+            if half.all():
+                half = x < np.median(x)
+            low, high = cells[half], cells[~half]
+            if not len(low) or not len(high):
+                continue
+            cut = separator(low, high)
+            if best is None or cut.sum() < best[2].sum():
+                best = (low, high, cut)
+        if best is None or best[2].all():
+            return [cells]
+        low, high, cut = best
+        return [*order(low[~cut]), *order(high), low[cut]]
+
+    return np.concatenate(order(np.arange(p.n_cells)))
