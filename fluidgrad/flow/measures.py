@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.errors import InputError
+from fluidgrad.iteration import traced
 from fluidgrad.mesh.mesh import Mesh, face_pieces, measure
 from fluidgrad.mesh.quality import corner_triples
 from fluidgrad.mesh.topology import Topology, corner_shares
@@ -40,6 +41,7 @@ class Functional:
     function: Callable[..., Array]
     name: str
     units: str
+    undefined: str = ""
 
     @property
     def __doc__(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -48,8 +50,12 @@ class Functional:
     def __call__(self, solution: Solution, *args: Any, **kwargs: Any) -> Array:
         flat, tree = jax.tree.flatten((args, kwargs))
         static = tuple((i, x) for i, x in enumerate(flat) if isinstance(x, str | bool))
-        traced = [0.0 if isinstance(x, str | bool) else x for x in flat]
-        return _apply(self.function, tree, static, solution, traced)
+        numbers = [0.0 if isinstance(x, str | bool) else x for x in flat]
+        value = _apply(self.function, tree, static, solution, numbers)
+        if self.undefined and not traced(value) and jnp.isnan(value):
+            given = [*map(str, args), *(f"{k}={v}" for k, v in kwargs.items())]
+            raise InputError(f"there is no {self.name}({', '.join(given)}) in this flow", accepted=self.undefined)
+        return value
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -60,18 +66,19 @@ def _apply(function: Callable[..., Array], tree: Any, static: tuple[tuple[int, A
     return function(solution, *args, **kwargs)
 
 
-def functional(units: str) -> Callable[[Callable[..., Array]], Functional]:
+def functional(units: str, undefined: str = "") -> Callable[[Callable[..., Array]], Functional]:
     """Make a function ``(solution, **arguments) -> scalar`` a functional that configs can use by its name.
 
     Args:
         units: in powers of length L and time T, e.g. "L^3 T^-2"; "1" if it has none. For reports and plots.
+        undefined: of one that not every flow has, and that is NaN there: why, and what would help. It is said then.
     """
 
     if not isinstance(units, str):
         raise InputError("a functional without its units", accepted='@functional(units="L^3 T^-2") above the function')
 
     def register(function: Callable[..., Array]) -> Functional:
-        f = Functional(function, function.__name__, units)  # pyright: ignore[reportFunctionMemberAccess]
+        f = Functional(function, function.__name__, units, undefined)  # pyright: ignore[reportFunctionMemberAccess]
         REGISTRY[f.name] = f
         return f
 
