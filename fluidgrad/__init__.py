@@ -22,7 +22,8 @@ _NAMES = {
     "mesh.mesh": ("Mesh",),
     "mesh.motion": ("deform",),
     "flow.boundary": ("Inflow", "Wall", "Outflow", "PressureInlet", "Symmetry", "FarField", "Periodic"),
-    "flow.flow": ("Flow", "Solution"),
+    "flow.flow": ("Flow",),
+    "flow.solution": ("Solution",),
     "solve.steady": ("solve_steady",),
     "flow.functionals": (
         "drag", "lift", "pressure_drop", "dissipation", "flow_rate", "roughness", "functional",

@@ -28,9 +28,10 @@ from jaxtyping import Array, Int
 from scipy.spatial import KDTree
 
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.flow.flow import Flow, Solution
+from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import Jacobian, assemble, at_boundary, balance, pattern, split
+from fluidgrad.flow.solution import Solution
 from fluidgrad.mesh.mesh import CellScalar, Geometry, measure
 from fluidgrad.solve import linear as backends
 

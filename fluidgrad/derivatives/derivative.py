@@ -293,11 +293,11 @@ def _size(x: Any, most: Any) -> np.ndarray:
 
 
 def _direction(gradients: np.ndarray, seed: int) -> np.ndarray:
-    """A random direction plus every gradient's own: no value's derivative along it is small by accident."""
+    """A random direction plus every gradient's own, each turned to the side of the first: no value's derivative along it is
+    small by accident, and none cancels another (of a single number there are two directions only)."""
     random = np.random.default_rng(seed).normal(size=gradients.shape[1])
-    units = [g / np.linalg.norm(g) for g in gradients if np.linalg.norm(g) > 0]
-    signs = np.sign([u @ units[0] for u in units]) if units else []
-    v = random / np.linalg.norm(random) + sum((s * u for s, u in zip(signs, units, strict=True)), np.zeros_like(random))
+    units = [g / np.linalg.norm(g) for g in (*gradients, random) if np.linalg.norm(g) > 0]
+    v = sum((np.where(u @ units[0] < 0, -1.0, 1.0) * u for u in units), np.zeros_like(random))
     return v / np.abs(v).max()
 
 

@@ -26,8 +26,9 @@ from jaxtyping import Array, Float
 from fluidgrad.derivatives.derivative import GradientReport, vjp
 from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Inflow
-from fluidgrad.flow.flow import Flow, Solution
+from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.measures import line_product
+from fluidgrad.flow.solution import Solution
 from fluidgrad.mesh.mesh import CellScalar, CellVector, measure
 from fluidgrad.mesh.motion import Spread
 from fluidgrad.mesh.topology import Topology, corner_shares, middles

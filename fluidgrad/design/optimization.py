@@ -27,7 +27,8 @@ from fluidgrad.design.optimizers import choose
 from fluidgrad.design.study import Functional, Study, name_of
 from fluidgrad.design.variables import Variables
 from fluidgrad.errors import InputError, NotConverged, OutOfReach
-from fluidgrad.flow.flow import Flow, Solution
+from fluidgrad.flow.flow import Flow
+from fluidgrad.flow.solution import Solution
 from fluidgrad.solve.steady import solve_steady
 
 

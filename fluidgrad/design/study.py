@@ -12,7 +12,8 @@ from fluidgrad.design.variables import Variables, wall_basis
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.flow import Flow, Solution
+    from fluidgrad.flow.flow import Flow
+    from fluidgrad.flow.solution import Solution
 
 Functional = Callable[["Solution"], Any]
 PRODUCTS = "parameters", "L2", "H1"

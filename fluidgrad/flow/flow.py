@@ -1,4 +1,4 @@
-"""A flow: a mesh and everything that happens on it; and its solution.
+"""A flow: a mesh and everything that happens on it.
 
 A :class:`Flow` is a pytree. Its leaves are the traced numbers of the problem (points, viscosity, boundary values,
 porosity, force), so a derivative with respect to a flow is a flow; its structure (topology, boundary kinds, scheme) is
@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Boundary, Conditions, FarField, Periodic, Wall, join, prescribe
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.mesh import CellScalar, CellVector, Geometry, Mesh
+from fluidgrad.mesh.mesh import Geometry, Mesh
 
 SCHEMES = ("central", "upwind")
 
@@ -238,65 +238,3 @@ def _check_net_inflow(flow: Flow) -> None:
             f"nothing can flow out, but the inflows do not sum to zero: {listed}",
             accepted="make a patch an outflow, or balance the inflows",
         )
-
-
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["converged", "residual", "iterations", "solves", "reached", "place"], meta_fields=[]
-)
-@dataclass(frozen=True)
-class SolveReport:
-    """How a steady solve went.
-
-    Attributes:
-        converged: whether ``residual`` fell below the tolerance.
-        residual: net over gross fluxes of the cells, the larger of momentum's and mass's, or that of an extra equation
-            if larger (dimensionless).
-        iterations: Newton steps, of all stages together.
-        solves: stages of the continuation (1: the flow itself was solved at once).
-        reached: the largest viscosity ratio solved: 1 when the flow asked for was reached, 10 if only one of ten
-            times its viscosity was, inf if none.
-        place: cell with the largest residual.
-    """
-
-    converged: Array
-    residual: Array
-    iterations: Array
-    solves: Array
-    reached: Array
-    place: Array
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["flow", "state", "report"], meta_fields=[])
-@dataclass(frozen=True)
-class Solution:
-    """A steady flow.
-
-    Attributes:
-        flow: what was solved.
-        state: the unknowns, flat: velocity and pressure cell by cell, then the extra scalars.
-        report: how the solve went.
-    """
-
-    flow: Flow
-    state: Array
-    report: SolveReport
-
-    @property
-    def velocity(self) -> CellVector:
-        """Velocity in the cells, ``(cells, dim)`` [L/T]."""
-        return self._cells[:, :-1]
-
-    @property
-    def pressure(self) -> CellScalar:
-        """Kinematic pressure in the cells, ``(cells,)`` [L^2/T^2]."""
-        return self._cells[:, -1]
-
-    @property
-    def pressure_drop(self) -> Array:
-        """The unknown pressure drops of periodic patches with a given flow rate, in the order of ``flow.driven``."""
-        return self.state[self.state.shape[0] - len(self.flow.driven) :]
-
-    @property
-    def _cells(self) -> Array:
-        m = self.flow.mesh.dim + 1
-        return self.state[: self.flow.mesh.n_cells * m].reshape(-1, m)

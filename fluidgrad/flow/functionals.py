@@ -4,7 +4,8 @@ Each is differentiable in the solution's state and in its flow, so ``jax.grad`` 
 both the direct and the adjoint part. Forces and flow rates are sums of the residual's own fluxes: they satisfy the
 momentum and mass balance to round-off. All are per unit density, and per unit depth in 2D.
 
-Those of the geometry alone are in ``measures.py``. :func:`functional` adds a user's own, which configs then use by its name.
+Those of the geometry alone are in ``measures.py``, places on walls in ``separation.py``. :func:`functional` adds a user's
+own, which configs then use by its name.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from fluidgrad.errors import InputError
-from fluidgrad.flow.flow import Flow, Solution
+from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import BoundaryFlux, Discrete, discretize, gradient
 from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
 from fluidgrad.flow.residual import at_boundary, crossing, split
+from fluidgrad.flow.separation import reattachment, separation
+from fluidgrad.flow.solution import Solution
+from fluidgrad.flow.walls import dynamic_pressure
 from fluidgrad.mesh.topology import Topology, middles
 
-# of measures.py, for those who look here
-__all__ = ["REGISTRY", "Functional", "area", "centroid", "curvature", "functional", "mesh_barrier", "thickness"]
+# of measures.py and separation.py, for those who look here
+__all__ = ["REGISTRY", "Functional", "area", "centroid", "curvature", "functional", "mesh_barrier", "reattachment", "separation",
+           "thickness"]  # fmt: skip
 
 
 def _boundary(solution: Solution) -> tuple[Discrete, BoundaryFlux, Array]:
@@ -119,32 +124,27 @@ def _enclosing_wall(t: Topology, walls: tuple[str, ...]) -> np.ndarray:
     return patch[takes][KDTree(middles(t.nominal, faces[takes])).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, "")
 
 
-def _dynamic_pressure(flow: Flow, powers_of_length: int) -> Array:
-    if flow.reference is None:
-        raise InputError(
-            "a coefficient needs a reference velocity and length",
-            accepted="give flow.reference = { velocity = ..., length = ... }, or use the force itself",
-        )
-    U, L = map(jnp.asarray, flow.reference)
-    return 0.5 * U**2 * L**powers_of_length
+def _scale(flow: Flow, powers_of_length: int) -> Array:
+    """U^2 L^k / 2 of a flow's reference."""
+    return dynamic_pressure(flow.reference) * (jnp.asarray(flow.reference[1]) if flow.reference else 1.0) ** powers_of_length
 
 
 @functional("1")
 def drag_coefficient(solution: Solution, *patch: str) -> Array:
     """2 drag / (U^2 L^(dim-1)), with the flow's reference velocity and length."""
-    return drag.function(solution, *patch) / _dynamic_pressure(solution.flow, solution.flow.mesh.dim - 1)
+    return drag.function(solution, *patch) / _scale(solution.flow, solution.flow.mesh.dim - 1)
 
 
 @functional("1")
 def lift_coefficient(solution: Solution, *patch: str) -> Array:
     """2 lift / (U^2 L^(dim-1)), with the flow's reference velocity and length."""
-    return lift.function(solution, *patch) / _dynamic_pressure(solution.flow, solution.flow.mesh.dim - 1)
+    return lift.function(solution, *patch) / _scale(solution.flow, solution.flow.mesh.dim - 1)
 
 
 @functional("1")
 def moment_coefficient(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     """2 moment / (U^2 L^dim), with the flow's reference velocity and length."""
-    return moment.function(solution, *patch, center=center) / _dynamic_pressure(solution.flow, solution.flow.mesh.dim)
+    return moment.function(solution, *patch, center=center) / _scale(solution.flow, solution.flow.mesh.dim)
 
 
 @functional("L^2 T^-1")

@@ -28,7 +28,7 @@ from fluidgrad.mesh.quality import corner_triples
 from fluidgrad.mesh.topology import Topology, corner_shares
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
 
 
 REGISTRY: dict[str, Functional] = {}

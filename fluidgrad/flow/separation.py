@@ -18,7 +18,7 @@ from fluidgrad.flow.measures import functional
 from fluidgrad.flow.walls import wall_data
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
 
 NOWHERE = "the shear along the wall does not turn that way so often; its plot shows where it does"
 

@@ -23,8 +23,8 @@ from scipy.sparse.csgraph import breadth_first_order
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import discretize, gradient
-from fluidgrad.iteration import traced
 from fluidgrad.flow.residual import crossing, split
+from fluidgrad.iteration import traced
 from fluidgrad.mesh.topology import Topology
 
 LEAK = 1e-6  # of the fluxes' range: what paths may differ by
@@ -84,7 +84,9 @@ def _sides(t: Topology) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=32)
-def _tree(t: Topology, wall: str | None) -> tuple[list[Int[np.ndarray, " points"]], Int[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+def _tree(
+    t: Topology, wall: str | None
+) -> tuple[list[Int[np.ndarray, " points"]], Int[np.ndarray, " points"], Float[np.ndarray, " points"]]:
     """A tree along sides of cells to all points from the first of a wall: the point 1, 2, 4, ... sides nearer to the root,
     the last side on the way to each point, and 1 if it ends there, -1 if it begins there (0 at the root)."""
     a, b, _ = _sides(t)

@@ -60,6 +60,14 @@ class Mesh:
         """The names of the patches."""
         return tuple(self.topology.patches)
 
+    def face_centers(self, patch: str) -> FaceVector:
+        """The centres of a patch's faces, ``(faces, dim)`` [L], in the order in which its values are given. Differentiable.
+
+        Raises:
+            InputError: no such patch.
+        """
+        return measure(self).x_face[self.topology.faces_of(patch)]
+
     def __str__(self) -> str:
         from fluidgrad.mesh.quality import describe
 

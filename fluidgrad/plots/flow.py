@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fluidgrad.flow.boundary import Conditions
-    from fluidgrad.flow.flow import Flow, Solution
+    from fluidgrad.flow.flow import Flow
+    from fluidgrad.flow.solution import Solution
     from fluidgrad.mesh.mesh import Mesh
 
 

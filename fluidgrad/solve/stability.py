@@ -27,9 +27,10 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.flow.flow import Flow, Solution
+from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import Jacobian, assemble, pattern, split
+from fluidgrad.flow.solution import Solution
 from fluidgrad.iteration import traced
 from fluidgrad.solve import linear as backends
 

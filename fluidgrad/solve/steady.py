@@ -20,9 +20,10 @@ import numpy as np
 from jaxtyping import Array
 
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.flow.flow import Flow, Solution, SolveReport, check_flow
+from fluidgrad.flow.flow import Flow, check_flow
 from fluidgrad.flow.fluxes import Discrete, discretize
 from fluidgrad.flow.residual import assemble, imbalance, pattern, residual, split
+from fluidgrad.flow.solution import Solution, SolveReport
 from fluidgrad.iteration import either, gmres, repeat, traced
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.solve import linear as backends

@@ -15,9 +15,9 @@ from cases import measure, state_of, with_velocity_given
 import fluidgrad as fg
 from fluidgrad.derivatives.accuracy import parents, prolonged
 from fluidgrad.derivatives.maps import Line
-from fluidgrad.flow.flow import Solution
 from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import at_boundary, split
+from fluidgrad.flow.solution import Solution
 
 CELLS = (28, 8)
 RADIUS, WAVES = 0.5, [(k, f) for k in range(1, 5) for f in (np.cos, np.sin)]

@@ -7,7 +7,7 @@ import pytest
 from cases import study
 
 import fluidgrad as fg
-from fluidgrad.derivatives.derivative import DIFFERENCE_ERROR, TAYLOR_RATE, judge
+from fluidgrad.derivatives.derivative import DIFFERENCE_ERROR, TAYLOR_RATE, _direction, judge
 
 X0, V = 0.7, 1.0
 F0 = np.array([np.sin(X0), 3 * X0 - 1])
@@ -30,6 +30,15 @@ def test_a_right_derivative_passes():
 def test_a_linear_function_counts_as_second_order():
     """Its remainder is round-off from the first step on, and has no rate of its own."""
     assert judge(along, F0, SLOPE, SLOPE, ("curved", "linear")).taylor_rates[1] == 2.0
+
+
+@pytest.mark.parametrize("gradients", [[[2.0]], [[-2.0]], [[1.0], [-3.0]], [[0.0]], [[1.0, 0.0], [0.0, 1.0]]])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_the_direction_is_none_along_which_nothing_changes(gradients, seed):
+    """Of one number there are two directions only: a random one against the gradient's would cancel it."""
+    gradients = np.array(gradients)
+    v = _direction(gradients, seed)
+    assert np.abs(v).max() == 1.0 and ((gradients @ v != 0) == gradients.any(1)).all()
 
 
 @pytest.mark.parametrize("wrong", [0, 1], ids=["curved", "linear"])

@@ -10,8 +10,8 @@ from cases import measure, mesh, operators, state_of, study
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
-from fluidgrad.flow.flow import Solution, SolveReport
 from fluidgrad.flow.functionals import REGISTRY
+from fluidgrad.flow.solution import Solution, SolveReport
 
 NU, ALPHA = 0.1, 0.5
 DONE = SolveReport(*(jnp.asarray(x) for x in (True, 0.0, 0.0, 0.0, 1.0, 0.0)))

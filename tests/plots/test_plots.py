@@ -8,7 +8,7 @@ import pytest
 
 import fluidgrad as fg
 from fluidgrad.derivatives.maps import Line
-from fluidgrad.flow.flow import Solution
+from fluidgrad.flow.solution import Solution
 from fluidgrad.plots import fields, interpolation
 from fluidgrad.plots import flow as flow_plots
 from fluidgrad.plots import mesh as mesh_plots

@@ -19,7 +19,8 @@ from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
     from fluidgrad.app.config.case import Case
-    from fluidgrad.flow.flow import Flow, Solution
+    from fluidgrad.flow.flow import Flow
+    from fluidgrad.flow.solution import Solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Problem:
         import jax
         import jax.numpy as jnp
 
-        from fluidgrad.flow.flow import Solution
+        from fluidgrad.flow.solution import Solution
 
         def shape(numbers: Any) -> Any:
             flow = case.build(numbers)
@@ -166,7 +167,7 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     """The numbers of a solution: objective, constraints, and what is always of interest, by name, with units."""
     import jax
 
-    from fluidgrad.flow.flow import functionals as f
+    from fluidgrad.flow import functionals as f
 
     flow = solution.flow
     found = {q.name: q for q in problem.quantities}
@@ -188,7 +189,10 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
         extra.append((f"pressure_drop({patch}, {flow.boundary[patch].other})", f.pressure_drop.units, lambda s, i=i: s.pressure_drop[i]))  # pyright: ignore
     extra.append(("dissipation()", f.dissipation.units, f.dissipation.function))
     extra = [e for e in extra if e[0] not in found]
-    values = {name: float(q(solution)) for name, q in found.items()}
+    try:
+        values = {name: float(q(solution)) for name, q in found.items()}
+    except InputError as error:  # one that not every flow has
+        raise NotConverged(f"the flow was found, but {error}.", solution.report, solution) from None
     if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
         raise NotConverged(f"the flow was found, but {wrong[0]} is {values[wrong[0]]} there.", solution.report, solution)
     # one program for all of them: each alone would be compiled by itself

@@ -14,7 +14,7 @@ from fluidgrad.app.config.sections import suggestion
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
     from fluidgrad.mesh.mesh import Mesh
 
 PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance", "area")  # one power of L more in 3D
@@ -90,6 +90,8 @@ def _argument(key: str, value: Any, default: Any) -> Any:
         raise InputError(f"{key} = {value}", accepted=f'text in quotes, such as "{default}"')
     if key == "radius" and not (isinstance(value, int | float) and value > 0):
         raise InputError(f"{key} = {value}", accepted="a positive number")
+    if key == "number" and (type(value) is not int or value == 0):
+        raise InputError(f"{key} = {value}", accepted="a whole number, from the start 1, 2, ..., from the end -1, -2, ...")
     if isinstance(value, bool) or not isinstance(value, int | float | list):
         return value
     try:

@@ -22,7 +22,8 @@ from fluidgrad.plots.style import Labels
 
 if TYPE_CHECKING:
     from fluidgrad.derivatives.maps import Line
-    from fluidgrad.flow.flow import Flow, Solution
+    from fluidgrad.flow.flow import Flow
+    from fluidgrad.flow.solution import Solution
 
 
 def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:

@@ -23,7 +23,8 @@ from fluidgrad.plots.interpolation import geometry
 if TYPE_CHECKING:
     import xarray
 
-    from fluidgrad.flow.flow import Flow, Solution
+    from fluidgrad.flow.flow import Flow
+    from fluidgrad.flow.solution import Solution
     from fluidgrad.mesh.mesh import Mesh
 
 Field = tuple[np.ndarray, str, str]  # values in the cells, units as powers of L and T, what it is
@@ -66,7 +67,7 @@ def read_solution(file: Path, flow: Flow) -> Solution:
     """
     import jax.numpy as jnp
 
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
 
     state = output.read_arrays(file).get("state", np.zeros(0))
     if state.shape != (flow.n_unknowns,):

@@ -21,7 +21,7 @@ from fluidgrad.plots.style import Labels
 if TYPE_CHECKING:
     from fluidgrad.app.config.quantities import Quantity
     from fluidgrad.derivatives.maps import Line
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
     from fluidgrad.mesh.mesh import Mesh
 
 FILE = "wall_maps.npz"

@@ -12,7 +12,7 @@ from fluidgrad.app.config.problem import Problem, figures_of
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
     from fluidgrad.design.optimization import Result
     from fluidgrad.design.study import Study
 

@@ -21,7 +21,7 @@ from fluidgrad.app.report.solutions import save_solution
 from fluidgrad.errors import NotConverged
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
     from fluidgrad.design.optimization import Result
     from fluidgrad.design.study import Constraint, Study
 

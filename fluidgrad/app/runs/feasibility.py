@@ -10,6 +10,7 @@ from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
     from fluidgrad.flow.flow import Flow
+    from fluidgrad.flow.solution import 
     from fluidgrad.design.study import Study
 
 MISSED = 1e-6  # relative violation of constraints that no design can mend
@@ -26,7 +27,7 @@ def check_feasible(study: Study) -> None:
     import jax.numpy as jnp
     import scipy.optimize
 
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
 
     if not study.constraints:
         return

@@ -27,7 +27,7 @@ from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
     from fluidgrad.derivatives.accuracy import ErrorEstimate
-    from fluidgrad.flow.flow import Solution
+    from fluidgrad.flow.solution import Solution
     from fluidgrad.derivatives.maps import Line, Sensitivity
 
 MOST = {2: 150_000, 3: 15_000}  # cells of a finer mesh that a direct solver takes

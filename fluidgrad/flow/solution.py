@@ -1,0 +1,102 @@
+"""A solution: a flow with its state, and the fields that follow from it.
+
+What can be had of a solution by a name of its own is here; numbers are functionals (``functionals.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+from jaxtyping import Array, Float
+
+from fluidgrad.flow.flow import Flow
+from fluidgrad.flow.vorticity import stream_function, vorticity
+from fluidgrad.flow.walls import WallData, wall_data
+from fluidgrad.mesh.mesh import CellScalar, CellVector
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["converged", "residual", "iterations", "solves", "reached", "place"], meta_fields=[]
+)
+@dataclass(frozen=True)
+class SolveReport:
+    """How a steady solve went.
+
+    Attributes:
+        converged: whether ``residual`` fell below the tolerance.
+        residual: net over gross fluxes of the cells, the larger of momentum's and mass's, or that of an extra equation
+            if larger (dimensionless).
+        iterations: Newton steps, of all stages together.
+        solves: stages of the continuation (1: the flow itself was solved at once).
+        reached: the largest viscosity ratio solved: 1 when the flow asked for was reached, 10 if only one of ten
+            times its viscosity was, inf if none.
+        place: cell with the largest residual.
+    """
+
+    converged: Array
+    residual: Array
+    iterations: Array
+    solves: Array
+    reached: Array
+    place: Array
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["flow", "state", "report"], meta_fields=[])
+@dataclass(frozen=True)
+class Solution:
+    """A steady flow.
+
+    Attributes:
+        flow: what was solved.
+        state: the unknowns, flat: velocity and pressure cell by cell, then the extra scalars.
+        report: how the solve went.
+    """
+
+    flow: Flow
+    state: Array
+    report: SolveReport
+
+    @property
+    def velocity(self) -> CellVector:
+        """Velocity in the cells, ``(cells, dim)`` [L/T]."""
+        return self._cells[:, :-1]
+
+    @property
+    def pressure(self) -> CellScalar:
+        """Kinematic pressure in the cells, ``(cells,)`` [L^2/T^2]."""
+        return self._cells[:, -1]
+
+    @property
+    def vorticity(self) -> Float[Array, "cells ..."]:
+        """dv/dx - du/dy in the cells, ``(cells,)``; in 3D curl u, ``(cells, 3)`` [1/T]. Differentiable."""
+        return vorticity(self.flow, self.state)
+
+    @property
+    def stream_function(self) -> Float[Array, " points"]:
+        """In 2D, at the points of the mesh, ``(points,)`` [L^2/T]: u = dpsi/dy, v = -dpsi/dx, and the difference between two
+        points is the flow that passes between them, to round-off. Zero on the first wall. Differentiable.
+
+        Raises:
+            InputError: in 3D; where fluid comes in or out through a hole of the domain, such as a body that blows.
+        """
+        return stream_function(self.flow, self.state)
+
+    def wall(self, patch: str) -> WallData:
+        """Pressure and shear on the faces of a patch, in 2D in order along it, and their coefficients. Differentiable.
+
+        Raises:
+            InputError: the mesh has no such patch, or it is periodic.
+        """
+        return wall_data(self.flow, self.state, patch)
+
+    @property
+    def pressure_drop(self) -> Array:
+        """The unknown pressure drops of periodic patches with a given flow rate, in the order of ``flow.driven``."""
+        return self.state[self.state.shape[0] - len(self.flow.driven) :]
+
+    @property
+    def _cells(self) -> Array:
+        m = self.flow.mesh.dim + 1
+        return self.state[: self.flow.mesh.n_cells * m].reshape(-1, m)
