@@ -127,7 +127,7 @@ def test_a_flow_whose_gradient_loses_one_per_cent_is_caught():
     def wrong(x):
         s = solve(x)
         cut = jax.lax.stop_gradient(s.state)
-        return fg.drag(fg.flow.Solution(s.flow, 0.99 * s.state + 0.01 * cut, s.report), "bottom")
+        return fg.drag(fg.Solution(s.flow, 0.99 * s.state + 0.01 * cut, s.report), "bottom")
 
     verdict = fg.check(wrong, X)
     assert not verdict.passed
