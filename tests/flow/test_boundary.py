@@ -137,6 +137,6 @@ def test_a_flow_that_cannot_be_solved_is_refused(changes, says):
 
 def test_a_patch_that_lets_through_as_much_as_it_takes_is_accepted():
     m = mesh("polygons")
-    out = np.asarray(fg.mesh.measure(m).S[m.topology.faces_of("wall")])
+    out = np.asarray(fg.mesh.mesh.measure(m).S[m.topology.faces_of("wall")])
     flow = fg.Flow(m, viscosity=0.1, wall=fg.Inflow(np.broadcast_to([1.0, 0.0], out.shape)))
     assert flow.closed

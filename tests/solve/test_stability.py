@@ -98,4 +98,4 @@ def test_what_has_no_growth_rates_is_refused():
         growth_rates(fg.solve_steady(fg.Flow(mesh, viscosity=1.0, **walls)))
     s = couette((3, 4))
     with pytest.raises(InputError, match="growth rates of a traced solution"):
-        jax.jit(lambda q: growth_rates(fg.flow.Solution(s.flow, q, s.report))[0])(s.state)
+        jax.jit(lambda q: growth_rates(fg.Solution(s.flow, q, s.report))[0])(s.state)

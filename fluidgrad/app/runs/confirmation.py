@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.runs.jobs import Job
 from fluidgrad.app.config.problem import Problem, figures_of
+from fluidgrad.app.runs.jobs import Job
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.solution import Solution
     from fluidgrad.design.optimization import Result
     from fluidgrad.design.study import Study
+    from fluidgrad.flow.solution import Solution
 
 VANISHED = 0.5  # of a gain must remain on the finer mesh
 STEP = 1e-3  # of the differences, in units of what the bounds span: fourth order and solves to 1e-13 leave some 1e-10

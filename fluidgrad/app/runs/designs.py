@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluidgrad.app.config.problem import Problem, figures_of
+from fluidgrad.app.config.quantities import Quantity, named_units
+from fluidgrad.app.config.sections import place
 from fluidgrad.app.report import output, wall_maps
+from fluidgrad.app.report.pictures import draw_design
+from fluidgrad.app.report.solutions import save_solution
 from fluidgrad.app.runs.confirmation import better, derivatives, finer, stability
 from fluidgrad.app.runs.feasibility import check_feasible, limit_of
 from fluidgrad.app.runs.jobs import Job
-from fluidgrad.app.report.pictures import draw_design
-from fluidgrad.app.config.problem import Problem, figures_of
 from fluidgrad.app.runs.progress import watched
-from fluidgrad.app.config.quantities import Quantity, named_units
-from fluidgrad.app.config.sections import place
-from fluidgrad.app.report.solutions import save_solution
 from fluidgrad.errors import NotConverged
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.solution import Solution
     from fluidgrad.design.optimization import Result
     from fluidgrad.design.study import Constraint, Study
+    from fluidgrad.flow.solution import Solution
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ import numpy as np
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
-    from fluidgrad.flow.flow import Flow
-    from fluidgrad.flow.solution import 
     from fluidgrad.design.study import Study
+    from fluidgrad.flow.flow import Flow
 
 MISSED = 1e-6  # relative violation of constraints that no design can mend
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from fluidgrad.app.report import output, page
 from fluidgrad.app.config.config import Config
-from fluidgrad.app.runs.interrupt import Stopped, heard
 from fluidgrad.app.config.reading import find, load
-from fluidgrad.app.runs.resume import locked, taken_up
+from fluidgrad.app.report import output, page
 from fluidgrad.app.report.screen import NORMAL, QUIET, VERBOSE, Screen
-from fluidgrad.plots.style import Labels
+from fluidgrad.app.runs.interrupt import Stopped, heard
+from fluidgrad.app.runs.resume import locked, taken_up
 from fluidgrad.errors import Failed, InputError, NotConverged
+from fluidgrad.plots.style import Labels
 
 QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # not on Windows
 DISK = (errno.ENOSPC, QUOTA, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # what a disk may answer

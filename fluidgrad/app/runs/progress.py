@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fluidgrad.app.report import output, page
-from fluidgrad.app.runs.jobs import Job
 from fluidgrad.app.report.screen import Table, clock
-from fluidgrad.errors import InputError
+from fluidgrad.app.runs.jobs import Job
 from fluidgrad.design.journal import read
+from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
     from fluidgrad.design.minimize import Step

@@ -8,15 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from fluidgrad.app.report import output, page
-from fluidgrad.app.runs.jobs import import_functionals, start_jax
-from fluidgrad.app.report.pictures import draw_check, draw_design, draw_history, draw_sensitivity, draw_simulation
 from fluidgrad.app.config.problem import Problem, objective_of
 from fluidgrad.app.config.reading import load
+from fluidgrad.app.report import output, page
+from fluidgrad.app.report.pictures import draw_check, draw_design, draw_history, draw_sensitivity, draw_simulation
 from fluidgrad.app.report.solutions import read_solution
-from fluidgrad.plots.style import Labels
 from fluidgrad.app.report.summary import summarize
+from fluidgrad.app.runs.jobs import import_functionals, start_jax
 from fluidgrad.errors import InputError
+from fluidgrad.plots.style import Labels
 
 FINISHED = "the folder of a finished run, check or sensitivity"
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fluidgrad.app.report import output
 from fluidgrad.app.config.config import Config
 from fluidgrad.app.config.reading import load
 from fluidgrad.app.config.sections import suggestion
+from fluidgrad.app.report import output
 from fluidgrad.errors import InputError
 
 ENTERS = ("fluidgrad", "commit", "python", "devices", "dtype", "threads")  # what of the manifest may change a number

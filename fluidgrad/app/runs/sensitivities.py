@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.report import output
-from fluidgrad.app.runs.confirmation import refined, stability
-from fluidgrad.app.runs.jobs import Job, job
-from fluidgrad.app.report.pictures import draw_sensitivity, draw_simulation
 from fluidgrad.app.config.problem import Problem, objective_of
 from fluidgrad.app.config.quantities import in_space, named_units
+from fluidgrad.app.report import output
+from fluidgrad.app.report.pictures import draw_sensitivity, draw_simulation
 from fluidgrad.app.report.screen import NORMAL
 from fluidgrad.app.report.solutions import save_solution, solve_report
-from fluidgrad.plots.style import ratio
 from fluidgrad.app.report.wall_maps import smoothed
+from fluidgrad.app.runs.confirmation import refined, stability
+from fluidgrad.app.runs.jobs import Job, job
 from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.plots.style import ratio
 
 if TYPE_CHECKING:
     from fluidgrad.derivatives.accuracy import ErrorEstimate
-    from fluidgrad.flow.solution import Solution
     from fluidgrad.derivatives.maps import Line, Sensitivity
+    from fluidgrad.flow.solution import Solution
 
 MOST = {2: 150_000, 3: 15_000}  # cells of a finer mesh that a direct solver takes
 

@@ -28,13 +28,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from fluidgrad.app.report import output
-from fluidgrad.app.runs.interrupt import Stopped, heard
-from fluidgrad.app.runs.jobs import import_functionals, start_jax
 from fluidgrad.app.config.reading import find, load
-from fluidgrad.app.runs.resume import locked
+from fluidgrad.app.report import output
 from fluidgrad.app.report.screen import NORMAL, QUIET, Screen, clock
 from fluidgrad.app.report.summary import plan_of, result_of, summarize
+from fluidgrad.app.runs.interrupt import Stopped, heard
+from fluidgrad.app.runs.jobs import import_functionals, start_jax
+from fluidgrad.app.runs.resume import locked
 from fluidgrad.errors import InputError, NotConverged
 
 MOST = 10_000  # members
