@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import table
 
 import fluidgrad as fg
-from fluidgrad.design.optimization import evaluate
+from fluidgrad.design.evaluation import evaluate
 
 RADIUS, FAR = 1.0, 8.0
 PRODUCTS = {"parameters": 0.0, "L2": 0.0, "H1": 1.0}  # and the length of each

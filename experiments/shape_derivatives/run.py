@@ -16,7 +16,7 @@ from bench import median_seconds, published, seconds, table, yardstick
 
 import fluidgrad as fg
 from fluidgrad.derivatives.derivative import vjp
-from fluidgrad.design.optimization import evaluate
+from fluidgrad.design.evaluation import evaluate
 
 COUETTE = published("exact")["taylor_couette"]
 R1, R2, TURN = COUETTE["r1"], COUETTE["r2"], COUETTE["w1"]

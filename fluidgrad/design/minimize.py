@@ -6,11 +6,13 @@ The methods (``optimizers.py``) see scaled variables z (``variables.py``; in a b
 too) and functionals divided by the larger of their first value and their target (by the largest component of their
 gradient where that is nearly 0). Results are in the user's numbers.
 
-**When it stops.** With the Lagrangian L = f + sum_i y_i r_i over the scaled constraints r (r = 0, or r <= 0), the KKT
-residual is the largest of |z - clip(z - grad L)| and, for inequalities, of min(y_i, -r_i). The multipliers y, not
-negative for inequalities, are those of least squares over the components of grad L that no bound holds. A point where
-this residual and the scaled violation are below the tolerance is a solution, and ends the search whatever the method
-thinks of it. It also ends after ``max_iterations``, without progress over 20 trials (adam: 60), or when the method gives up.
+**When it stops.** A point where the KKT residual (``kkt.py``) and the scaled violation are below the tolerance is a
+solution, and ends the search whatever the method thinks of it. It also ends after ``max_iterations``, without progress over
+20 trials (adam: 60), or when the method gives up.
+
+**When a line search gives up** or makes no progress, and the method had gained something, it is called again from where it
+stands: what it has learned of curvature and penalties, with which the search failed, is forgotten. That ends with a call
+that gains nothing, or after 10.
 
 **Failed trials.** Where the functionals cannot be evaluated, the objective is +inf. The line searches of SciPy and
 NLopt interpolate and cannot take that: all methods are told a finite value, ``FAILED`` above the largest seen (scaled),
@@ -27,9 +29,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 from jaxtyping import Float
 
+from fluidgrad.design.kkt import kkt, violation_of
 from fluidgrad.design.optimizers import METHODS, Point, Vector, choose
 from fluidgrad.design.variables import Variables
 from fluidgrad.errors import InputError, NotConverged
@@ -37,7 +39,8 @@ from fluidgrad.errors import InputError, NotConverged
 TOLERANCE = 1e-5
 ITERATIONS = 200
 FAILED = 10.0
-NEAR = 1e-3  # a constraint or bound this near may have a multiplier; a value this much below its gradient is "nearly 0"
+NEAR = 1e-3  # a value this much below its gradient is "nearly 0"
+RESTARTS = 10
 REPEATS = 1000  # questions in a row without a new point: the method goes in circles
 
 Interval = tuple[float, float]
@@ -70,7 +73,7 @@ class Step:
         values: the objective and the constrained functionals in the user's numbers; None if the trial failed.
         violation: the largest of the scaled constraints'.
         gradient_norm: Euclidean, of the objective, both scaled.
-        kkt_residual: scaled, see the module.
+        kkt_residual: scaled (``kkt.py``).
         multipliers: of each constraint: the change of the optimal objective per unit of the constraint's target.
         failed: why the trial failed, or None.
         report: as ``evaluate`` gave it.
@@ -110,6 +113,8 @@ def minimize(
     max_iterations: int | None = None,
     tolerance: float = TOLERANCE,
     progress: Callable[[Step], None] | None = None,
+    patience: int | None = None,
+    restarts: int | None = None,
 ) -> Minimum:
     """Minimize under bounds and constraints; see the module.
 
@@ -122,6 +127,8 @@ def minimize(
         max_iterations: of the method; of trials for NLopt's, which do not tell. By default 200.
         tolerance: of the scaled KKT residual and violation.
         progress: called with each step.
+        patience: trials without progress that end the search; by default the method's (``optimizers.METHODS``).
+        restarts: how often at most a method with a line search that gives up is called again; by default 10. See the module.
 
     Returns:
         The solution; else the point with the lowest objective among those that violate less than the tolerance; else
@@ -136,13 +143,25 @@ def minimize(
         raise InputError(f"tolerance must be positive, got {tolerance}")
     if max_iterations is not None and max_iterations < 0:
         raise InputError(f"max_iterations must not be negative, got {max_iterations}")
+    if patience is not None and patience < 1:
+        raise InputError(f"patience must be at least 1, got {patience}")
+    if restarts is not None and restarts < 0:
+        raise InputError(f"restarts must not be negative, got {restarts}")
     chosen, limit = METHODS[method], ITERATIONS if max_iterations is None else max_iterations
-    search = _Search(evaluate, variables, intervals, tolerance, limit, chosen.patience, progress)
+    patience = chosen.patience if patience is None else patience
+    search = _Search(evaluate, variables, intervals, tolerance, limit, patience, progress)
     try:
-        z = variables.scaled(variables.start)
-        search.at(z)
+        search.at(search.stands)
         search.check_iterations()
-        reason = chosen.run(search, z)
+        reason = ""
+        for _ in range(1 + (RESTARTS if restarts is None else restarts) * chosen.restarts):
+            search.idle = 0
+            try:
+                reason = chosen.run(search, search.stands)
+            except _Idle as idle:
+                reason = str(idle)
+            if not search.gained():
+                break
     except _Stop as stop:
         reason = str(stop)
     best = search.best()
@@ -151,6 +170,10 @@ def minimize(
 
 class _Stop(Exception):
     """Ends a search from inside a method."""
+
+
+class _Idle(_Stop):
+    """Ends a method that makes no progress."""
 
 
 class _Search:
@@ -169,6 +192,8 @@ class _Search:
         ]
         self.equal = np.array([r[3] for r in self.rows], bool)
         self.iteration, self.repeats, self.idle = 0, 0, 0
+        self.stands = variables.scaled(variables.start)  # where the method is, after its last iteration
+        self.before: tuple[np.ndarray, Point] | None = None  # the least measures and the point of the last restart
         self.points: dict[bytes, Point] = {}
         self.history: list[Step] = []
         self.least = np.full(3, np.inf)  # violation, feasible objective, and the larger of violation and KKT residual
@@ -188,9 +213,27 @@ class _Search:
             raise _Stop("the method asks for no new points")
         return self.points[key]
 
-    def iterate(self) -> None:
+    def iterate(self, z: Vector) -> None:
         self.iteration += 1
+        self.stands = z.copy()
         self.check_iterations()
+
+    def gained(self) -> bool:
+        """Whether there was progress worth a restart since the last one. The next one is from ``stands``: where the method
+        is, or the best point where that is better in every respect."""
+        best = self.points[self.history[self.best()].design.tobytes()]
+        here = self.points.get(self.variables.unscaled(self.stands).tobytes(), best)
+        if here.failed or self._level(best) <= self._level(here) and best.f <= here.f:
+            here = best
+        then, self.before, self.stands = self.before, (self.least, here), here.z
+        if then is None:
+            return len(self.history) > 1
+        lower = self._level(here) <= self._level(then[1]) and here.f < then[1].f - self.tolerance
+        return lower or bool((self.least < then[0] * [0.99, 1.0, 0.5] - [self.tolerance, self.tolerance, 0.0]).any())
+
+    def _level(self, point: Point) -> float:
+        """The violation, as far as it counts."""
+        return max(violation_of(point), self.tolerance)
 
     def check_iterations(self) -> None:
         if self.iteration >= self.max_iterations:
@@ -230,7 +273,7 @@ class _Search:
         violation = kkt_residual = np.inf
         multipliers = np.full(len(self.intervals), np.nan)
         if not point.failed:
-            violation = float(np.max(np.concatenate([np.abs(point.h), point.c]), initial=0.0)) + 0.0  # no -0
+            violation = violation_of(point)
             kkt_residual, y = kkt(point, self.lower, self.upper)
             multipliers = np.zeros(len(self.intervals))
             order = np.concatenate([np.flatnonzero(self.equal), np.flatnonzero(~self.equal)])
@@ -261,38 +304,4 @@ class _Search:
         self.idle = 0 if (measures < enough).any() else self.idle + 1
         self.least = np.minimum(self.least, measures)
         if self.idle >= self.patience:
-            raise _Stop(f"no progress in {self.patience} trials")
-
-
-def kkt(point: Point, lower: Vector, upper: Vector) -> tuple[float, Float[np.ndarray, " constraints"]]:
-    """The KKT residual of a point and its multipliers, equalities first; see the module."""
-    r, r_z = np.concatenate([point.h, point.c]), np.concatenate([point.h_z, point.c_z])
-    equal = np.arange(len(r)) < len(point.h)
-    may = equal | (r >= -NEAR)
-    z, y = point.z, np.zeros(len(r))
-
-    def residual(y: np.ndarray) -> tuple[float, np.ndarray]:
-        slope = point.g + y @ r_z
-        by_z = np.abs(z - np.clip(z - slope, lower, upper))
-        by_r = np.minimum(y, np.maximum(-r, 0.0))[~equal]
-        held = (z - lower <= NEAR) & (z - slope <= lower) | (upper - z <= NEAR) & (z - slope >= upper)
-        return float(np.max(np.concatenate([by_z, by_r]), initial=0.0)), held
-
-    # Nonnegative least squares, an equality as two inequalities. Which components count depends on the multipliers, and
-    # these on the components: repeat until they agree.
-    best = (residual(y)[0], y)
-    sides = [(k, sign) for k in np.flatnonzero(may) for sign in ((1.0, -1.0) if equal[k] else (1.0,))]
-    columns = np.array([sign * r_z[k] for k, sign in sides]).reshape(len(sides), z.size)
-    for _ in range(10 if sides else 0):
-        free = ~residual(y)[1]
-        if not free.any():
-            break
-        parts, _ = scipy.optimize.nnls(columns[:, free].T, -point.g[free], maxiter=100 * len(sides))
-        after = np.zeros(len(r))
-        for (k, sign), part in zip(sides, parts, strict=True):
-            after[k] += sign * part
-        if np.array_equal(after, y):
-            break
-        y = after
-        best = min(best, (residual(y)[0], y), key=lambda b: b[0])
-    return best
+            raise _Idle(f"no progress in {self.patience} trials")

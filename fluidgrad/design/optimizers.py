@@ -66,19 +66,21 @@ class Search(Protocol):
 
     def at(self, z: Vector) -> Point: ...
 
-    def iterate(self) -> None:
-        """An iteration is done."""
+    def iterate(self, z: Vector) -> None:
+        """An iteration is done, and ended at ``z``."""
         ...
 
 
 @dataclass(frozen=True)
 class Method:
-    """``run`` searches until it is stopped; if it gives up it says why. ``patience``: trials it may go without progress."""
+    """``run`` searches until it is stopped; if it gives up it says why. ``patience``: trials it may go without progress.
+    ``restarts``: whether it has a line search whose end a new call may mend."""
 
     run: Callable[[Search, Vector], str]
     inequalities: bool
     equalities: bool
     patience: int = 20
+    restarts: bool = False
 
 
 def choose(method: str | None, n: int, intervals: Sequence[tuple[float, float]], names: Sequence[str] = ()) -> tuple[str, str]:
@@ -127,7 +129,7 @@ def _adam(search: Search, z: Vector) -> str:
         lowest, since = (point, 0) if point.f < lowest.f else (lowest, since + 1)
         if point.failed or since == 10:
             point, state, rate, since = lowest, start, 0.5 * rate, 0  # without the momentum that led away
-        search.iterate()
+        search.iterate(point.z)
     return "adam: no lower objective however small the step"
 
 
@@ -151,7 +153,7 @@ def _lbfgs(search: Search, z: Vector) -> str:
         else:
             return "lbfgs: no lower point along the search direction"
         z, point = trial.z, trial
-        search.iterate()
+        search.iterate(z)
 
 
 # ---- SciPy
@@ -217,7 +219,7 @@ def _scipy(search: Search, objective: Any, z: Vector, **options: Any) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "delta_grad == 0.0")  # a linear functional, or the gradient a failed trial repeats
         warnings.filterwarnings("ignore", "Values in x were outside bounds")  # by rounding; they are clipped, here too
-        result = scipy.optimize.minimize(objective, z, callback=lambda *_: search.iterate(), **options)
+        result = scipy.optimize.minimize(objective, z, callback=lambda z, *_: search.iterate(z), **options)
     return f"{options['method']} stopped: {result.message}"
 
 
@@ -235,7 +237,7 @@ def _nlopt(name: str) -> Callable[[Search, Vector], str]:
         def objective(z: Vector, gradient: Vector) -> float:
             point = search.at(z.copy())
             if point is not start:
-                search.iterate()
+                search.iterate(z)
             if gradient.size:
                 gradient[:] = point.g
             return point.f
@@ -261,9 +263,9 @@ def _nlopt(name: str) -> Callable[[Search, Vector], str]:
 
 METHODS = {
     "adam": Method(_adam, inequalities=False, equalities=False, patience=60),
-    "lbfgs": Method(_lbfgs, inequalities=False, equalities=False),
-    "L-BFGS-B": Method(_lbfgsb, inequalities=False, equalities=False),
-    "SLSQP": Method(_slsqp, inequalities=True, equalities=True),
+    "lbfgs": Method(_lbfgs, inequalities=False, equalities=False, restarts=True),
+    "L-BFGS-B": Method(_lbfgsb, inequalities=False, equalities=False, restarts=True),
+    "SLSQP": Method(_slsqp, inequalities=True, equalities=True, restarts=True),
     "trust-constr": Method(_trust_constr, inequalities=True, equalities=True),
     "CCSAQ": Method(_nlopt("CCSAQ"), inequalities=True, equalities=False),
     "MMA": Method(_nlopt("MMA"), inequalities=True, equalities=False),

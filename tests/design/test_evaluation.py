@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
-from fluidgrad.design.optimization import evaluate
+from fluidgrad.design.evaluation import evaluate
 from fluidgrad.design.study import Constraint, Study
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.solve import superlu

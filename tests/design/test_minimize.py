@@ -206,6 +206,42 @@ def test_a_search_without_progress_ends():
     assert found.reason == "no progress in 20 trials" and not found.converged
 
 
+def curved(seed):
+    """Eight variables on a curved equality that is steep where it holds: its values change little elsewhere."""
+    rng = np.random.default_rng(seed)
+    A, c, K, m = rng.normal(size=(8, 8)), rng.normal(size=8), rng.normal(size=(8, 8)), rng.normal(size=8)
+    H, K = A @ A.T / 8, (K + K.T) / np.sqrt(8)
+
+    def functionals(x):
+        h = 0.5 + m @ x + x @ K @ x
+        return [(x @ H @ x / 2 + c @ x + 5, H @ x + c), (np.tanh(20 * h) + 0.2 * h, (20 / np.cosh(20 * h) ** 2 + 0.2) * (m + 2 * K @ x))]
+
+    return Problem(functionals, np.zeros(8), (-1, 1), [(-0.3, -0.3)], None, None)
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_a_line_search_that_gives_up_is_begun_anew_while_that_gains(seed):
+    """SLSQP ends at designs that violate the constraint; from there a new call, without what it had learned, solves the problem."""
+    problem = curved(seed)
+    once = minimize(problem, problem.variables, problem.intervals, restarts=0)
+    assert not once.converged and once.history[once.best].violation > 1e-4, "the test must meet a search that gives up"
+    found = minimize(problem, problem.variables, problem.intervals)
+    assert found.converged, found.reason
+    assert [s.design.tobytes() for s in found.history[: len(once.history)]] == [s.design.tobytes() for s in once.history]
+    answers = iter([Trial(s.values, np.array([g for _, g in problem.functionals(s.design)])) for s in found.history])  # pyright: ignore
+    again = minimize(lambda x: next(answers), problem.variables, problem.intervals)
+    assert [s.design.tobytes() for s in again.history] == [s.design.tobytes() for s in found.history]
+
+
+def test_restarts_end_and_lose_nothing():
+    """At the kinks of a staircase no line search finds a way down, and no point is a solution."""
+    kinked = lambda x: [(5 + np.abs(np.diff(x)).sum() + x @ x, np.append(0, s := np.sign(np.diff(x))) - np.append(s, 0) + 2 * x)]  # noqa: E731
+    problem = Problem(kinked, np.linspace(0.3, 0.9, 6) ** 2, (-1, 1), [], None, None)
+    once, found, soon = (minimize(problem, problem.variables, restarts=n, patience=p) for n, p in ((0, None), (10, None), (10, 3)))
+    assert len(once.history) < len(found.history) < 300 and len(soon.history) < len(found.history)
+    assert found.history[found.best].values[0] <= once.history[once.best].values[0]
+
+
 def test_a_search_from_outside_is_progress():
     """SLSQP nears this optimum, of 32 variables under a curved constraint, from outside: no trial is feasible for long."""
     rng = np.random.default_rng(0)
@@ -289,3 +325,7 @@ def test_numbers_out_of_range_are_refused():
         minimize(problem, problem.variables, tolerance=0)
     with pytest.raises(InputError, match="max_iterations must not be negative, got -1"):
         minimize(problem, problem.variables, max_iterations=-1)
+    with pytest.raises(InputError, match="patience must be at least 1, got 0"):
+        minimize(problem, problem.variables, patience=0)
+    with pytest.raises(InputError, match="restarts must not be negative, got -1"):
+        minimize(problem, problem.variables, restarts=-1)

@@ -9,8 +9,9 @@ import pytest
 
 import fluidgrad as fg
 from fluidgrad.design import optimization
+from fluidgrad.design.evaluation import evaluate
 from fluidgrad.design.journal import Journal, read
-from fluidgrad.design.optimization import evaluate, optimize
+from fluidgrad.design.optimization import optimize
 from fluidgrad.design.study import Constraint, Study
 from fluidgrad.errors import InputError, NotConverged, OutOfReach
 from fluidgrad.flow.profiles import parabola_at_nodes

@@ -111,6 +111,10 @@ class Optimizer(Section):
     method: str | None = Field(None, description="of optimization; follows from size and constraints when left out")
     max_iterations: int | None = Field(None, ge=1, description="stop after so many [1]")
     tolerance: float | None = Field(None, gt=0, description="stop when the relative change or the KKT residual falls below it [1]")
+    patience: int | None = Field(None, ge=1, description="trials without progress that end the search; 20 when left out, of adam 60 [1]")
+    restarts: int | None = Field(
+        None, ge=0, description="of a line search that gives up and had gained, from where it stands; at most 10 when left out [1]"
+    )
     inner_product: Literal["parameters", "L2", "H1"] = Field(
         "parameters", description="how the size of a change is measured: of each number by its bounds, or of the walls' displacement"
     )

@@ -31,7 +31,7 @@ def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from fluidgrad.derivatives.derivative import TIGHT
-    from fluidgrad.design.optimization import evaluate
+    from fluidgrad.design.evaluation import evaluate
     from fluidgrad.solve.steady import differentiating
 
     variables = study.variables

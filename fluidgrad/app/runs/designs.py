@@ -94,8 +94,8 @@ def optimise(work: Job, problem: Problem) -> None:
     work.say("compiling (compiled programs are kept for the next run)")
     limit = options.max_iterations or ITERATIONS
     with place(f"[optimizer] in {work.name}"), watched(work, study.names, sign, limit) as progress:
-        found = optimize(study, work.folder, method=options.method, max_iterations=options.max_iterations, tolerance=options.tolerance,
-                         progress=progress)  # fmt: skip
+        kept = {key: getattr(options, key) for key in ("method", "max_iterations", "tolerance", "patience", "restarts")}
+        found = optimize(study, work.folder, **kept, progress=progress)
     output.write_csv(work.folder / "history.csv", *progress.history())
     work.say(f"{found.method_reason}; {found.evaluations} evaluations, stopped: {found.reason}")
     infeasible = found.violation > (TOLERANCE if options.tolerance is None else options.tolerance)
@@ -167,9 +167,14 @@ def _missed(study: Study, found: Result) -> str:
         return max(low - value, value - high) / max(abs(x) for x in (low, high, 1e-300) if np.isfinite(x))
 
     c, value = max(zip(study.constraints, list(found.optimum.values())[1:], strict=True), key=gap)
+    other = ["another start", "wider bounds", "another limit"]
+    if study.inner_product == "parameters" and any(path.startswith("mesh.") for path in study.start):
+        other.append('optimizer.inner_product = "H1" with a length')
+    if found.method not in ("CCSAQ", "MMA"):
+        other.append('optimizer.method = "MMA"' + (" with a band" if any(c.equals is not None for c in study.constraints) else ""))
     return (
         f"no feasible design was found: {c.name} is {value:.6g} at the nearest and must {limit_of(c)} ({found.reason}). "
-        "Try another start, wider bounds, or another limit."
+        f"Try {', '.join(other[:-1])}, or {other[-1]}."
     )
 
 
