@@ -32,7 +32,8 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
-from fluidgrad.iteration import gmres, traced
+from fluidgrad.iteration import traced
+from fluidgrad.solve.krylov import gmres
 
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
 PROBE = 5  # primal: residual, converged; adjoint: residual, products, solves

@@ -24,10 +24,11 @@ from fluidgrad.flow.flow import Flow, check_flow
 from fluidgrad.flow.fluxes import Discrete, discretize
 from fluidgrad.flow.residual import assemble, imbalance, pattern, residual, split
 from fluidgrad.flow.solution import Solution, SolveReport
-from fluidgrad.iteration import either, gmres, repeat, traced
+from fluidgrad.iteration import either, repeat, traced
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.solve import linear as backends
 from fluidgrad.solve.adjoint import PROBE, root, root_forward
+from fluidgrad.solve.krylov import gmres
 
 NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
 FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many products

@@ -1,4 +1,4 @@
-"""Sparse LU on the host: SciPy's SuperLU behind a pure callback, in nested-dissection order.
+"""Sparse LU on the host: SciPy's SuperLU in nested-dissection order, called directly, or back from a compiled program.
 
 A factor is the matrix itself; the host remembers the factorisations of the last few matrices it saw (as many as fit in
 ``HELD`` bytes, the last one always). Rows and columns are scaled by powers of two, small pivots are allowed to keep the
@@ -7,18 +7,23 @@ order, and the residual is checked: what refinement cannot mend is factored agai
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jaxtyping import Array
 
+from fluidgrad.errors import InputError
 from fluidgrad.flow.residual import Pattern
+from fluidgrad.iteration import traced
 
 LEAF = 24  # cells that nested dissection leaves together
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
@@ -33,8 +38,8 @@ class SuperLU:
         return blocks
 
     def solve(self, p: Pattern, factor: Array, b: Array, transpose: bool) -> Array:
-        shape = jax.ShapeDtypeStruct(b.shape, b.dtype)
-        return jax.pure_callback(partial(_host_solve, p, transpose), shape, factor, b, vmap_method="sequential")
+        solve = partial(_host_solve, p, transpose)
+        return _call_back(solve, factor, b) if traced(factor, b) else jnp.asarray(solve(factor, b))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +75,44 @@ _held: list[_Held] = []  # the last used one last
 _host = ThreadPoolExecutor(max_workers=1, thread_name_prefix="superlu")
 
 
+def _call_back(solve: Callable[[Any, Any], np.ndarray], factor: Array, b: Array) -> Array:
+    """The solve as part of a program that is being traced.
+
+    XLA runs a callback on a thread of its pool. ``pure_callback`` makes JAX arrays of the arguments, whose copying may wait
+    for another thread of that pool: where the process has one core there is none, and nothing ever goes on
+    (https://github.com/jax-ml/jax/issues/24255). ``buffer_callback`` hands over the program's own memory, and waits for
+    nothing.
+
+    Raises:
+        InputError: a JAX without ``buffer_callback``, on one core.
+    """
+    out = jax.ShapeDtypeStruct(b.shape, b.dtype)
+    try:
+        from jax.experimental.buffer_callback import buffer_callback
+    except ImportError:
+        buffer_callback = None
+    if buffer_callback is None and _threads() < 2:
+        raise InputError(
+            f"JAX {jax.__version__} cannot call SuperLU from jax.jit or jax.vmap where a process has one core",
+            accepted='solve outside of them, use linear = "block_tridiagonal", or set NPROC=2 in the environment',
+        )
+    if buffer_callback is None or jax.default_backend() != "cpu":  # a GPU's memory is not the host's
+        return jax.pure_callback(solve, out, factor, b, vmap_method="sequential")
+
+    def fill(_: Any, x: Any, *arguments: Any) -> None:
+        np.asarray(x)[...] = solve(*arguments)
+
+    return buffer_callback(fill, out, vmap_method="sequential")(factor, b)
+
+
+def _threads() -> int:
+    """Of XLA's pool: NPROC, or the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(os.environ.get("NPROC") or cores)
+
+
 def _host_solve(p: Pattern, transpose: bool, blocks: Any, b: Any) -> np.ndarray:
-    values, b = np.asarray(blocks), np.asarray(b)  # NumPy only in here: a JAX call inside a callback can deadlock
+    values, b = np.asarray(blocks), np.asarray(b)  # NumPy only from here: a JAX call inside a callback can deadlock
     if not (np.isfinite(values).all() and np.isfinite(b).all()):
         return np.full_like(b, np.nan)
     return _host.submit(_solve_on_host, p, transpose, values, b).result()

@@ -12,11 +12,10 @@ import scipy.sparse.linalg as spla
 from cases import driven, random_state, study
 
 import fluidgrad as fg
-from fluidgrad import iteration
 from fluidgrad.errors import InputError
 from fluidgrad.flow.fluxes import discretize
 from fluidgrad.flow.residual import Jacobian, as_csr, assemble, pattern
-from fluidgrad.solve import linear, superlu
+from fluidgrad.solve import block_tridiagonal, krylov, linear, superlu
 
 FLOWS = {"open": study, "closed and driven": driven}
 
@@ -124,12 +123,12 @@ def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
 
 
 def test_block_tridiagonal_refuses_what_would_not_fit(monkeypatch):
-    monkeypatch.setattr(linear, "BLOCK_MEMORY", 2**10)
-    linear._levels.cache_clear()
+    monkeypatch.setattr(block_tridiagonal, "BLOCK_MEMORY", 2**10)
+    block_tridiagonal._levels.cache_clear()
     flow = study()
     p = pattern(flow)
     with pytest.raises(InputError, match='block-tridiagonal backend would need 0 GiB for 30 cells.*linear = "superlu"'):
-        linear._levels(p)
+        block_tridiagonal._levels(p)
 
 
 # ---- GMRES
@@ -142,7 +141,7 @@ A = np.eye(N) * 3 + np.random.default_rng(3).normal(size=(N, N)) / np.sqrt(N)
 def gmres(b, exact):
     """With the inverse of the matrix, or with nothing, as preconditioner."""
     inverse = jnp.where(exact, jnp.asarray(np.linalg.inv(A)), jnp.eye(N))
-    return iteration.gmres(lambda x: jnp.asarray(A) @ x, lambda x: inverse @ x, b, 1e-13)
+    return krylov.gmres(lambda x: jnp.asarray(A) @ x, lambda x: inverse @ x, b, 1e-13)
 
 
 def test_gmres_reports_the_true_residual():
