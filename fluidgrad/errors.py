@@ -20,7 +20,8 @@ class InputError(ValueError):
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         advice = f"; {self.accepted}" if self.accepted else ""
-        return " ".join(f"{self.given}{place}{advice}".splitlines())  # one line, whatever was given
+        line = " ".join(f"{self.given}{place}{advice}".splitlines())  # one line, whatever was given, and no command to a terminal
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
     def at(self, where: str) -> InputError:
         """The same error, naming the file and key it came from (the innermost place wins)."""

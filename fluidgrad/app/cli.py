@@ -150,35 +150,43 @@ def guarded(command: Callable[[], Any]) -> int:
         command()
         sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _told(f"error: {error}", 2)
     except NotConverged as error:
-        print(f"not converged: {error}", file=sys.stderr)
-        return 1
+        return _told(f"not converged: {error}", 1)
     except Failed as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
+        return _told(f"failed: {error}", 1)
     except (Stopped, KeyboardInterrupt) as stop:
-        print(f"stopped{stop}", file=sys.stderr)
-        return STOPPED
+        return _told(f"stopped{stop}", STOPPED)
+    except BrokenPipeError:
+        return _told("", 0)  # whoever read has read enough
     except OSError as error:
         named = f" {str(error.filename)!r}" if error.filename else ""
-        print(f"error: cannot write or read{named}: {error.strerror or error}; make room, or use another place", file=sys.stderr)
-        _give_up_output()
-        return 2
+        return _told(f"error: cannot write or read{named}: {error.strerror or error}; make room, or use another place", 2)
     except SystemExit as stop:  # typer's own: usage errors are 2, an interrupt is 130
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _told("", 0)
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0
 
 
-def _give_up_output() -> None:
-    """Python flushes its output once more at the end, and would fail there again."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _told(text: str, code: int) -> int:
+    """Say what went wrong, where that can be said; returns the exit code. A stream that cannot be written to is given up:
+    Python flushes it once more at its end, and would fail there again."""
+    for stream, said in ((sys.stderr, f"{text}\n" if text else ""), (sys.stdout, "")):
+        try:
+            stream.write(said)
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without é is no reason to fail
     return guarded(lambda: app(arguments, prog_name="fluidgrad"))

@@ -145,7 +145,7 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
     field = jnp.zeros((t.n_cells, t.dim), flow.mesh.points.dtype)
     full = Flow(
         flow.mesh, viscosity=flow.viscosity, porosity=flow.porosity + field[:, 0], force=flow.force + field,
-        convection=flow.convection, scheme=flow.scheme, reference=flow.reference, **spread_out,
+        convection=flow.convection, scheme=flow.scheme, reference=flow.reference, boundary=spread_out,
     )  # fmt: skip
     start = solve_steady(full, start=None if solution is None else solution.state)
     value, pull = vjp(lambda flow: functional(solve_steady(flow, start=start.state)), full)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fluidgrad.errors import InputError
+from fluidgrad.files import read_text
 from fluidgrad.mesh.blocks import whole
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.quality import check_valid
@@ -72,6 +73,8 @@ def read_mesh(path: str | Path, refine: int | None = None) -> Mesh:
             f"{str(path)!r} has no named physical group of {what}",
             accepted=f'one for each patch, in gmsh: Physical {what.title()[:-1]}("inlet") = {{...}}; and one for the inside',
         )
+    if strange := [name for name in patches if not name.isprintable()]:
+        raise InputError(f"{str(path)!r} has a physical group called {strange[0]!r}", accepted="names of characters that can be printed")
     if dim == 2:
         used = points[np.unique(np.concatenate([c.ravel() for _, c in cells]))]
         if np.ptp(used[:, 2]) > 1e-9 * np.ptp(used, axis=0).max():
@@ -98,6 +101,9 @@ def _read(path: Path) -> tuple[list[tuple[str, np.ndarray, np.ndarray]], dict[tu
     if path.suffix.lower() != ".msh":
         raise InputError(f"{str(path)!r} is not a .msh file", accepted=ACCEPTED)
     try:
+        with path.open("rb") as file:
+            if b"$" not in file.read(1000):  # every section begins with one; meshio would look for it to the end of any file
+                raise ValueError("no $MeshFormat at its beginning")
         # Not meshio.read, which ends the process when it cannot read. What a broken file raises is anything.
         data = meshio.gmsh.read(path)
     except Exception as error:
@@ -222,11 +228,7 @@ def read_points(path: str | Path) -> Float[np.ndarray, "points 2"]:
     Raises:
         InputError: not readable; a row that is not two numbers; NaN or infinity, with its row.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(f"cannot read points from {str(path)!r}: {reason}", accepted="a text file of rows x, y") from error
+    text = read_text(path, "points from", "a text file of rows x, y")
     rows: list[list[float]] = []
     first = True  # which may hold the columns' names
     for number, line in enumerate(text.splitlines(), 1):

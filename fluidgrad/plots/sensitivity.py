@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluidgrad.files import file_name
 from fluidgrad.plots.fields import SIGNED, color_bar, field_maps, panels, signed, symmetric_limit, vectors, windows
 from fluidgrad.plots.style import UNNAMED, WIDTH, Labels, figure, new, plane
 
@@ -33,12 +34,14 @@ def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels
     if flow.mesh.dim == 3:
         for kind, lines, by in (("inflow", maps.inflow, ("u", "T^-1 L^2")), ("wall", maps.wall, ("n", "L^2"))):
             for patch, line in lines.items():
-                surface(folder / f"{kind}_{patch}.png", line, label(*by), labels, f"{title}, {patch}")
+                surface(folder / f"{kind}_{file_name(patch, flow.boundary)}.png", line, label(*by), labels, f"{title}, {patch}")
         return
     if maps.inflow:
         along(folder / "inflow.png", maps.inflow, label("u", "T^-1 L^2"), labels, title)
     for patch, line in maps.wall.items():
-        wall(folder / f"wall_{patch}.png", {patch: line}, label("n", "L^2"), labels, title, {patch: smooth[patch]})
+        wall(
+            folder / f"wall_{file_name(patch, flow.boundary)}.png", {patch: line}, label("n", "L^2"), labels, title, {patch: smooth[patch]}
+        )
 
 
 @figure

@@ -43,6 +43,7 @@ STYLE = {
 }
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # of Okabe and Ito
 WIDTH = 8.0  # inches
+LONGEST = 100  # characters of a text
 
 
 def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
@@ -55,6 +56,7 @@ def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
 
         with matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLORS)}):  # pyright: ignore
             shown = draw(*args, **kwargs)
+            _spell(shown)
             data = io.BytesIO()
             kind = Path(file).suffix.lstrip(".") or "png"
             # no date in the file: the same numbers make the same bytes
@@ -64,6 +66,23 @@ def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
         return Path(file)
 
     return drawn
+
+
+def _spell(shown: Figure) -> None:
+    """Texts with names that users gave: what is too long is cut, and what has dollar signs and is no formula drawn as it is."""
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser = MathTextParser("path")
+    texts: Any = shown.findobj(Text)
+    for text in texts:
+        if len(full := text.get_text()) > LONGEST:
+            text.set_text(f"{full[:LONGEST]}...")
+        try:
+            for line in full.splitlines() if "$" in full else ():
+                parser.parse(line)
+        except ValueError:
+            text.set_parse_math(False)
 
 
 def new(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:

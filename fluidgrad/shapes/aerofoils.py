@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from fluidgrad.errors import InputError
+from fluidgrad.files import read_text
 from fluidgrad.iteration import traced
 from fluidgrad.shapes.curves import Curve, Numbers, number, taken
 
@@ -168,13 +169,8 @@ def read_aerofoil(path: str | Path) -> tuple[Float[np.ndarray, "upper 2"], Float
     Raises:
         InputError: not readable; a row that is not two numbers; fewer than three points on a side.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(f"cannot read an aerofoil from {str(path)!r}: {reason}", accepted="a .dat file of points x, y") from None
     rows: list[list[float]] = []
-    for k, line in enumerate(lines, 1):
+    for k, line in enumerate(read_text(path, "an aerofoil from", "a .dat file of points x, y").splitlines(), 1):
         try:
             row = [float(f) for f in line.replace(",", " ").split()]
         except ValueError:

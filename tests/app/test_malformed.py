@@ -1,7 +1,10 @@
 """Malformed input of every kind: exit code 2, one line on stderr that says what is wrong, and never a traceback."""
 
 import copy
+import os
 import random
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -256,7 +259,8 @@ SETTINGS = [
     ('boundary.outlet={kind="periodic", other="walls"}', "patch 'walls' has a condition of its own, but 'outlet' is periodic with it"),
     ('boundary.outlet={kind="periodic", other="inlet", flow_rate="a"}', 'flow_rate must be a number, got "a"'),
     ('boundary.nowhere={kind="wall"}', "the mesh has no patch 'nowhere' ([boundary] in case.toml)"),
-    ('boundary.""={kind="wall"}', 'the mesh has no patch \'""\' ([boundary] in case.toml)'),
+    ('boundary.""={kind="wall"}', "'boundary.\"\"' has an empty part"),
+    ('boundary."no.where"={kind="wall"}', "the mesh has no patch 'no.where' ([boundary] in case.toml)"),
     ('design=3', 'design must be a list [...], got 3 (--set design)'),
     ('design={}', 'design must be a list [...], got {} (--set design)'),
     ('design=[3]', 'design[0] must be a table {...}, got 3 (--set design.0)'),
@@ -302,6 +306,8 @@ SETTINGS = [
     ('objective.minimize={functional="drag", patch=3}', 'the mesh has no patch 3 ([objective] minimize in case.toml)'),
     ('objective.minimize={functional="drag", patch=[]}', 'drag needs patch ([objective] minimize in case.toml)'),
     ('objective.minimize={functional="drag", patch=["walls", "wals"]}', "the mesh has no patch 'wals' ([objective] minimize in case.toml)"),
+    ('objective.minimize={functional="drag", patch=["walls", "walls"]}',
+     "drag of 'walls' twice ([objective] minimize in case.toml); each patch once"),
     ('objective.minimize={functional="drag", patch=[3]}', 'the mesh has no patch 3 ([objective] minimize in case.toml)'),
     ('objective.minimize={functional="drag", patch=[["walls"]]}', "the mesh has no patch ['walls'] ([objective] minimize in case.toml)"),
     ('objective.minimize={functional="drag", patch="walls", centre=[0.0, 0.0]}', "drag has no argument 'centre'"),
@@ -391,6 +397,15 @@ SETTINGS = [
     ('units.lengths="m"', "unknown key 'lengths' (--set units.lengths)"),
     ('units.time=["s"]', 'time must be text in quotes ("..."), got ["s"] (--set units.time)'),
     ('units.length=""', 'length must be text that is not empty, got "" (--set units.length)'),
+    ('units.length="m^2"', 'length cannot be "m^2" (--set units.length); letters and digits, without spaces or dots'),
+    ('units.length="$"', 'length cannot be "$" (--set units.length)'),
+    ('units.length="two words"', 'length cannot be "two words" (--set units.length)'),
+    ('units.time="abcdefghijklm"', 'time has 13 characters (--set units.time); at most 12'),
+    ('units.time="L"', "lengths and times both in 'L' (--set units"),
+    ('mesh.patches.left="a\\nb"', "a name with a line break or another character that cannot be printed: 'a\\nb'"),
+    ('boundary."a\\u001b[31m"={kind="wall"}', "the mesh has no patch 'a\\x1b[31m'"),
+    ('condition=[{name="two words"}]', 'name cannot be "two words" (--set condition.0.name); letters and digits, without'),
+    ('condition=[{name=""}]', 'name'),
     ('solver=3', 'solver must be a table {...}, got 3 (--set solver)'),
     ('solver.tolerance=0.0', 'tolerance must be at least 1e-14, got 0.0 (--set solver.tolerance)'),
     ('solver.tolerance=1.0', 'tolerance must be below 1, got 1.0 (--set solver.tolerance)'),
@@ -421,7 +436,7 @@ SETTINGS = [
     ('flow.viscosity=1,5', 'viscosity must be a number, got "1,5" (--set flow.viscosity)'),
     ('flow.viscosity=é', 'viscosity must be a number, got "é" (--set flow.viscosity)'),
     ('flow viscosity=1', "unknown key 'flow viscosity' (--set flow viscosity)"),
-    ('"flow".viscosity=0', 'unknown key \'"flow"\' (--set "flow".viscosity)'),
+    ('"flow".viscosity=0', 'viscosity must be positive, got 0 (--set flow.viscosity)'),
     ('flow.viscosity==0.1', 'viscosity must be a number, got "=0.1" (--set flow.viscosity)'),
     ('boundary.inlet.profile.values.7=1.0', '--set boundary.inlet.profile.values.7: there is no boundary.inlet.profile.values.7'),
     ('boundary.inlet.profile.values.0="a"', 'values[0] must be a number, got "a" (--set boundary.inlet.profile.values.0)'),
@@ -443,7 +458,7 @@ SETTINGS = [
 # the files themselves, instead of the tiny config
 CONFIGS = [
     (b"", "mesh is missing ([mesh] in case.toml); where it flows"),
-    (TINY.encode("utf-16"), "cannot read 'case.toml': it is not text in UTF-8; a TOML file"),
+    (TINY.encode("utf-16"), "cannot read the config 'case.toml': it is not text in UTF-8; a TOML file"),
     (TINY.replace("outlet", "\xf6utlet").encode("latin-1"), "it is not text in UTF-8"),
     (bytes(range(256)), "it is not text in UTF-8"),
     (b"\x00" * 100, "case.toml is not TOML: invalid statement (at line 1, column 1)"),
@@ -569,6 +584,11 @@ COMMANDS = [
     (["sweep", "."], "'.' is not the folder of a sweep"),
     (["run", "case.toml", "-q", "-v"], "both --quiet and --verbose; one of them"),
     (["run", "."], "'.' is not the folder of a run; a config, or a folder with config.toml and manifest.json"),
+    (["sweep", "case.toml", "--over", "flow.viscosty=1,2"], "unknown key 'viscosty' (--over flow.viscosty); did you mean 'viscosity'?"),
+    (["sweep", "case.toml", "--over", "flow.viscosity=-1,2"], "viscosity must be positive, got -1 (--over flow.viscosity)"),
+    (["sweep", "case.toml", "--over", "mesh.cells.9=1,2"], "--over mesh.cells.9: there is no mesh.cells.9"),
+    (["config", "validate", "case.toml", "--import", "/dev/zero"], "there is no file '/dev/zero' to import"),
+    (["config", "validate", "/dev/zero"], "cannot read '/dev/zero': there is no such file"),
     (["run", "none"], "cannot read 'none': there is no such file"),
     (["check", "none"], "cannot read 'none': there is no such file"),
     (["sensitivity", "none"], "cannot read 'none': there is no such file"),
@@ -656,6 +676,42 @@ def test_results_that_are_none_are_refused(refused):
     for data, expected in (("{", "it is damaged"), ("[]", ""), ("null", ""), ("{}", "")):
         put("run/results.json", data)
         assert expected in refused(["report", "run"])
+
+
+AEROFOIL = "mesh={kind='o_grid', outer=1.0, body={kind='aerofoil', center=[0.0, 0.0], chord=1.0, file='table.csv'}}"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("special", ["/dev/zero", "pipe", "sparse", "loop"])
+@pytest.mark.parametrize(
+    ("name", "setting"), [("table.csv", TABLE), ("table.csv", BODY), ("table.csv", AEROFOIL), ("mesh.msh", BY_FILE[2][1])]
+)
+def test_what_may_never_end_is_not_read(refused, name, setting, special):
+    if special == "pipe":
+        os.mkfifo(name)
+    elif special == "sparse":
+        with open(name, "wb") as file:
+            file.truncate(10**9)
+    else:
+        os.symlink(name if special == "loop" else special, name)
+    assert "cannot read" in (found := refused(["config", "validate", "case.toml", "--set", setting])) or "no mesh file" in found
+
+
+def test_what_cannot_be_said_changes_no_exit_code(tmp_path):
+    """In processes of their own: streams that are closed, that are full, that know ASCII alone, whose reader has gone."""
+    fluidgrad = f"{sys.executable} -m fluidgrad"
+    (tmp_path / "ä.toml").write_text("x")
+    text = f"""
+    {fluidgrad} config explain mesh >&-; echo $?
+    {fluidgrad} config explain mesh >/dev/full; echo $?
+    {fluidgrad} config validate nothing 2>/dev/full; echo $?
+    PYTHONIOENCODING=ascii {fluidgrad} config validate ä.toml 2>&1; echo $?
+    ({fluidgrad} config schema; echo $? >&2) | head -1
+    """
+    found = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True)
+    lines = found.stdout.splitlines()
+    assert lines[:3] == ["0", "2", "2"] and lines[4:] == ["2", "{"] and lines[3].startswith("error: \\xe4.toml is not TOML")
+    assert found.stderr.splitlines()[-1] == "0" and "Traceback" not in found.stderr
 
 
 # ---- by mutation

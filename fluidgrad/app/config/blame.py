@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from fluidgrad.app.config.config import Config
+from fluidgrad.app.config.paths import dotted
 from fluidgrad.app.config.sections import models_in, suggestion
 from fluidgrad.errors import InputError
 
@@ -34,14 +35,14 @@ LIMITS = {
 }
 
 
-def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Sequence[str]) -> InputError:
+def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Mapping[str, str]) -> InputError:
     """The one error worth telling: where a value may be one of several things, that which came nearest.
 
     Args:
         error: what pydantic found in ``data``.
         data: the file's tables with the settings over them.
         file: the file's tables alone, called ``name``.
-        settings: the keys that were set.
+        settings: the keys that were set, and by which option.
     """
     problems = [(_route(e, data), e) for e in error.errors(include_url=False)]
     first = problems[0][0][:1]
@@ -72,6 +73,12 @@ def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Seq
         word, count = ("at least", ctx.get("min_length")) if kind == "too_short" else ("at most", ctx.get("max_length"))
         needed = "needed" if kind == "too_short" else "accepted"
         return InputError(f"{key} has {len(given)} entries, {word} {count} are {needed}", _description(path, data), where)
+    if kind == "string_pattern_mismatch":
+        return InputError(
+            f"{key} cannot be {_show(given)}", "letters and digits, without spaces or dots: " + (_description(path, data) or ""), where
+        )
+    if kind == "string_too_long":
+        return InputError(f"{key} has {len(given)} characters", f"at most {ctx['max_length']}", where)
     if kind in LIMITS:
         limit, word = LIMITS[kind]
         must = "positive" if kind == "greater_than" and ctx[limit] == 0 else f"{word} {ctx[limit]:g}"
@@ -81,16 +88,16 @@ def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Seq
     return InputError(f"{key} must be {' or '.join(wanted)}, got {_show(given)}", None, where)
 
 
-def _where(path: Path, kind: str, file: Any, name: str, settings: Sequence[str]) -> str:
-    """The --set that the problem came from: one at its path or above, or, where the file has no such table, one below."""
-    if kind in ("union_tag_invalid", "union_tag_not_found") and _dotted((*path, "kind")) in settings:
-        return f"--set {_dotted((*path, 'kind'))}"
-    if any(f"{_dotted(path)}.".startswith(f"{s}.") for s in settings):
-        return f"--set {_dotted(path)}"
+def _where(path: Path, kind: str, file: Any, name: str, settings: Mapping[str, str]) -> str:
+    """The option that the problem came from: one at its path or above, or, where the file has no such table, one below."""
+    if kind in ("union_tag_invalid", "union_tag_not_found") and (key := dotted((*path, "kind"))) in settings:
+        return f"{settings[key]} {key}"
+    if above := [option for s, option in settings.items() if f"{dotted(path)}.".startswith(f"{s}.")]:
+        return f"{above[-1]} {dotted(path)}"
     table = path[:-1] if kind == "missing" else path
-    below = [s for s in settings if s.startswith(f"{_dotted(table)}.")]
+    below = [s for s in settings if s.startswith(f"{dotted(table)}.")]
     if below and not _has(file, table):
-        return f"--set {below[0]}"
+        return f"{settings[below[0]]} {below[0]}"
     if not path:
         return name
     section, *rest = path
@@ -99,10 +106,6 @@ def _where(path: Path, kind: str, file: Any, name: str, settings: Sequence[str])
         label, rest = f"[[{section}]] {rest[0] + 1}", rest[1:]
     key = "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in rest).lstrip(".")
     return f"{label} {key} in {name}".replace("  ", " ")
-
-
-def _dotted(path: Path) -> str:
-    return ".".join(map(str, path))
 
 
 def _has(data: Any, path: Path) -> bool:

@@ -7,7 +7,7 @@ respect to every one of them:
     case = Case(build, {"flow": {"viscosity": 1e-3}, "boundary": {"inlet": {"speed": 0.2}}})
     case.flow(put(case.numbers, "boundary.inlet.speed", 0.3))
 
-Paths are keys joined by dots.
+Paths are keys joined by dots (``paths.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, ArrayLike
 
+from fluidgrad.app.config.paths import dotted, steps
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
 
@@ -67,7 +68,7 @@ def get(numbers: Numbers, path: str) -> Array:
         InputError: no such number, with the nearest that is.
     """
     found: Any = numbers
-    for key in path.split("."):
+    for key in steps(path):
         found = found.get(key) if isinstance(found, dict) else None
     if found is None or isinstance(found, dict):
         known = [name for name, _ in walk(numbers)]
@@ -88,13 +89,13 @@ def put(numbers: Numbers, path: str, value: ArrayLike) -> Numbers:
     def changed(table: Numbers, keys: list[str]) -> Numbers:
         return table | {keys[0]: changed(table[keys[0]], keys[1:]) if keys[1:] else value}
 
-    return changed(numbers, path.split("."))
+    return changed(numbers, steps(path))
 
 
-def walk(numbers: Numbers, prefix: str = "") -> Iterator[tuple[str, Array]]:
+def walk(numbers: Numbers, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Array]]:
     """Every path and its value, in the file's order."""
     for key, value in numbers.items():
         if isinstance(value, dict):
-            yield from walk(value, f"{prefix}{key}.")
+            yield from walk(value, (*above, key))
         else:
-            yield prefix + key, value
+            yield dotted((*above, key)), value

@@ -6,7 +6,7 @@ is sought of the flow, and how, is here. Nothing imports JAX before a mesh is bu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
@@ -100,7 +100,9 @@ class Objective(Section):
 class Condition(Section):
     """Numbers of the file that have other values in this condition; the objective is the weighted sum over all conditions."""
 
-    name: Name = Field(pattern=r"^[A-Za-z0-9][\w-]*$", description="in results, constraints and names of files")
+    name: Name = Field(
+        pattern=r"^[A-Za-z0-9][\w-]*$", max_length=60, description="in results, constraints and names of files: letters, digits, _ and -"
+    )
     weight: float = Field(1.0, description="of the objective in this condition [1]")
     set: dict[str, float | list[float]] = Field({}, description='values by paths, as { "flow.viscosity" = 2e-3 } [of each]')
 
@@ -124,11 +126,21 @@ class Optimizer(Section):
     )
 
 
+# Short and without what powers, spaces and markup are written with: they stand in labels, tables and units such as m^2 s^-1.
+Unit = Annotated[str, Field(min_length=1, max_length=12, pattern=r"^[^\W\d_]\w*$")]
+
+
 class Units(Section):
     """Labels of plots and tables; they change no number."""
 
-    length: Name = Field("L", description="of lengths")
-    time: Name = Field("T", description="of times")
+    length: Unit = Field("L", description="of lengths")
+    time: Unit = Field("T", description="of times")
+
+    @model_validator(mode="after")
+    def _two(self) -> Units:
+        if self.length == self.time:
+            raise InputError(f"lengths and times both in {self.length!r}", accepted="a unit for each")
+        return self
 
 
 class Solver(Section):
@@ -221,7 +233,7 @@ class Config(Section):
                 optional["porosity"] = n["porosity"]["density"]
             if self.flow.reference is not None:
                 optional["reference"] = (n["flow"]["reference"]["velocity"], n["flow"]["reference"]["length"])
-            return Flow(mesh, viscosity=n["flow"]["viscosity"], **static, **optional, **boundary)
+            return Flow(mesh, viscosity=n["flow"]["viscosity"], **static, **optional, boundary=boundary)
 
         case = Case(build, numbers)
         with place(file):

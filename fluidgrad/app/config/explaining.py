@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from fluidgrad.app.config.config import Config
+from fluidgrad.app.config.paths import steps
 from fluidgrad.app.config.sections import TRACED, models_in, suggestion
 from fluidgrad.errors import InputError
 
@@ -25,7 +26,7 @@ def explain(key: str = "") -> str:
     models: list[type[BaseModel]] = [Config]
     owners: list[type[BaseModel]] = []
     free = False  # the next name may be any: that of a patch, or an index
-    names = key.split(".") if key else []
+    names = steps(key) if key else []
     last = ""  # of the names that are keys
     for i, name in enumerate(names):
         found = [m for m in models if name in m.model_fields]

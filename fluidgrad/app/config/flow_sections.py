@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, model_validator
 import fluidgrad as fg
 from fluidgrad.app.config.sections import TRACED, Number, OneOrMany, Section, Vector, read_table
 from fluidgrad.errors import InputError
+from fluidgrad.files import read_text
 
 if TYPE_CHECKING:
     from fluidgrad.app.config.case import Numbers
@@ -201,13 +202,8 @@ def read_values(path: Path) -> np.ndarray:
     Raises:
         InputError: not readable, a row that is not one number, NaN, with the row.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(f"cannot read the table {str(path)!r}: {reason}", accepted="a text file with one number a row") from None
     values = []
-    for i, line in enumerate(lines, 1):
+    for i, line in enumerate(read_text(path, "the table", "a text file with one number a row").splitlines(), 1):
         if not (text := line.split("#")[0].strip()):
             continue
         try:

@@ -76,6 +76,8 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
                 raise InputError(f"at = {value}", accepted="a fraction of the chord from the front, between 0 and 1")
         elif key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
             _check_place(key, value, mesh, inside=key == "at")
+    if twice := [v for i, v in enumerate(positional) if v in positional[:i]]:
+        raise InputError(f"{call.functional} of {twice[0]!r} twice", accepted="each patch once: several are taken together")
     defaults = {p.name: p.default for p in parameters}
     arguments = {key: _argument(key, value, defaults.get(key)) for key, value in given.items()}
     units = functional.units

@@ -16,36 +16,32 @@ from pydantic import ValidationError
 
 from fluidgrad.app.config.blame import blame
 from fluidgrad.app.config.config import Config
+from fluidgrad.app.config.paths import assignment, dotted, steps
 from fluidgrad.app.config.sections import suggestion
 from fluidgrad.errors import InputError
+from fluidgrad.files import read_text
 
-ACCEPTED = "--set section.key=value"
 
-
-def load(path: str | Path, settings: Sequence[str] = ()) -> Config:
+def load(path: str | Path, settings: Sequence[str] = (), over: Sequence[str] = ()) -> Config:
     """The config of a file, or of a shipped one by its name.
 
     Args:
         path: a TOML file, or the name of one in the package's ``configs``.
         settings: ``section.key=value`` to put over what the file says; values as in TOML.
+        over: the same of a sweep's member, which are put over those.
 
     Raises:
         InputError: not readable, not TOML, or not a config; one line, with the place.
     """
     found = find(path)
-    try:
-        text = found.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="a TOML file") from None
-    return parse(text, found.name, found.parent, settings)
+    return parse(read_text(found, "the config", "a TOML file"), found.name, found.parent, settings, over)
 
 
-def parse(text: str, name: str, folder: Path, settings: Sequence[str] = ()) -> Config:
+def parse(text: str, name: str, folder: Path, settings: Sequence[str] = (), over: Sequence[str] = ()) -> Config:
     """The config in a text; ``name`` and ``folder`` say where it came from."""
     file = _toml(text, name, "key = value in [sections], see https://toml.io")
     data = copy.deepcopy(file)
-    given = [apply(data, setting) for setting in settings]
+    given = {apply(data, text, option): option for option, texts in (("--set", settings), ("--over", over)) for text in texts}
     try:
         return Config.model_validate(data, context={"folder": folder})
     except ValidationError as error:
@@ -84,54 +80,53 @@ def shipped_folder() -> Path:
     return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
 
 
-def apply(data: dict[str, Any], setting: str) -> str:
-    """Put ``section.key=value`` into the data; returns the key.
+def apply(data: dict[str, Any], setting: str, option: str = "--set") -> str:
+    """Put ``section.key=value`` into the data; returns the key. ``option`` is how it was given.
 
     Raises:
         InputError: no equals sign, a key that is empty somewhere, or a path through something that is not a table.
     """
-    key, equals, text = setting.partition("=")
-    key, text = key.strip(), text.strip()
+    key, equals, text = assignment(setting)
     if not equals or not key:
-        raise InputError(f"--set {setting}", ACCEPTED)
-    *path, last = key.split(".")
+        raise InputError(f"{option} {setting}", f"{option} section.key=value")
+    *path, last = steps(key)
     if "" in (*path, last):
-        raise InputError(f"--set {setting}: {key!r} has an empty part", ACCEPTED)
-    value = _value(key, text)
+        raise InputError(f"{option} {setting}: {key!r} has an empty part", f"{option} section.key=value")
+    value = _value(f"{option} {key}", text)
     target: Any = data
     for i, k in enumerate(path):
-        target = target.setdefault(k, {}) if isinstance(target, dict) else _entry(target, key, path[:i], k)
+        target = target.setdefault(k, {}) if isinstance(target, dict) else _entry(target, f"{option} {key}", path[:i], k)
     if isinstance(target, dict):
         target[last] = value
     else:
-        _entry(target, key, path, last)
+        _entry(target, f"{option} {key}", path, last)
         target[int(last)] = value
-    return key
+    return dotted((*path, last))
 
 
-def _value(key: str, text: str) -> Any:
+def _value(given: str, text: str) -> Any:
     """The value in a setting: as in TOML, or text without its quotes, which a shell takes away."""
     try:
-        found = _toml(f"value = {text}", f"--set {key}: {text}", "a value as in TOML")
+        found = _toml(f"value = {text}", f"{given}: {text}", "a value as in TOML")
     except InputError:
         if text[:1] in ("{", "["):
             raise
         return text
     if set(found) != {"value"}:
-        raise InputError(f"--set {key}: {text} is more than a value", "one value, and --set again for another")
+        raise InputError(f"{given}: {text} is more than a value", "one value, and the option again for another")
     return found["value"]
 
 
-def _entry(target: Any, key: str, path: Sequence[str], index: str) -> Any:
+def _entry(target: Any, given: str, path: Sequence[str], index: str) -> Any:
     """What is at an index of a list.
 
     Raises:
         InputError: the target is no list, or not that long.
     """
-    name = ".".join(path)
+    name = dotted(path)
     if not isinstance(target, list):
-        raise InputError(f"--set {key}: {name!r} is not a table of the config", ACCEPTED)
+        raise InputError(f"{given}: {name!r} is not a table of the config", f"{given.split()[0]} section.key=value")
     if not (index.isascii() and index.isdigit() and len(index) < 9 and int(index) < len(target)):
         have = f"from {name}.0 to {name}.{len(target) - 1}" if target else f"none: {name} is empty"
-        raise InputError(f"--set {key}: there is no {name}.{index}", f"there are {have}" if target else f"there is {have}")
+        raise InputError(f"{given}: there is no {name}.{index}", f"there are {have}" if target else f"there is {have}")
     return target[int(index)]

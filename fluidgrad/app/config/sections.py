@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 import numpy as np
 from annotated_types import Gt
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from fluidgrad.errors import InputError
 
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 TRACED = "traced"
 LARGEST, SMALLEST = 1e20, 1e-20  # beyond, products of a few numbers leave what a computer can hold
-Name = Annotated[str, Field(min_length=1)]
+
+
+def _plain_text(name: str) -> str:
+    if not name.isprintable():
+        raise InputError(f"a name with a line break or another character that cannot be printed: {name[:40]!r}", accepted="plain text")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
 Number = Annotated[float, TRACED]
 OneOrMany = Annotated[float | list[float], TRACED]
 XY = Annotated[list[float], Field(min_length=2, max_length=2)]

@@ -41,6 +41,7 @@ import numpy as np
 from fluidgrad.app.config.config import Config
 from fluidgrad.app.config.mesh_sections import MeshFile
 from fluidgrad.errors import InputError
+from fluidgrad.files import read_text, size_of
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "nlopt", "pydantic", "meshio", "matplotlib", "xarray", "h5netcdf")
 
@@ -120,6 +121,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: missing or damaged.
     """
     try:
+        size_of(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
@@ -133,14 +135,15 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, damaged, or no table.
     """
+    text = read_text(path, "", "the folder of a finished run")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(text)
         if not isinstance(data, dict):
             raise ValueError("not a table")
         return data
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"it is damaged ({error})"
-        raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
+    except (ValueError, RecursionError) as error:
+        given = f"cannot read {str(path)!r}: it is damaged ({error})"
+        raise InputError(given, accepted="the folder of a finished run") from None
 
 
 def finished(folder: Path) -> bool:
@@ -157,16 +160,16 @@ def read_csv(path: Path) -> dict[str, list[str]]:
     Raises:
         InputError: missing or damaged.
     """
+    text = read_text(path, "", "the folder of a finished run")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file, strict=True)
-            rows = list(table)
-            if any(None in row or None in row.values() for row in rows):
-                raise ValueError("a row of another length than the head")
-            return {k: [r[k] for r in rows] for k in table.fieldnames or ()}
-    except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"it is damaged ({error})"
-        raise InputError(f"cannot read {str(path)!r}: {reason}", accepted="the folder of a finished run") from None
+        table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = list(table)
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row of another length than the head")
+        return {k: [r[k] for r in rows] for k in table.fieldnames or ()}
+    except (ValueError, csv.Error) as error:
+        given = f"cannot read {str(path)!r}: it is damaged ({error})"
+        raise InputError(given, accepted="the folder of a finished run") from None
 
 
 def plain(value: Any) -> Any:
@@ -191,8 +194,10 @@ def _cell(value: Any) -> Any:
 
 def save_inputs(folder: Path, config: Config, imports: Sequence[Path] = ()) -> None:
     """The config as resolved, the mesh file and the user's functionals it needs, and the manifest."""
-    files = [Path(config.mesh.path)] if isinstance(config.mesh, MeshFile) else []
-    for file in [*files, *imports]:
+    files = [*([Path(config.mesh.path)] if isinstance(config.mesh, MeshFile) else []), *imports]
+    for k, file in enumerate(files):
+        if file.name.casefold() in [f.name.casefold() for f in files[:k]]:
+            raise InputError(f"two files are called {file.name!r}", accepted="another name for one of them: a run keeps a copy of both")
         shutil.copyfile(file, folder / file.name)
     data = resolved(config)
     write(folder / "config.toml", toml(data))
@@ -273,7 +278,7 @@ def _entries(table: Mapping[str, Any]) -> str:
 
 
 def _key(key: str) -> str:
-    return key if key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key) else json.dumps(key)
+    return key if key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key) else toml_value(key)
 
 
 def toml_value(value: Any) -> str:

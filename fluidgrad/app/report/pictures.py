@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluidgrad.app.config.paths import steps
 from fluidgrad.app.config.problem import Problem
 from fluidgrad.app.config.quantities import in_space
 from fluidgrad.app.report import wall_maps
@@ -57,14 +58,14 @@ def draw_design(
         flow_plots.speed(out / f"speed_{condition}.png", solution, labels, f"optimum, {condition}")
     inflows = problem.config.boundary
     flat = before.flow.mesh.dim == 2
-    profiles = [path for path in design if flat and path.startswith("boundary.") and inflows[path.split(".")[1]].kind == "inflow"]
+    profiles = [path for path in design if flat and path.startswith("boundary.") and inflows[steps(path)[1]].kind == "inflow"]
     fields = [path for path in design if path == "porosity.density" and np.size(design[path]) == before.flow.mesh.n_cells]
     numbers = [path for path in design if path not in profiles + fields]
     if profiles:
-        patches = list(dict.fromkeys(path.split(".")[1] for path in profiles))
+        patches = list(dict.fromkeys(steps(path)[1] for path in profiles))
         ends = {p: getattr(inflows[p], "profile", None) is not None for p in patches}
         # bounds of speeds can be drawn beside speeds; those of a mean cannot
-        limits = {d.vary.split(".")[1]: d.bounds for d in problem.config.design if d.vary in profiles
+        limits = {steps(d.vary)[1]: d.bounds for d in problem.config.design if d.vary in profiles
                   and d.vary.endswith((".values", ".speed")) and all(isinstance(b, float) for b in d.bounds)}  # fmt: skip
         lines = [{p: study_plots.profile(flow.flow, p, ends[p]) for p in patches} for flow in flows]
         study_plots.profiles(out / "design.png", *lines, limits, labels)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluidgrad.app.report import output
+from fluidgrad.files import file_name
 from fluidgrad.mesh.topology import middles
 from fluidgrad.plots import sensitivity as sensitivity_plots
 from fluidgrad.plots.interpolation import geometry
@@ -48,7 +49,7 @@ def save(folder: Path, objective: Quantity, weights: Sequence[float], flows: tup
         maps = [sensitivity(objective, s.flow, s).wall for s in solutions]
         for patch in walls:
             line = replace(maps[0][patch], value=sum(w * m[patch].value for w, m in zip(weights, maps, strict=True)))
-            arrays |= {f"{which}/{patch}/{key}": column for key, column in vars(line).items()}
+            arrays |= {f"{which}/{file_name(patch, before.mesh.patches)}/{key}": column for key, column in vars(line).items()}
     output.write_arrays(folder / FILE, **arrays)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fluidgrad.app.runs.feasibility import check_feasible, limit_of
 from fluidgrad.app.runs.jobs import Job
 from fluidgrad.app.runs.progress import watched
 from fluidgrad.errors import NotConverged
+from fluidgrad.files import file_name
 
 if TYPE_CHECKING:
     from fluidgrad.design.optimization import Result
@@ -101,15 +103,16 @@ def optimise(work: Job, problem: Problem) -> None:
     infeasible = found.violation > (TOLERANCE if options.tolerance is None else options.tolerance)
     if not found.converged and not infeasible:
         work.say(f"warning: the search had not converged: KKT residual {found.kkt_residual:.1e}, violation {found.violation:.1e}")
-    output.write_arrays(work.folder / "design.npz", **{f"start/{k}": v for k, v in study.start.items()},
-                        **{f"optimum/{k}": v for k, v in found.design.items()})  # fmt: skip
+    output.write_arrays(work.folder / "design.npz", **{f"start/{quote(k, safe='')}": v for k, v in study.start.items()},
+                        **{f"optimum/{quote(k, safe='')}": v for k, v in found.design.items()})  # fmt: skip
 
     before = _again(problem, study, study.start, found.start_state)
     after = _again(problem, study, found.design, found.state)
     here = {"start": figures_of(problem, name, before), "optimum": figures_of(problem, name, after)}
     save_solution(work.folder, before[0], work.config, "_start")
     save_solution(work.folder, after[0], work.config)
-    others = dict(zip((c.name for c in work.config.condition[1:]), after[1:], strict=True))
+    names = [c.name for c in work.config.condition]
+    others = {file_name(c, names): solution for c, solution in zip(names[1:], after[1:], strict=True)}
     for condition, solution in others.items():
         save_solution(work.folder, solution, work.config, f"_{condition}")
     first, last = (here[which][name]["value"] for which in ("start", "optimum"))

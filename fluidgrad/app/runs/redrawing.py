@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 from fluidgrad.app.config.problem import Problem, objective_of
 from fluidgrad.app.config.reading import load
@@ -16,6 +17,7 @@ from fluidgrad.app.report.solutions import read_solution
 from fluidgrad.app.report.summary import summarize
 from fluidgrad.app.runs.jobs import import_functionals, start_jax
 from fluidgrad.errors import InputError
+from fluidgrad.files import file_name
 from fluidgrad.plots.style import Labels
 
 FINISHED = "the folder of a finished run, check or sensitivity"
@@ -73,17 +75,18 @@ def _draw(folder: Path, given: set[str]) -> None:
         design: dict[str, dict[str, Any]] = {"start": {}, "optimum": {}}
         for name, value in output.read_arrays(folder / "design.npz").items():
             which, path = name.split("/")
-            design[which][path] = value
+            design[which][unquote(path)] = value
         flows = [read_solution(folder / f"solution{of}.npz", problem.flow_of(design[which]))
                  for which, of in (("start", "_start"), ("optimum", ""))]  # fmt: skip
-        others = {c.name: read_solution(folder / f"solution_{c.name}.npz", flow(design["optimum"]))
-                  for c, flow in zip(config.condition[1:], problem.flows[1:], strict=True)}  # fmt: skip
+        names = [c.name for c in config.condition]
+        others = {file: read_solution(folder / f"solution_{file}.npz", flow(design["optimum"]))
+                  for file, flow in zip([file_name(c, names) for c in names[1:]], problem.flows[1:], strict=True)}  # fmt: skip
         draw_design(folder, labels, problem, design["optimum"], flows, result["objective"], others)
     elif kind in ("simulation", "sensitivity"):
         flow = problem.case.flow(problem.case.numbers)
         draw_simulation(folder, labels, read_solution(folder / "solution.npz", flow))
         if kind == "sensitivity":
-            maps = _maps(folder)
+            maps = _maps(folder, {file_name(patch, flow.boundary): patch for patch in flow.boundary})
             draw_sensitivity(folder, labels, flow, maps, objective_of(problem), _rows(folder), maps.smooth, maps.error)
     elif (folder / "history.csv").exists():
         draw_history(folder, labels, problem, objective_of(problem).name)
@@ -91,8 +94,8 @@ def _draw(folder: Path, given: set[str]) -> None:
         raise InputError(f"{str(folder)!r} holds no run", accepted=FINISHED)
 
 
-def _maps(folder: Path) -> Any:
-    """The saved maps of a sensitivity."""
+def _maps(folder: Path, patches: Mapping[str, str]) -> Any:
+    """The saved maps of a sensitivity; ``patches`` by what they are called in files."""
     from fluidgrad.derivatives.maps import Line
 
     arrays = output.read_arrays(folder / "sensitivity.npz")
@@ -100,7 +103,7 @@ def _maps(folder: Path) -> Any:
     for name, value in arrays.items():
         if "/" in name:
             kind, patch, key = name.split("/")
-            found[kind].setdefault(patch, {})[key] = value
+            found[kind].setdefault(patches[patch], {})[key] = value
     smooth = {patch: columns.pop("smoothed") for patch, columns in found["wall"].items()}
     lines = {kind: {patch: Line(**columns) for patch, columns in patches.items()} for kind, patches in found.items()}
     smooth = {patch: replace(lines["wall"][patch], value=value) for patch, value in smooth.items()}

@@ -23,6 +23,7 @@ from fluidgrad.app.report.wall_maps import smoothed
 from fluidgrad.app.runs.confirmation import refined, stability
 from fluidgrad.app.runs.jobs import Job, job
 from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.files import file_name
 from fluidgrad.plots.style import ratio
 
 if TYPE_CHECKING:
@@ -124,17 +125,19 @@ def _estimate(work: Job, solution: Solution) -> tuple[ErrorEstimate | None, dict
 
 def _save_maps(work: Job, maps: Sensitivity, estimate: ErrorEstimate | None) -> dict[str, Line]:
     """The maps as arrays, and those of walls as tables; returns the walls' smoothed ones."""
-    lines = {f"{kind}/{patch}/{key}": column for kind in ("wall", "inflow") for patch, line in getattr(maps, kind).items()
+    patches = maps.solution.flow.boundary
+    called = {patch: file_name(patch, patches) for patch in patches}
+    lines = {f"{kind}/{called[patch]}/{key}": column for kind in ("wall", "inflow") for patch, line in getattr(maps, kind).items()
              for key, column in vars(line).items()}  # fmt: skip
     smooth = {patch: smoothed(line, work.config.output.smoothing_length) for patch, line in maps.wall.items()}
-    lines |= {f"wall/{patch}/smoothed": line.value for patch, line in smooth.items()}
+    lines |= {f"wall/{called[patch]}/smoothed": line.value for patch, line in smooth.items()}
     more = {} if estimate is None else {"error": estimate.cells}
     output.write_arrays(work.folder / "sensitivity.npz", porosity=maps.porosity, force=maps.force, **more, **lines)
     axes = "xyz"[: maps.solution.flow.mesh.dim]
     for patch, line in maps.wall.items():
         columns = np.column_stack([line.s, line.x, line.n, line.value, line.weight, smooth[patch].value])
         head = ["s", *axes, *(f"n{a}" for a in axes), "value", "weight", "smoothed"]
-        output.write_csv(work.folder / f"wall_{patch}.csv", head, columns[~np.isnan(line.value)])
+        output.write_csv(work.folder / f"wall_{called[patch]}.csv", head, columns[~np.isnan(line.value)])
     return smooth
 
 

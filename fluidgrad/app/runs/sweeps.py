@@ -28,6 +28,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from fluidgrad.app.config.paths import assignment
 from fluidgrad.app.config.reading import find, load
 from fluidgrad.app.report import output
 from fluidgrad.app.report.screen import NORMAL, QUIET, Screen, clock
@@ -99,7 +100,7 @@ def _begun(config: str, over: Sequence[str], settings: Sequence[str], imports: S
     if len(combinations) > MOST:
         raise InputError(f"{len(combinations)} combinations", accepted=f"at most {MOST}")
     given = [[f"{key}={output.toml_value(value)}" for key, value in zip(keys, values, strict=True)] for values in combinations]
-    configs = [load(config, [*settings, *changes]) for changes in given]
+    configs = [load(config, settings, changes) for changes in given]
     files = [Path(file) for file in imports]
     start_jax()
     for file in imports:
@@ -130,8 +131,7 @@ def _again(config: str, over: Sequence[str], settings: Sequence[str], imports: S
 
 def _values(text: str) -> tuple[str, list[Any]]:
     """The key and the values of an ``--over``."""
-    key, equals, listed = text.partition("=")
-    key = key.strip()
+    key, equals, listed = assignment(text)
     if not equals or not key or not listed.strip():
         raise InputError(f"--over {text}", accepted="--over section.key=a,b,c")
     try:
