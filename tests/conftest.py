@@ -56,9 +56,12 @@ def forget_programs():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Factorisations on the host, and solves there: whether transposed, and after how many factorisations."""
-    from fluidgrad.solve import superlu
+    """Factorisations on the host, and solves there: whether transposed, and after how many factorisations. Solves that
+    leave the solver open use SuperLU, whatever the device."""
+    from fluidgrad.solve import linear, superlu
 
+    choose = linear.choose
+    monkeypatch.setattr(linear, "choose", lambda name: choose("superlu" if name == "auto" else name))
     factored, solved = [], []
     splu, solve = superlu._splu, superlu._solve_held
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,29 +20,40 @@ from jaxtyping import Array
 from fluidgrad.errors import OutOfReach
 from fluidgrad.flow.residual import Pattern
 
-BLOCK_MEMORY = 24 * 2**30  # bytes the dense blocks may take
+KEPT = 2  # factors at a time: the last step's, while the next is made
+ASSEMBLY = 18  # times the sparse blocks' own size, for what assembles them and for the rest of a solve (XLA's own count)
 
 
 @dataclass(frozen=True)
 class BlockTridiagonal:
     """Block LU over breadth-first levels of the graph of the Jacobian, with partial pivoting inside the (dense) blocks
-    and one refinement. Exact; memory 3 (levels) (largest level)^2 numbers, predicted and refused if too large."""
+    and one refinement. Exact. What is kept is the LU of the blocks on the diagonal, (levels) (largest level)^2 numbers;
+    the blocks beside it are made from their entries when their level's turn comes."""
+
+    def check(self, p: Pattern) -> None:
+        needed, free = memory(p), free_memory()
+        if needed > free:
+            L, size = _levels(p).shape
+            raise OutOfReach(
+                f"the block-tridiagonal solver needs {needed / 2**30:.2g} GiB for {p.n_cells} cells in {L} levels of up to "
+                f"{size // p.block}, and {jax.local_devices()[0].device_kind} has {free / 2**30:.2g} GiB free",
+                accepted='use a coarser mesh, a larger device, or linear = "superlu"',
+            )
 
     @partial(jax.jit, static_argnums=(0, 1))
     def factor(self, p: Pattern, blocks: Array) -> Any:
         levels = _levels(p)
-        L, s = levels.shape
-        dense = jnp.zeros(L * 3 * s * s, blocks.dtype).at[levels.target].set(blocks.reshape(-1)).reshape(L, 3, s, s)
-        empty = jnp.asarray(levels.empty, blocks.dtype)
-        below, diagonal, above = dense[:, 0], dense[:, 1] + jax.vmap(jnp.diag)(empty), dense[:, 2]
+        size = levels.shape[1]
 
-        def eliminate(reach: Array, level: tuple[Array, Array, Array]) -> Any:
-            lower, middle, upper = level
-            lu, _, permutation = jax.lax.linalg.lu(middle - lower @ reach)  # reach: S^-1 U of the level before
+        def eliminate(reach: Array, level: tuple[Array, ...]) -> Any:  # reach: S^-1 U of the level before
+            entry, place, empty = level
+            lower, middle, upper = jax.vmap(partial(_dense, size, blocks))(entry, place)
+            lu, _, permutation = jax.lax.linalg.lu(middle + jnp.diag(empty) - lower @ reach)
             return _lu_solve(lu, permutation, upper, False), (lu, permutation)
 
-        _, (lu, permutation) = jax.lax.scan(eliminate, jnp.zeros((s, s), blocks.dtype), (below, diagonal, above))
-        return lu, permutation, below, above, blocks
+        rows = (levels.entry, levels.place, jnp.asarray(levels.empty, blocks.dtype))
+        _, (lu, permutation) = jax.lax.scan(eliminate, jnp.zeros((size, size), blocks.dtype), rows)
+        return lu, permutation, blocks
 
     @partial(jax.jit, static_argnums=(0, 1, 4))
     def solve(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
@@ -49,38 +61,61 @@ class BlockTridiagonal:
         return x + self._once(p, factor, b - _multiply(p, factor[-1], x, transpose), transpose)
 
     def _once(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
-        lu, permutation, below, above, _ = factor
+        lu, permutation, blocks = factor
         levels = _levels(p)
-        L, s = levels.shape
+        L, size = levels.shape
         k = b.shape[1]
-        rhs = jnp.zeros((L * s, k), b.dtype).at[levels.place].set(b).reshape(L, s, k)
-        if transpose:  # the transpose is block-tridiagonal too, with the transposed Schur complements
-            below, above = (
-                jnp.concatenate([jnp.zeros_like(above[:1]), jnp.swapaxes(above[:-1], 1, 2)]),
-                jnp.concatenate([jnp.swapaxes(below[1:], 1, 2), jnp.zeros_like(below[:1])]),
-            )
+        rhs = jnp.zeros((L * size, k), b.dtype).at[levels.unknown].set(b).reshape(L, size, k)
+        tables = np.stack([levels.entry, levels.place], 1)
+        below, above = tables[:, :, 0], tables[:, :, 2]
+        if transpose:  # is block-tridiagonal too, with the transposed Schur complements
+            below, above = np.roll(above, 1, 0), np.roll(below, -1, 0)  # nothing is below the first, nor above the last
+
+        def product(table: Array, x: Array) -> Array:
+            block = _dense(size, blocks, *table)
+            return (block.T if transpose else block) @ x
 
         def down(y: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:
             lu, permutation, lower, b = level
-            y = _lu_solve(lu, permutation, b - lower @ y, transpose)
+            y = _lu_solve(lu, permutation, b - product(lower, y), transpose)
             return y, y
 
         def up(x: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:
             lu, permutation, upper, y = level
-            x = y - _lu_solve(lu, permutation, upper @ x, transpose)
+            x = y - _lu_solve(lu, permutation, product(upper, x), transpose)
             return x, x
 
-        zero = jnp.zeros((s, k), b.dtype)
+        zero = jnp.zeros((size, k), b.dtype)
         _, y = jax.lax.scan(down, zero, (lu, permutation, below, rhs))
         _, x = jax.lax.scan(up, zero, (lu, permutation, above, y), reverse=True)
-        return x.reshape(L * s, k)[levels.place]
+        return x.reshape(L * size, k)[levels.unknown]
+
+
+def memory(p: Pattern) -> float:
+    """Bytes that a solve and its gradient take, all in all."""
+    L, size = _levels(p).shape
+    return 8.0 * (KEPT * L * size**2 + ASSEMBLY * len(p.row) * p.block**2)
+
+
+def free_memory() -> float:
+    """Bytes that JAX may still take on its device, which is the host itself without another; infinite where nobody says."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    try:
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return 1024.0 * int(told["MemAvailable"].split()[0]) if device.platform == "cpu" else np.inf
+    except (OSError, KeyError, ValueError):
+        return np.inf
 
 
 @dataclass(frozen=True, eq=False)
 class _Levels:
-    shape: tuple[int, int]
-    place: np.ndarray  # of every unknown among the padded levels
-    target: np.ndarray  # of every entry of the blocks among the padded dense blocks
+    shape: tuple[int, int]  # levels, unknowns in the largest: to this all are padded
+    unknown: np.ndarray  # the place of every unknown among the padded levels
+    entry: np.ndarray  # (levels, 3, entries): of the blocks, those below, on and above the diagonal in each level's rows
+    place: np.ndarray  # of each in its dense block; outside of it for what only fills the table
     empty: np.ndarray  # 1 on padding
 
 
@@ -92,23 +127,31 @@ def _levels(p: Pattern) -> _Levels:
     candidates = [_breadth_first(graph, start) for start in (*ends, np.flatnonzero(far == far.max())[:1])]
     level = min(candidates, key=lambda c: float(np.bincount(c).max()) ** 3 * (c.max() + 1))
     m, count = p.block, np.bincount(level)
-    L, s = len(count), int(count.max()) * p.block
-    if 3 * L * s * s * 8 > BLOCK_MEMORY:
-        raise OutOfReach(
-            f"the block-tridiagonal backend would need {3 * L * s * s * 8 / 2**30:.0f} GiB for {p.n_cells} cells",
-            accepted=f'at most {BLOCK_MEMORY / 2**30:.0f} GiB: use a coarser mesh or linear = "superlu"',
-        )
-    rank = np.empty(p.n_cells, int)
-    order = np.argsort(level, kind="stable")
-    rank[order] = np.arange(p.n_cells) - np.repeat(np.append(0, np.cumsum(count)[:-1]), count)
-    place = (level[:, None] * s + rank[:, None] * m + np.arange(m)).ravel()
+    L, size = len(count), int(count.max()) * m
+    rank = _counted(level, count)
+    unknown = (level[:, None] * size + rank[:, None] * m + np.arange(m)).ravel()
     i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
-    step = level[p.column] - level[p.row] + 1
     row, column = rank[p.row][:, None, None] * m + i, rank[p.column][:, None, None] * m + j
-    target = ((level[p.row] * 3 + step)[:, None, None] * s + row) * s + column
-    empty = np.ones((L, s))
-    empty.reshape(-1)[place] = 0.0
-    return _Levels((L, s), place, target.ravel(), empty)
+    block = np.repeat(3 * level[p.row] + level[p.column] - level[p.row] + 1, m * m)
+    in_block = np.bincount(block, minlength=3 * L)
+    entry, place = np.zeros((3 * L, in_block.max()), int), np.full((3 * L, in_block.max()), size**2)
+    slot = _counted(block, in_block)
+    entry[block, slot], place[block, slot] = np.arange(len(block)), (row * size + column).ravel()
+    empty = np.ones((L, size))
+    empty.reshape(-1)[unknown] = 0.0
+    return _Levels((L, size), unknown, entry.reshape(L, 3, -1), place.reshape(L, 3, -1), empty)
+
+
+def _counted(group: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The number of each thing among those of its group."""
+    number = np.empty(len(group), int)
+    number[np.argsort(group, kind="stable")] = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
+    return number
+
+
+def _dense(size: int, blocks: Array, entry: Array, place: Array) -> Array:
+    """One block, of its entries among all ``blocks``."""
+    return jnp.zeros(size**2, blocks.dtype).at[place].set(blocks.reshape(-1)[entry], mode="drop").reshape(size, size)
 
 
 def _breadth_first(graph: Any, start: np.ndarray) -> np.ndarray:

@@ -36,6 +36,10 @@ BACKENDS = {"superlu": SuperLU, "block_tridiagonal": BlockTridiagonal}
 class Backend(Protocol):
     """A direct solver of the cell-to-cell part of the Jacobian, ``blocks`` on a ``Pattern``."""
 
+    def check(self, p: Pattern) -> None:
+        """Raises ``OutOfReach`` where the memory for it is not there, before any is taken."""
+        ...
+
     def factor(self, p: Pattern, blocks: Array) -> Any: ...
 
     def solve(self, p: Pattern, factor: Any, b: Float[Array, "unknowns k"], transpose: bool) -> Array: ...

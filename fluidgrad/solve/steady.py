@@ -60,6 +60,7 @@ class Steady:
         if not traced(flow):  # under a derivative these are the first known numbers of a flow that a design makes
             check_valid(flow.mesh)
             check_flow(flow)
+        self.backend.check(pattern(flow))
         d = _discretize(flow)
         q0, tolerance = start
         one = jnp.ones((), q0.dtype)

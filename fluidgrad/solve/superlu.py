@@ -34,6 +34,9 @@ HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one a
 class SuperLU:
     """The backend: factoring happens when a solve first asks for it."""
 
+    def check(self, p: Pattern) -> None:
+        """Nothing: how much a sparse factorisation takes is known when it is made."""
+
     def factor(self, p: Pattern, blocks: Array) -> Array:
         return blocks
 

@@ -15,7 +15,7 @@ import fluidgrad as fg
 from fluidgrad.errors import InputError
 from fluidgrad.flow.fluxes import discretize
 from fluidgrad.flow.residual import Jacobian, as_csr, assemble, pattern
-from fluidgrad.solve import block_tridiagonal, krylov, linear, superlu
+from fluidgrad.solve import krylov, linear, superlu
 
 FLOWS = {"open": study, "closed and driven": driven}
 
@@ -120,15 +120,6 @@ def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
         return spla.splu(A, permc_spec="NATURAL", diag_pivot_thresh=0.0).nnz
 
     assert fill(A[order][:, order]) < 0.8 * fill(A)
-
-
-def test_block_tridiagonal_refuses_what_would_not_fit(monkeypatch):
-    monkeypatch.setattr(block_tridiagonal, "BLOCK_MEMORY", 2**10)
-    block_tridiagonal._levels.cache_clear()
-    flow = study()
-    p = pattern(flow)
-    with pytest.raises(InputError, match='block-tridiagonal backend would need 0 GiB for 30 cells.*linear = "superlu"'):
-        block_tridiagonal._levels(p)
 
 
 # ---- GMRES
