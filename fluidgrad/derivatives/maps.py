@@ -29,7 +29,8 @@ from fluidgrad.flow.boundary import Inflow
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.measures import line_product
 from fluidgrad.flow.solution import Solution
-from fluidgrad.mesh.mesh import CellScalar, CellVector, measure
+from fluidgrad.mesh.geometry import CellScalar, CellVector
+from fluidgrad.mesh.mesh import measure
 from fluidgrad.mesh.motion import Spread
 from fluidgrad.mesh.topology import Topology, corner_shares, middles
 from fluidgrad.solve.steady import solve_steady

@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.mesh import FaceScalar, FaceVector
+from fluidgrad.mesh.geometry import FaceScalar, FaceVector
 from fluidgrad.mesh.topology import Topology, middles
 
 FAR_FIELD_BLEND = 0.1  # |U.n|/|U| over which a far field turns from inflow to outflow

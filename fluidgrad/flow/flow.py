@@ -20,7 +20,8 @@ from jaxtyping import ArrayLike
 from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Boundary, Conditions, FarField, Periodic, Wall, join, prescribe
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.mesh import Geometry, Mesh
+from fluidgrad.mesh.geometry import Geometry
+from fluidgrad.mesh.mesh import Mesh
 
 SCHEMES = ("central", "upwind")
 

@@ -40,7 +40,8 @@ from jaxtyping import Array
 
 from fluidgrad.flow.boundary import Conditions
 from fluidgrad.flow.flow import Flow
-from fluidgrad.mesh.mesh import Geometry, measure
+from fluidgrad.mesh.geometry import Geometry
+from fluidgrad.mesh.mesh import measure
 from fluidgrad.mesh.topology import Stencil, Topology, stencil
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux

@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.mesh import FaceScalar, Mesh
+from fluidgrad.mesh.geometry import FaceScalar
+from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.topology import Topology, corner_shares
 
 # Six points that integrate polynomials of degree 4 over a triangle exactly (Dunavant 1985), as barycentric weights.

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.vorticity import stream_function, vorticity
 from fluidgrad.flow.walls import WallData, wall_data
-from fluidgrad.mesh.mesh import CellScalar, CellVector
+from fluidgrad.mesh.geometry import CellScalar, CellVector
 
 
 @partial(

@@ -296,5 +296,5 @@ def needs_like(generator: str) -> InputError:
 def checked(mesh: Mesh) -> Mesh:
     """The mesh, refused when it is tangled (which only shows where its points are not traced)."""
     if not traced(mesh.points):
-        check_valid(mesh)
+        check_valid(mesh.points, mesh.topology)
     return mesh

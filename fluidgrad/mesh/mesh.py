@@ -19,17 +19,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from fluidgrad.mesh.topology import Topology, corner_shares
-
-jax.config.update("jax_enable_x64", True)  # float64: an adjoint in float32 is noise below 1e-3
-
-Points = Float[Array, "points dim"]
-CellScalar = Float[Array, " cells"]
-CellVector = Float[Array, "cells dim"]
-FaceScalar = Float[Array, " faces"]
-FaceVector = Float[Array, "faces dim"]
+from fluidgrad.iteration import traced
+from fluidgrad.mesh.geometry import FaceVector, Geometry, Points, centre, pieces
+from fluidgrad.mesh.quality import Quality
+from fluidgrad.mesh.topology import Topology
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["points"], meta_fields=["topology", "recipe"])
@@ -68,30 +63,26 @@ class Mesh:
         """
         return measure(self).x_face[self.topology.faces_of(patch)]
 
+    @property
+    def quality(self) -> Quality:
+        """How good its cells are (``quality.py``). Of points that are known: not while they are traced."""
+        return Quality(self.points, self.topology, measure(self))
+
     def __str__(self) -> str:
-        from fluidgrad.mesh.quality import describe
-
-        return describe(self)
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["S", "x_face", "x_twin", "V", "x_cell"], meta_fields=[])
-@dataclass(frozen=True)
-class Geometry:
-    """What the fluxes need of a mesh. All differentiable in the points.
-
-    Attributes:
-        S: area vectors, ``(faces, dim)`` [L^(dim-1)], owner to neighbour.
-        x_face: face centres, ``(faces, dim)``.
-        x_twin: interior face centres as the neighbour sees them, ``(interior, dim)``: elsewhere on periodic faces.
-        V: cell volumes, ``(cells,)`` [L^dim].
-        x_cell: centroids, ``(cells, dim)``.
-    """
-
-    S: FaceVector
-    x_face: FaceVector
-    x_twin: FaceVector
-    V: CellScalar
-    x_cell: CellVector
+        """Cells, faces, patches and worst quality."""
+        t = self.topology
+        count = ", ".join(f"{len(loops)} {kind}" for kind, loops in t.cells)
+        lines = [f"mesh in {t.dim}D: {t.n_cells} cells ({count}), {t.n_faces} faces, {len(self.points)} points"]
+        if traced(self.points):
+            return "\n".join([*lines, f"patches: {', '.join(t.patches)}; points are traced"])
+        area = np.linalg.norm(np.asarray(measure(self).S), axis=1)
+        width = max(map(len, t.patches), default=0)
+        unit = "length" if t.dim == 2 else "area"
+        for name, (first, last) in t.patches.items():
+            lines.append(f"  patch {name:<{width}}  {last - first:5d} faces, {unit} {area[first:last].sum():.6g}")
+        for name, worst in self.quality.worst.items():
+            lines.append(f"  worst {name.replace('_', ' ')}: {worst}")
+        return "\n".join(lines)
 
 
 def to_faces(topology: Topology, cell: Array) -> tuple[Array, Array]:
@@ -112,8 +103,8 @@ def measure(mesh: Mesh) -> Geometry:
     """Areas, volumes and centres of a mesh. Differentiable in its points."""
     t = mesh.topology
     n = t.n_interior
-    x_piece, S_piece = _pieces(mesh.points, t.face_points)
-    x_other, S_other = (x_piece[:n], S_piece[:n]) if t.twin is None else _pieces(mesh.points, t.twin)
+    x_piece, S_piece = pieces(mesh.points, t.face_points)
+    x_other, S_other = (x_piece[:n], S_piece[:n]) if t.twin is None else pieces(mesh.points, t.twin)
     S = S_piece.sum(1)
     sign = t.cell_faces[1]
     used = jnp.asarray(np.abs(sign), S.dtype)
@@ -129,29 +120,9 @@ def measure(mesh: Mesh) -> Geometry:
     height = jnp.sum(x * out, -1)  # x . S is constant on a flat piece, so both integrals are exact
     V = height.sum((1, 2)) / t.dim
     x_cell = origin + jnp.einsum("ckpi,ckp->ci", x, height) / ((t.dim + 1) * V[:, None])
-    return Geometry(S, _centre(x_piece, S_piece), _centre(x_other, S_other)[:n], V, x_cell)
+    return Geometry(S, centre(x_piece, S_piece), centre(x_other, S_other)[:n], V, x_cell)
 
 
 def face_pieces(mesh: Mesh, patch: str) -> tuple[Array, Array]:
     """Centres and area vectors of the flat pieces of a patch's faces, ``(faces, pieces, dim)``."""
-    return _pieces(mesh.points, mesh.topology.face_points[mesh.topology.faces_of(patch)])
-
-
-def _pieces(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> tuple[Array, Array]:
-    """Centres and area vectors of the flat pieces of faces, ``(faces, pieces, dim)``: the edge itself in 2D, the
-    triangles between the mean of the corners and each side in 3D (a padded corner makes an empty triangle)."""
-    corner = points[face_points]
-    if points.shape[1] == 2:
-        edge = corner[:, 1] - corner[:, 0]
-        return corner.mean(1)[:, None], jnp.stack([edge[:, 1], -edge[:, 0]], -1)[:, None]
-    weight = jnp.asarray(corner_shares(face_points), points.dtype)
-    middle = jnp.einsum("fk,fki->fi", weight, corner)[:, None]
-    after = jnp.roll(corner, -1, axis=1)
-    return (corner + after + middle) / 3, 0.5 * jnp.cross(corner - middle, after - middle)
-
-
-def _centre(x_piece: Array, S_piece: Array) -> FaceVector:
-    """Face centres, pieces weighted by their area along the face's normal (smooth, and exact for flat faces)."""
-    S = S_piece.sum(1)
-    weight = jnp.einsum("fpi,fi->fp", S_piece, S) / jnp.sum(S * S, -1)[:, None]
-    return jnp.einsum("fp,fpi->fi", weight, x_piece)
+    return pieces(mesh.points, mesh.topology.face_points[mesh.topology.faces_of(patch)])

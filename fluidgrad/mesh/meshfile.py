@@ -85,7 +85,7 @@ def read_mesh(path: str | Path, refine: int | None = None) -> Mesh:
     cells = [(kind, _outside_out(points, kind, corners, path)) for kind, corners in cells]
     try:
         mesh = Mesh(jnp.asarray(points, float), build_topology(points, cells, faces))
-        check_valid(mesh)
+        check_valid(mesh.points, mesh.topology)
     except InputError as error:
         raise error.at(str(path)) from None
     return mesh

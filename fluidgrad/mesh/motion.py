@@ -27,7 +27,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.mesh import Mesh, Points, face_pieces
+from fluidgrad.mesh.geometry import Points
+from fluidgrad.mesh.mesh import Mesh, face_pieces
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.mesh.topology import Topology, corner_shares
 from fluidgrad.shapes.curves import Numbers, number
@@ -126,7 +127,7 @@ def deform(mesh: Mesh, lower: Numbers, upper: Numbers, displacements: Numbers, p
         check_box(mesh, lower, upper, np.any(np.asarray(d) != 0, -1), patches)
     found = Mesh(_deformed(mesh, lower, upper, d, None if patches is None else tuple(_names(patches))), mesh.topology, mesh.recipe)
     if not traced(found.points):
-        check_valid(found)
+        check_valid(found.points, found.topology)
     return found
 
 

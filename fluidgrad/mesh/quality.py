@@ -19,8 +19,8 @@ from jaxtyping import Float
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.mesh import Mesh, measure
-from fluidgrad.mesh.topology import CELL_FACES
+from fluidgrad.mesh.geometry import Geometry, Points
+from fluidgrad.mesh.topology import CELL_FACES, Topology
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,33 @@ class Worst:
 class Quality:
     """The measures of a mesh, for each cell or each interior face."""
 
-    mesh: Mesh
+    points: Points
+    topology: Topology
+    geometry: Geometry
 
     @cached_property
     def _points(self) -> Float[np.ndarray, "points dim"]:
-        if traced(self.mesh.points):
+        if traced(self.points):
             raise InputError("the quality of a mesh of traced points is not known", accepted="points outside jax.jit and jax.grad")
-        return np.asarray(self.mesh.points)
+        return np.asarray(self.points)
 
     @cached_property
     def _geometry(self) -> tuple[np.ndarray, ...]:
-        g = measure(self.mesh)
-        n = self.mesh.topology.n_interior
+        g, n = self.geometry, self.topology.n_interior
         x_cell, x_face, x_twin = np.asarray(g.x_cell), np.asarray(g.x_face)[:n], np.asarray(g.x_twin)
-        own = x_face - x_cell[self.mesh.topology.owner[:n]]
-        other = x_cell[self.mesh.topology.neighbour] - x_twin
+        own = x_face - x_cell[self.topology.owner[:n]]
+        other = x_cell[self.topology.neighbour] - x_twin
         S = np.asarray(g.S)[:n]
         return own, other, S / np.linalg.norm(S, axis=1)[:, None]
 
     @cached_property
     def corner(self) -> Float[np.ndarray, " cells"]:
         """The worst corner of each cell."""
-        return np.concatenate([_corners(self._points, kind, loops) for kind, loops in self.mesh.topology.cells])
+        return worst_corners(self._points, self.topology)
 
     @cached_property
     def aspect_ratio(self) -> Float[np.ndarray, " cells"]:
-        return np.concatenate([_aspect(self._points, kind, loops) for kind, loops in self.mesh.topology.cells])
+        return np.concatenate([_aspect(self._points, kind, loops) for kind, loops in self.topology.cells])
 
     @cached_property
     def skewness(self) -> Float[np.ndarray, " interior"]:
@@ -87,9 +88,9 @@ class Quality:
     @property
     def worst(self) -> dict[str, Worst]:
         """Each measure's worst value and its place."""
-        n = self.mesh.topology.n_interior
-        centre = self._points[self.mesh.topology.face_points].mean(1)
-        cell = np.asarray(measure(self.mesh).x_cell)
+        n = self.topology.n_interior
+        centre = self._points[self.topology.face_points].mean(1)
+        cell = np.asarray(self.geometry.x_cell)
         found = {"corner": (self.corner, np.argmin, cell), "aspect_ratio": (self.aspect_ratio, np.argmax, cell)}
         if n:
             for name in ("skewness", "non_orthogonality", "growth"):
@@ -97,40 +98,28 @@ class Quality:
         return {k: Worst(float(v[pick(v)]), place[pick(v)]) for k, (v, pick, place) in found.items()}
 
 
-def check_valid(mesh: Mesh) -> None:
+def check_valid(points: Points, topology: Topology) -> None:
     """Refuse a mesh with a tangled cell.
 
     Raises:
         InputError: a corner's Jacobian is not positive, with the place of the worst.
     """
-    points = np.asarray(mesh.points)
-    if not np.isfinite(points).all():
-        raise InputError(f"point {(~np.isfinite(points).all(1)).argmax()} of the mesh is not finite")
-    corner = Quality(mesh).corner
+    known = np.asarray(points)
+    if not np.isfinite(known).all():
+        raise InputError(f"point {(~np.isfinite(known).all(1)).argmax()} of the mesh is not finite")
+    corner = worst_corners(known, topology)
     if (bad := int(np.sum(corner <= 0))) == 0:
         return
     cell = int(np.argmin(corner))
     raise InputError(
-        f"the mesh is tangled: {bad} cell{'s' if bad > 1 else ''} folded, the worst near {_place(mesh, cell)}",
+        f"the mesh is tangled: {bad} cell{'s' if bad > 1 else ''} folded, the worst near {_place(known, topology, cell)}",
         accepted="smoother or less extreme geometry, more cells, or a mesh of gmsh's",
     )
 
 
-def describe(mesh: Mesh) -> str:
-    """Cells, faces, patches and worst quality, as text."""
-    t = mesh.topology
-    count = ", ".join(f"{len(loops)} {kind}" for kind, loops in t.cells)
-    lines = [f"mesh in {t.dim}D: {t.n_cells} cells ({count}), {t.n_faces} faces, {len(mesh.points)} points"]
-    if traced(mesh.points):
-        return "\n".join([*lines, f"patches: {', '.join(t.patches)}; points are traced"])
-    area = np.linalg.norm(np.asarray(measure(mesh).S), axis=1)
-    width = max(map(len, t.patches), default=0)
-    unit = "length" if t.dim == 2 else "area"
-    for name, (first, last) in t.patches.items():
-        lines.append(f"  patch {name:<{width}}  {last - first:5d} faces, {unit} {area[first:last].sum():.6g}")
-    for name, worst in Quality(mesh).worst.items():
-        lines.append(f"  worst {name.replace('_', ' ')}: {worst}")
-    return "\n".join(lines)
+def worst_corners(points: Float[np.ndarray, "points dim"], topology: Topology) -> Float[np.ndarray, " cells"]:
+    """The worst corner of each cell."""
+    return np.concatenate([_corners(points, kind, loops) for kind, loops in topology.cells])
 
 
 def corner_triples(kind: str, loops: np.ndarray, dim: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -143,11 +132,11 @@ def corner_triples(kind: str, loops: np.ndarray, dim: int) -> list[tuple[np.ndar
     return [(loops[:, corner], loops[:, ends]) for corner, ends in _TRIPLES[kind]]
 
 
-def _place(mesh: Mesh, cell: int) -> str:
-    for _, loops in mesh.topology.cells:
+def _place(points: np.ndarray, topology: Topology, cell: int) -> str:
+    for _, loops in topology.cells:
         if cell < len(loops):
             corner = loops[cell]
-            return f"({', '.join(f'{x:.4g}' for x in np.asarray(mesh.points)[corner[corner >= 0]].mean(0))})"
+            return f"({', '.join(f'{x:.4g}' for x in points[corner[corner >= 0]].mean(0))})"
         cell -= len(loops)
     raise AssertionError(cell)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluidgrad.mesh.quality import Quality
 from fluidgrad.plots.fields import Window, color_bar, outline, panels, windows
 from fluidgrad.plots.style import COLORS, UNNAMED, WIDTH, Labels, figure, new
 
@@ -28,7 +27,7 @@ def quality(mesh: Mesh, walls: Sequence[str] = (), labels: Labels = UNNAMED, tit
     """Each cell by its worst corner, where the worst of every measure is, and the measures' histograms (3D: these alone)."""
     from matplotlib.collections import PolyCollection
 
-    found = Quality(mesh)
+    found = mesh.quality
     worst = {name: w for name, w in found.worst.items() if name in BEST}
     title = title or f"{mesh.n_cells:,} cells"
 

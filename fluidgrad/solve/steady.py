@@ -58,7 +58,7 @@ class Steady:
     def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
         """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""
         if not traced(flow):  # under a derivative these are the first known numbers of a flow that a design makes
-            check_valid(flow.mesh)
+            check_valid(flow.mesh.points, flow.mesh.topology)
             check_flow(flow)
         self.backend.check(pattern(flow))
         d = _discretize(flow)

@@ -11,7 +11,6 @@ from fluidgrad.errors import InputError
 from fluidgrad.mesh.blocks import box, extrude, o_grid
 from fluidgrad.mesh.channels import channel
 from fluidgrad.mesh.mesh import measure, to_cells
-from fluidgrad.mesh.quality import Quality
 from fluidgrad.shapes.curves import circle, ellipse, fourier_curve
 from fluidgrad.shapes.splines import area, closed_curve
 
@@ -79,7 +78,7 @@ def test_cells_are_closed_and_positive_and_their_corners_open(name):
     g = measure(mesh)
     assert np.abs(to_cells(mesh.topology, g.S)).max() < 1e-14
     assert np.min(g.V) > 0
-    assert Quality(mesh).corner.min() > 0.3, str(mesh)
+    assert mesh.quality.corner.min() > 0.3, str(mesh)
     # The volume inside the boundary, by the boundary alone: no cell is missing and none is twice.
     n = mesh.topology.n_interior
     outside = np.sum(np.asarray(g.x_face)[n:] * np.asarray(g.S)[n:]) / mesh.dim
@@ -92,7 +91,7 @@ def test_bodies_with_corners_are_met_by_nodes_and_no_cell_is_flat(name):
     body = closed_curve(ANGULAR[name], corners=True)
     for cells in (1500, 5000):
         mesh = tube(body, cells)
-        assert Quality(mesh).corner.min() > 0.25, str(mesh)
+        assert mesh.quality.corner.min() > 0.25, str(mesh)
         inside = abs(np.sum(measure(mesh).V) - 2.2 * 0.41)
         assert abs(inside - area(np.asarray(body.numbers["points"]))) < 1e-14
 
@@ -239,7 +238,7 @@ def test_an_o_grid_faces_its_body_wherever_the_body_begins(kind, first):
     angle = np.pi * np.arange(0, 2, 1 / {"triangle": 1.5, "square": 2, "spline": 12}[kind])
     points = np.stack([np.cos(angle), (0.4 if kind == "spline" else 1.0) * np.sin(angle)], 1)
     mesh = o_grid(closed_curve(np.roll(points, first, 0), corners=kind != "spline"), 10, cells=(24, 12))
-    assert Quality(mesh).corner.min() > {"triangle": 0.2, "square": 0.5, "spline": 0.9}[kind]
+    assert mesh.quality.corner.min() > {"triangle": 0.2, "square": 0.5, "spline": 0.9}[kind]
 
 
 def test_an_o_grid_grows_as_asked():

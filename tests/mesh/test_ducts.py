@@ -9,7 +9,6 @@ import fluidgrad as fg
 from fluidgrad.errors import InputError
 from fluidgrad.mesh.blocks import box, extrude
 from fluidgrad.mesh.ducts import duct
-from fluidgrad.mesh.quality import Quality
 from fluidgrad.mesh.steps import step
 from fluidgrad.shapes.curves import circle
 from fluidgrad.shapes.splines import spline
@@ -47,7 +46,7 @@ def patch(mesh, name):
 @pytest.mark.parametrize("name", MESHES)
 def test_cells_are_positive_and_open_at_their_corners_and_refinement_is_nested(name):
     coarse, fine = (MESHES[name](k) for k in (1, 2))
-    assert areas(coarse).min() > 0 and Quality(coarse).corner.min() > 0.5, str(coarse)
+    assert areas(coarse).min() > 0 and coarse.quality.corner.min() > 0.5, str(coarse)
     assert coarse.patches == ("inlet", "outlet", "walls")
     assert fine.n_cells == 4 * coarse.n_cells
     distance = np.abs(np.asarray(fine.points)[:, None] - np.asarray(coarse.points)).max(2).min(0)
@@ -81,7 +80,7 @@ def test_patches_have_names_and_run_from_the_lower_to_the_upper_wall():
 
 def test_a_diffuser_has_layers():
     mesh = extrude(duct(BOTTOM, TOP, cells=(8, 4)), 0.5, 2)
-    assert mesh.n_cells == 64 and Quality(mesh).corner.min() > 0.5 and mesh.patches[-2:] == ("front", "back")
+    assert mesh.n_cells == 64 and mesh.quality.corner.min() > 0.5 and mesh.patches[-2:] == ("front", "back")
 
 
 def moved_duct(x, like=None):

@@ -14,7 +14,6 @@ from fluidgrad.errors import InputError
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.meshfile import refined
 from fluidgrad.mesh.motion import Spread, control_points
-from fluidgrad.mesh.quality import Quality
 from fluidgrad.mesh.topology import build_topology
 
 LOWER, UPPER = np.array([0.5, -0.3]), np.array([1.5, 1.2])  # of a box over the middle of the duct, from wall to wall
@@ -100,9 +99,9 @@ def test_a_body_that_moves_by_a_third_of_its_size_keeps_good_cells():
     m = fg.channel(1.2, 0.41, DISK, cells=600)
     given = np.zeros(m.points.shape)
     given[points_of(m, "body"), 1] = 0.03
-    moved = Quality(Mesh(m.points + Spread(m)(given), m.topology))
+    moved = Mesh(m.points + Spread(m)(given), m.topology).quality
     assert moved.corner.min() > 0.6  # springs of stiffness 1/length leave 0.5
-    assert moved.skewness.max() < 1.1 * Quality(m).skewness.max()
+    assert moved.skewness.max() < 1.1 * m.quality.skewness.max()
 
 
 # ---- derivatives
@@ -272,7 +271,7 @@ def test_divided_cells_keep_volume_and_patches(name, times):
     fine = Mesh(jnp.asarray(points), build_topology(points, [(k, _outside_out(points, k, c, "it")) for k, c in cells], patches))
     assert [k for k, _ in fine.topology.cells] == [k for k, _ in m.topology.cells]
     assert (fine.n_cells, fine.patches) == (times**m.dim * m.n_cells, m.patches)
-    assert Quality(fine).corner.min() > 0
+    assert fine.quality.corner.min() > 0
     before, after = (measure(m), measure(fine))
     assert after.V.sum() == pytest.approx(before.V.sum(), rel=1e-13)
     for p in m.patches:

@@ -8,7 +8,6 @@ import pytest
 import fluidgrad as fg
 from fluidgrad.app.config.reading import parse
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.quality import Quality
 from fluidgrad.shapes.aerofoils import fitted, read_aerofoil
 from fluidgrad.shapes.curves import arc_length
 from fluidgrad.shapes.splines import area
@@ -168,7 +167,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
 def test_grids_round_thin_and_cambered_ones_are_good_and_nested(digits):
     curve = fg.aerofoil((0.0, 0.0), 1.0, naca=digits).moved(turn=-0.1)
     mesh = fg.o_grid(curve, 15.0, cells=(64, 24), grading=200)
-    assert Quality(mesh).corner.min() > 0.5
+    assert mesh.quality.corner.min() > 0.5
     finer = fg.o_grid(curve, 15.0, refine=2, like=mesh)
     assert np.array_equal(finer.points.reshape(49, 128, 2)[::2, ::2], mesh.points.reshape(25, 64, 2))
     on_body = np.asarray(finer.points)[:128]
@@ -178,7 +177,7 @@ def test_grids_round_thin_and_cambered_ones_are_good_and_nested(digits):
 
 def test_it_fits_into_a_channel():
     mesh = fg.channel(4.0, 2.0, fg.aerofoil((1.5, 1.0), 1.0, naca="2412").moved(turn=-0.1), cells=900)
-    assert Quality(mesh).corner.min() > 0.3
+    assert mesh.quality.corner.min() > 0.3
 
 
 def test_points_of_a_grid_are_differentiable_in_all_numbers():
