@@ -117,7 +117,7 @@ def test_a_run_that_goes_on_says_so_and_is_loaded_again(design, tmp_path):
     assert 'http-equiv="refresh"' in text and "running 4 evaluations so far" in found.words and "Results" not in found.headings
     (copy / "results.json").unlink()
     found = opened(page.write(copy))
-    assert f"not finished stopped after 4 evaluations; go on with: fluidgrad run {copy}" in found.words
+    assert f"stopped not finished after 4 evaluations; go on with: fluidgrad run {copy}" in found.words
     assert 'http-equiv="refresh"' not in (copy / "report.html").read_text()
 
 
@@ -131,7 +131,7 @@ def test_the_page_grows_while_a_search_goes(tmp_path, monkeypatch):
         return file
 
     monkeypatch.setattr(page, "write", watched)
-    monkeypatch.setattr("fluidgrad.app.commands.progress.SHARE", 1e9)
+    monkeypatch.setattr("fluidgrad.app.runs.progress.SHARE", 1e9)
     assert main(["run", str(tmp_path / "tiny.toml"), "--runs", str(tmp_path), "-q"]) == 0
     assert [running for running, _ in seen] == [True] * 5 + [False]
     assert ["1 evaluations so far" in words for _, words in seen] == [False, True, False, False, False, False]

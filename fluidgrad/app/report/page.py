@@ -125,22 +125,25 @@ class _Run:
         return self.result.get("kind") or ("design" if self.config.get("design") else "simulation")
 
     def status(self, running: bool) -> tuple[str, str]:
-        """A word, and what it means here."""
+        """A word, which is also the badge's color, and what it means here."""
         result, evaluations = self.result, len(next(iter(self.table.values()), []))
         if running:
             return "running", f"{evaluations} evaluations so far" if evaluations else "at work"
         if "message" in result:
             return "failed", result["message"]
-        if not result:
+        if self.error or not result or result.get("finished") is False:
             so_far = f" after {evaluations} evaluations" if evaluations else ""
-            return "not finished", f"stopped{so_far}; go on with: fluidgrad run {self.folder}"
+            return "failed" if self.error else "stopped", f"not finished{so_far}; go on with: fluidgrad run {self.folder}"
         if self.kind == "check":
             return str(result.get("verdict", "?")), "every derivative that an optimisation would use"
         if self.kind == "design" and not result.get("feasible", True):
             return "infeasible", "no design was found that meets the constraints"
+        check = result.get("derivative_check")
+        if isinstance(check, dict) and "message" in check:
+            return "failed", str(check["message"])
         if self.kind == "design" and not result.get("converged"):
-            return "done", f"not an optimum to the tolerance: {result.get('reason')}"
-        return "done", str(result.get("reason", "converged"))
+            return "stopped", f"not an optimum to the tolerance: {result.get('reason')}"
+        return "converged", str(result.get("reason", "the flow was solved"))
 
     @property
     def final(self) -> dict[str, Any]:

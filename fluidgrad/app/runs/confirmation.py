@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app.config.problem import Problem, figures_of
+from fluidgrad.app.config.sections import place
 from fluidgrad.app.runs.jobs import Job
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
     from fluidgrad.design.optimization import Result
     from fluidgrad.design.study import Study
+    from fluidgrad.flow.flow import Flow
     from fluidgrad.flow.solution import Solution
 
 VANISHED = 0.5  # of a gain must remain on the finer mesh
 STEP = 1e-3  # of the differences, in units of what the bounds span: fourth order and solves to 1e-13 leave some 1e-10
-GAP = 1e-6  # between gradient and difference, relative, from which on there is a warning
+GAP = 1e-6  # between gradient and difference, relative, from which on one of them must be wrong
+SURE = 10.0  # times as far from one another as the differences of two steps: then it is the gradient
 SEED = 0
 
 
@@ -26,8 +29,10 @@ def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
     """The gradients half-way from the start to the optimum against fourth-order differences of new solves, along one random
     direction: at the optimum itself the gradient of the objective may be nearly zero, and says nothing.
 
-    Numbers that a bound leaves no room to both sides stay as they are. (``fluidgrad check`` asks more, at other designs.)
+    Numbers at a bound are taken off it by the steps. A gradient is called wrong, in the ``message``, only where differences
+    of half the step agree with one another and not with it. (``fluidgrad check`` asks more, at other designs.)
     """
+    import jax
     import jax.numpy as jnp
 
     from fluidgrad.derivatives.derivative import TIGHT
@@ -37,28 +42,43 @@ def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
     variables = study.variables
     x, scale = 0.5 * (variables.start + variables.flat(found.design)), np.zeros_like(variables.start)
     scale[variables.free] = variables.scale
-    room = np.minimum(x - variables.lower, variables.upper - x) >= 2 * STEP * scale
-    direction = np.random.default_rng(SEED).uniform(-1.0, 1.0, x.size) * scale * room
-    if not direction.any():
-        return _unchecked(work, "every number is at a bound")
+    x = np.clip(x, variables.lower + 2 * STEP * scale, variables.upper - 2 * STEP * scale)
+    direction = np.random.default_rng(SEED).uniform(-1.0, 1.0, x.size) * scale
+
+    def difference(step: float) -> np.ndarray:
+        f = [evaluate(study, variables.tree(x + k * step * direction), here.state).values for k in (-2, -1, 1, 2)]
+        return (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * step)
 
     try:
         with differentiating("reverse", tolerance=TIGHT):
             here = evaluate(study, variables.tree(x), jnp.asarray(found.state))
-            f = [evaluate(study, variables.tree(x + k * STEP * direction), here.state).values for k in (-2, -1, 1, 2)]
+            differences = difference(STEP)
+            slopes = np.array([variables.flat(g) @ direction for g in here.gradients])
+            gaps = _gaps(slopes, differences, here.values)
+            wrong = gaps > GAP
+            if wrong.any():
+                wrong &= np.abs(slopes - differences) > SURE * np.abs(differences - difference(STEP / 2))
     except (InputError, NotConverged) as error:
         return _unchecked(work, str(error))
-    slopes = np.array([variables.flat(g) @ direction for g in here.gradients])
-    differences = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * STEP)
-    # a functional that the direction does not change is judged by its own size
-    size = np.maximum(np.maximum(np.abs(slopes), np.abs(differences)), 1e-6 * np.abs(here.values) + 1e-300)
-    gaps = np.abs(slopes - differences) / size
     rows = {name: {"adjoint": a, "difference": d, "gap": g} for name, a, d, g in zip(study.names, slopes, differences, gaps, strict=True)}
     worst = float(gaps.max())
     work.say(f"derivatives half-way to the optimum against differences: {worst:.1e} apart")
+    result = {"checked": True, "worst": worst, "functionals": rows}
+    if wrong.any():
+        k = int(np.argmax(np.where(wrong, gaps, 0.0)))
+        name, zero = study.names[k], not any(np.any(g) for g in jax.tree.leaves(here.gradients[k]))
+        said = "is exactly zero" if zero else f"is {slopes[k]:.6g} half-way to the optimum"
+        why = "something in it cuts the derivative off (stop_gradient, rounding, a comparison)" if zero else "fluidgrad check says more"
+        return result | {"message": f"the derivative of {name} {said} where differences find {differences[k]:.6g}: {why}"}
     if worst > GAP:
-        work.say("warning: the derivatives do not agree with differences; fluidgrad check says where")
-    return {"checked": True, "worst": worst, "functionals": rows}
+        work.say("warning: differences agree neither with the derivatives nor with one another: a functional may have a kink there")
+    return result
+
+
+def _gaps(slopes: np.ndarray, differences: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """How far apart two derivatives are, relative; of a functional that hardly changes, by its own size."""
+    size = np.maximum(np.maximum(np.abs(slopes), np.abs(differences)), 1e-6 * np.abs(values) + 1e-300)
+    return np.abs(slopes - differences) / size
 
 
 def _unchecked(work: Job, reason: str) -> dict[str, Any]:
@@ -94,6 +114,11 @@ def stability(work: Job, found: Mapping[str, Sequence[Solution]]) -> dict[str, A
     return rows
 
 
+def share(first: float, last: float, sign: float) -> float:
+    """A gain as a share of the start; NaN where that is zero."""
+    return sign * (first - last) / abs(first) if first else float("nan")
+
+
 def better(first: float, last: float, gain: float) -> str:
     """A gain in words; as a share of the start only where the sign stays, else it would mean nothing."""
     return f"better by {100 * gain:.2f} %" if first * last > 0 else f"changed by {last - first:+.4g}"
@@ -111,32 +136,48 @@ def finer(
     study: Study,
     design: Mapping[str, Any],
     coarse: tuple[list[Solution], list[Solution]],
-    gain: float,
+    found: tuple[float, float],
     sign: float,
 ) -> dict[str, Any]:
-    """The start and the optimum again on a mesh of twice the cells along every line: does the gain remain?"""
-    from fluidgrad.derivatives.accuracy import prolonged
-
+    """The start and the optimum again on a mesh of twice the cells along every line: does the gain ``found`` remain?"""
+    name = study.names[0]
     try:
+        if not work.config.output.finer_mesh:
+            raise InputError("output.finer_mesh = false")
         fine = refined(work)
         sizes = {path: np.shape(value) for path, value in fine.case.design(*study.start).items()}
         if any(np.shape(value) != sizes[path] for path, value in study.start.items()):
             raise InputError("the design has one number for each cell or face")
         cells = fine.case.flow(fine.case.numbers).mesh.n_cells
-        names, values = study.names, []
+        values = []
         with work.doing(f"again on {cells} cells (refine = {2 * work.config.mesh.refine})"):
-            for x, known in zip((study.start, design), coarse, strict=True):
-                flows = [flow(dict(x)) for flow in fine.flows]
-                solved = [fine.solve(flow, prolonged(old, flow)) for flow, old in zip(flows, known, strict=True)]
-                values.append(figures_of(fine, names[0], solved))
+            for which, x, known in zip(("start", "optimum"), (study.start, design), coarse, strict=True):
+                with place(f"the {which} on the finer mesh"):
+                    solved = [_carried(fine, flow(dict(x)), old) for flow, old in zip(fine.flows, known, strict=True)]
+                values.append(figures_of(fine, name, solved))
     except (InputError, NotConverged) as error:
-        work.say(f"warning: not compared on a finer mesh: {error}")
+        work.say(f"  {name} on a finer mesh: not compared: {error}")
         return {"compared": False, "reason": str(error)}
-    a, b = (v[names[0]]["value"] for v in values)
-    remains = sign * (a - b) / abs(a)
-    vanished = bool(remains < VANISHED * gain)
-    work.say(f"  {names[0]} {a:.6g} -> {b:.6g}, {better(a, b, remains)} (on the mesh of the search: {100 * gain:.2f} %)")
+    a, b = (v[name]["value"] for v in values)
+    gain, remains = share(*found, sign), share(a, b, sign)
+    shares = np.isfinite(gain) and np.isfinite(remains)
+    vanished = bool(remains < VANISHED * gain if shares else sign * (a - b) < VANISHED * sign * (found[0] - found[1]))
+    work.say(f"  {name} {a:.6g} -> {b:.6g}, {better(a, b, remains)} (on the mesh of the search: {better(*found, gain)})")
     if vanished:
         work.say("warning: the gain vanishes on the finer mesh: it belongs to the mesh, not to the flow. Search again with more cells.")
     return {"compared": True, "refine": 2 * work.config.mesh.refine, "cells": cells, "improvement": remains, "vanished": vanished,
             "start": values[0], "optimum": values[1]}  # fmt: skip
+
+
+def _carried(fine: Problem, flow: Flow, known: Solution) -> Solution:
+    """A flow on the finer mesh, from what is known on the coarse one; from rest where that does not hold the finer cells, as
+    where a control box moves the new points on their own."""
+    from fluidgrad.derivatives.accuracy import prolonged
+    from fluidgrad.mesh.quality import check_valid
+
+    check_valid(flow.mesh.points, flow.mesh.topology)
+    try:
+        start = prolonged(known, flow)
+    except InputError:
+        start = None
+    return fine.solve(flow, start)

@@ -15,11 +15,11 @@ from fluidgrad.app.config.sections import place
 from fluidgrad.app.report import output, wall_maps
 from fluidgrad.app.report.pictures import draw_design
 from fluidgrad.app.report.solutions import save_solution
-from fluidgrad.app.runs.confirmation import better, derivatives, finer, stability
+from fluidgrad.app.runs.confirmation import better, derivatives, finer, share, stability
 from fluidgrad.app.runs.feasibility import check_feasible, limit_of
 from fluidgrad.app.runs.jobs import Job
 from fluidgrad.app.runs.progress import watched
-from fluidgrad.errors import NotConverged
+from fluidgrad.errors import Failed, NotConverged
 from fluidgrad.files import file_name
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def optimise(work: Job, problem: Problem) -> None:
     for condition, solution in others.items():
         save_solution(work.folder, solution, work.config, f"_{condition}")
     first, last = (here[which][name]["value"] for which in ("start", "optimum"))
-    gain = sign * (first - last) / abs(first)
+    gain = share(first, last, sign)
     result = {
         "kind": "design",
         "finished": False,
@@ -155,11 +155,12 @@ def optimise(work: Job, problem: Problem) -> None:
     if work.config.output.stability:
         result["stability"] = stability(work, {"start": before, "optimum": after})
     result["derivative_check"] = derivatives(work, study, found)
-    if work.config.output.finer_mesh:
-        result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), gain, sign)
+    result["finer_mesh"] = finer(work, problem, study, found.design, (before, after), (first, last), sign)
     output.write_json(work.folder / "results.json", result | {"finished": True, "seconds": round(work.seconds, 1)})
     if infeasible:
         raise NotConverged(_missed(study, found))
+    if "message" in result["derivative_check"]:
+        raise Failed(result["derivative_check"]["message"])
 
 
 def _missed(study: Study, found: Result) -> str:
