@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from fluidgrad.plots.interpolation import at_points, cut, geometry, height_of_cut, on_grid, triangles
+from fluidgrad.plots.interpolation import at_points, cut, geometry, height_of_cut, triangles
+from fluidgrad.plots.streamlines import level_lines, traced_lines
 from fluidgrad.plots.style import WIDTH, Labels, new, plane
 
 if TYPE_CHECKING:
@@ -108,24 +109,18 @@ def panels(drawn: Sequence[tuple[Window, Draw]], labels: Labels, title: str = ""
     return fig, rows[len(drawn) :]
 
 
-def vectors(u: np.ndarray, edge: np.ndarray | None, label: str, most: float | None = None) -> Draw:
-    """The size of a vector field in colors, from 0 to ``most`` or to the largest that is shown, and its lines."""
+def vectors(u: np.ndarray, edge: np.ndarray | None, label: str, most: float | None = None, psi: np.ndarray | None = None) -> Draw:
+    """The size of a vector field in colors, from 0 to ``most`` or to the largest of the mesh, and its lines: of the stream
+    function ``psi`` where it has one."""
     size = np.linalg.norm(u, axis=1)
 
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
-        top = most or max(float(size[here.has(geometry(here.mesh).x_cell)].max(initial=0.0)), 1e-300)
+        top = most or max(float(size.max(initial=0.0)), 1e-300)
         drawn = fill(axes, here, size, FIELD, (0.0, top), None if edge is None else np.linalg.norm(edge, axis=1))
-        # where a window's sides are open, lines that soon leave crowd along them: they do so out of sight
-        beyond = 0.15 if here.wider(0.15).is_within_mesh else 0.0
-        x, y, grid = on_grid(here.wider(beyond), u[:, :2], 260, edge)
-        grid[np.linalg.norm(grid, axis=-1) < 1e-3 * top] = np.nan  # no line where nothing moves: it would trace round-off
-        lines = np.ma.masked_invalid(grid)
-        broken = here.aspect > 0.75  # lines that go round and round would fill a square cavity
-        across = 0.9 if here.aspect < FLAT else 0.75
-        density = (across, max(across * here.aspect, 0.5)) if here.aspect < 1 else (max(across / here.aspect, 0.5), across)
-        density = (density[0] * (1 + 2 * beyond), density[1] * (1 + 2 * beyond))
-        axes.streamplot(x, y, lines[..., 0], lines[..., 1], color=(1, 1, 1, 0.8), linewidth=0.55, arrowsize=0.6, density=density,
-                        broken_streamlines=broken, maxlength=3)  # fmt: skip
+        if psi is None:
+            traced_lines(axes, here, u, edge, 1e-3 * top)
+        else:
+            level_lines(axes, here, psi, u)
         color_bar(fig, axes, drawn, label)
 
     return draw
@@ -158,7 +153,7 @@ def fill(
         value = np.clip(at_points(shown.mesh, cell, edge), *limits)
         levels = np.linspace(*limits, LEVELS)
         levels[[0, -1]] += [-1e-9 * (limits[1] - limits[0]), 1e-9 * (limits[1] - limits[0])]
-        axes.tricontourf(x, y, triangles(shown.mesh), value, levels=levels, antialiased=False, **colors).set_rasterized(True)  # pyright: ignore
+        axes.tricontourf(x, y, triangles(shown.mesh, value), value, levels=levels, antialiased=False, **colors).set_rasterized(True)  # pyright: ignore
     else:
         polygons, number = cut(shown.mesh)
         axes.add_collection(PolyCollection(polygons, array=cell[number], edgecolors="face", linewidths=0.2, rasterized=True, **colors))

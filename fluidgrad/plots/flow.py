@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fluidgrad.errors import InputError
 from fluidgrad.plots.fields import Window, color_bar, field_maps, fill, limits, outline, vectors
 from fluidgrad.plots.interpolation import cut, geometry
 from fluidgrad.plots.style import UNNAMED, Labels, figure
@@ -42,7 +43,7 @@ def mesh(mesh: Mesh, walls: Sequence[str] = (), labels: Labels = UNNAMED, title:
 def speed(solution: Solution, labels: Labels = UNNAMED, title: str = "", most: float | None = None) -> Figure:
     """Speed with streamlines, in colors up to ``most``."""
     flow, u = solution.flow, np.asarray(solution.velocity)
-    draw = vectors(u, _edge_velocity(flow, u), labels("speed", "L T^-1"), most)
+    draw = vectors(u, _edge_velocity(flow, u), labels("speed", "L T^-1"), most, stream_function(solution))
     return field_maps(flow.mesh, flow.walls, draw, labels, title)
 
 
@@ -69,6 +70,14 @@ def resistance(mesh: Mesh, value: np.ndarray, walls: Sequence[str] = (), labels:
         color_bar(fig, axes, fill(axes, here, np.asarray(value), "cividis", (0.0, top)), labels("α", "T^-1"))
 
     return field_maps(mesh, walls, draw, labels, title)
+
+
+def stream_function(solution: Solution) -> np.ndarray | None:
+    """At the points, where there is one: not in 3D, not where a body blows."""
+    try:
+        return np.asarray(solution.stream_function)
+    except InputError:
+        return None
 
 
 def _edge_velocity(flow: Flow, u: np.ndarray) -> np.ndarray | None:

@@ -9,7 +9,7 @@ import pytest
 import fluidgrad as fg
 from fluidgrad.derivatives.maps import Line
 from fluidgrad.flow.solution import Solution
-from fluidgrad.plots import fields, interpolation
+from fluidgrad.plots import fields, interpolation, streamlines
 from fluidgrad.plots import flow as flow_plots
 from fluidgrad.plots import mesh as mesh_plots
 from fluidgrad.plots import sensitivity as sensitivity_plots
@@ -118,6 +118,42 @@ def test_walls_are_drawn_piece_by_piece(tmp_path):
     )  # fmt: skip
     assert [(p.start, p.stop) for p in line.pieces] == [(0, 33), (34, 67)]
     assert is_png(sensitivity_plots.wall(tmp_path / "wall.png", {"body": line}, "dJ/dn", smooth={"body": line.smoothed(0.1)}))
+
+
+@pytest.fixture(scope="module")
+def vortices():
+    """psi = sin pi x sin 2 pi y in a box: two vortices, one above the other."""
+    mesh = fg.box(cells=(16, 16))
+    x, y = np.asarray(mesh.points).T
+    return mesh, np.sin(np.pi * x) * np.sin(2 * np.pi * y)
+
+
+def test_bubbles_are_found_with_their_peaks_and_rims(vortices):
+    mesh, psi = vortices
+    t = mesh.topology
+    boundary = np.isin(np.arange(len(psi)), t.face_points[t.n_interior :])
+    triangles = interpolation.triangles(mesh, psi)
+    low, high = sorted(streamlines.bubbles(psi, triangles, boundary), key=lambda b: b.peak)
+    assert (low.peak, high.peak) == pytest.approx((-1.0, 1.0)) and (low.rim, high.rim) == pytest.approx((0.0, 0.0), abs=1e-12)
+    assert high.has(0.5) and not high.has(-0.5) and not high.has(1.5)
+    assert set(high.points[psi[high.points] > 1e-9]) == set(np.flatnonzero(psi > 1e-9))  # and some of the line between them
+    # none in a stream; and where the lines about two peaks join, that of the lower ends
+    assert streamlines.bubbles(np.asarray(mesh.points)[:, 1], triangles, boundary) == []
+    twins = np.where(psi > 0, psi, -0.9 * psi) * (1 - boundary) + 0.1 * ~boundary
+    found = sorted(streamlines.bubbles(twins, triangles, boundary), key=lambda b: b.peak)
+    assert [round(b.rim, 9) for b in found] == [0.1, 0.0] and len(found[0].points) < len(found[1].points)
+
+
+def test_lines_of_a_symmetric_stream_function_are_symmetric_and_closed(vortices):
+    from matplotlib.figure import Figure
+
+    mesh, psi = vortices
+    axes = Figure().subplots()
+    streamlines.level_lines(axes, Window(mesh, (0.0, 1.0), (0.0, 1.0)), psi, np.ones((mesh.n_cells, 2)))
+    lines = [np.asarray(line) for collection in axes.collections for line in collection.get_segments()]
+    assert len(lines) > 6 and all(np.array_equal(line[0], line[-1]) for line in lines)
+    reach = {tuple(np.round([*line.min(0), *line.max(0)], 9).tolist()) for line in lines}
+    assert {(x0, round(1 - y1, 9), x1, round(1 - y0, 9)) for x0, y0, x1, y1 in reach} == reach
 
 
 def test_the_inside_of_a_body_is_not_fluid(channel):
