@@ -29,12 +29,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, Bool
 
 from fluidgrad.errors import InputError
 from fluidgrad.mesh.geometry import FaceScalar, FaceVector
 from fluidgrad.mesh.topology import Topology, middles
 
+OPPOSITE = -0.99  # the cosine between directions from a cell's centre to two of its faces that are opposite to each other
 FAR_FIELD_BLEND = 0.1  # |U.n|/|U| over which a far field turns from inflow to outflow
 
 
@@ -215,7 +216,40 @@ def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
     return joined, slice(n, n + k)
 
 
-def periodic_shift(topology: Topology, joined: Topology, faces: slice, points: Array) -> Array:
+def periodic_shift(joined: Topology, faces: slice, points: Array) -> Array:
     """The translation from a periodic patch to its other, ``(dim,)``; traced in the points."""
     here, there = joined.face_points[faces], joined.twin[faces]  # pyright: ignore[reportOptionalSubscript]
     return jnp.mean(middles(points, there) - middles(points, here), 0)
+
+
+def on_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarray, " boundary"]:
+    """Which boundary faces are on planes of symmetry; ``given`` says what each patch gives."""
+    kinds = np.array([kind == "mirror" for kind in given], bool)
+    return np.repeat(kinds, [hi - lo for lo, hi in topology.patches.values()])
+
+
+@lru_cache(maxsize=64)
+def between_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarray, "cells k"]:
+    """Which faces of a cell are one of two on planes of symmetry opposite to each other: nothing varies along them."""
+    t = topology
+    boundary = np.clip(t.cell_faces[0] - t.n_interior, -1, t.n_boundary)
+    mirrored = np.concatenate([on_mirrors(t, given), [False, False]])[boundary]
+    r = t.nominal_faces - t.nominal_centres[:, None]
+    r = r / np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300) * mirrored[..., None]
+    return (np.einsum("cki,cji->ckj", r, r) < OPPOSITE).any(2)
+
+
+@lru_cache(maxsize=64)
+def images(topology: Topology, given: tuple[str, ...]) -> int:
+    """How many times the domain the whole flow is: 2 for each direction in which there is a plane of symmetry, but for those
+    along which nothing varies."""
+    t = topology
+    index, _ = t.cell_faces
+    faces = np.arange(t.n_interior, t.n_faces)[on_mirrors(t, given)]
+    faces = np.setdiff1d(faces, index[between_mirrors(t, given)])
+    corner = t.nominal[t.face_points[faces]]
+    side = corner[:, 1] - corner[:, 0]
+    normal = np.stack([side[:, 1], -side[:, 0]], 1) if t.dim == 2 else np.cross(side, corner[:, 2] - corner[:, 0])
+    normal = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    planes = np.unique(np.round(normal[:, :, None] * normal[:, None], 6), axis=0)
+    return 2 ** min(len(planes), t.dim)

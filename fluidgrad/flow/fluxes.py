@@ -36,9 +36,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
-from fluidgrad.flow.boundary import Conditions
+from fluidgrad.flow.boundary import Conditions, between_mirrors, images, on_mirrors
 from fluidgrad.flow.flow import Flow
 from fluidgrad.mesh.geometry import Geometry
 from fluidgrad.mesh.mesh import measure
@@ -79,6 +79,11 @@ class Discrete:
     scheme: str
 
     @property
+    def planes(self) -> Int[np.ndarray, " planes"]:
+        """The faces on planes of symmetry, among those of the boundary."""
+        return np.flatnonzero(on_mirrors(self.topology, self.gives))
+
+    @property
     def stencil(self) -> Stencil:
         """Of the gradients. Not a field: two stencils of equal topologies are not the same object, and their arrays have no ==."""
         return stencil(self.topology, self.gives)
@@ -92,8 +97,7 @@ def discretize(flow: Flow) -> Discrete:
     gives = flow.gives
     s = stencil(t, gives)
     n = t.n_interior
-    mirror = np.repeat([float(k == "mirror") for k in gives], [hi - lo for lo, hi in t.patches.values()])
-    mirror = jnp.asarray(mirror, g.V.dtype)
+    mirror = jnp.asarray(on_mirrors(t, gives), g.V.dtype)
 
     hop = (g.x_face[:n] - g.x_cell[t.owner[:n]]) + (g.x_cell[t.neighbour] - g.x_twin)
     out = g.x_face[n:] - g.x_cell[t.owner[n:]]
@@ -116,9 +120,15 @@ def discretize(flow: Flow) -> Discrete:
         weights.append(jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r))
 
     index, sign = t.cell_faces
-    area = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
-    spread = 0.5 * jnp.sum(area * np.abs(sign), 1) / g.V**2
-    length = SIMPLEX_LENGTH * jnp.sum(g.V) ** (1 / t.dim) * (np.abs(sign).sum(1) <= 2 * t.dim - 1)
+    between = between_mirrors(t, gives)
+    counts = np.abs(sign) * ~between
+    square = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
+    spread = 0.5 * jnp.sum(square * counts, 1) / g.V**2
+    directions = t.dim - between.sum(1) / 2
+    extent = jnp.sum(g.V)
+    if (directions == t.dim - 1).all():  # a layer is as large as the plane that it lies on
+        extent = 0.5 * jnp.sum(jnp.sqrt(square) * between)
+    length = SIMPLEX_LENGTH * (extent * images(t, gives)) ** (1 / directions) * (counts.sum(1) <= 2 * directions - 1)
     spread = spread / (1.0 + length * jnp.sqrt(spread))
     return Discrete(
         g, c, jnp.stack(weights), hop, mirror, jnp.asarray(flow.viscosity),
@@ -175,10 +185,18 @@ def interior_data(d: Discrete) -> tuple[Array, ...]:
     return (g.S[:n], d.hop, d_P, d_N, g.V[P], g.V[N], d.spread[P], d.spread[N], d.alpha[P], d.alpha[N], d.force[P], d.force[N])
 
 
+class InteriorFlux(NamedTuple):
+    """Momentum and mass out of the owner, ``(interior, dim+1)``; velocity ``(interior, dim)`` and pressure there."""
+
+    flux: Array
+    velocity: Array
+    pressure: Array
+
+
 def interior_flux(
     q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str
-) -> Array:
-    """Momentum and mass out of the owner, ``(interior, dim+1)``, from values and gradients on both sides. Pointwise."""
+) -> InteriorFlux:
+    """What happens at interior faces, from values and gradients on both sides. Pointwise."""
     S, d, d_P, d_N, V_P, V_N, spread_P, spread_N, alpha_P, alpha_N, f_P, f_N = data
     u_P, u_N, p_P, p_N = q_P[:, :-1], q_N[:, :-1], q_P[:, -1], q_N[:, -1]
     w = (_dot(d_P, S) / _dot(d, S))[:, None]
@@ -203,7 +221,7 @@ def interior_flux(
         central = scheme == "central"
         slopes = g_P[:, :-1], g_N[:, :-1]
         momentum = momentum + (u * F[:, None] if central else _upwind(F, u_P, u_N, *slopes, d, w, skew, nu * compact))
-    return jnp.concatenate([momentum, F[:, None]], -1)
+    return InteriorFlux(jnp.concatenate([momentum, F[:, None]], -1), u, p)
 
 
 def boundary_data(d: Discrete) -> tuple[Array, ...]:

@@ -23,9 +23,10 @@ from scipy.spatial import KDTree
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import BoundaryFlux, Discrete, discretize, gradient
+from fluidgrad.flow.fluxes import Discrete, discretize, gradient
 from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
-from fluidgrad.flow.residual import at_boundary, crossing, split
+from fluidgrad.flow.patches import centroid_of, on, partner, surface, through, turn
+from fluidgrad.flow.residual import crossing, mean_gradient, pressure_drops, split
 from fluidgrad.flow.separation import reattachment, separation
 from fluidgrad.flow.solution import Solution
 from fluidgrad.flow.walls import dynamic_pressure
@@ -36,21 +37,10 @@ __all__ = ["REGISTRY", "Functional", "area", "centroid", "curvature", "functiona
            "thickness"]  # fmt: skip
 
 
-def _boundary(solution: Solution) -> tuple[Discrete, BoundaryFlux, Array]:
-    """The boundary faces of a solution: the discretization, what happens at each, and their centres."""
-    d = discretize(solution.flow)
-    q, _ = split(solution.flow, solution.state)
-    return d, at_boundary(d, q, gradient(d, q)), d.geometry.x_face[d.topology.n_interior :]
-
-
-def _on(t: Topology, patch: str) -> slice:
-    faces = t.faces_of(patch)
-    return slice(faces.start - t.n_interior, faces.stop - t.n_interior)
-
-
 def _force(solution: Solution, patches: tuple[str, ...]) -> Array:
-    d, edge, _ = _boundary(solution)
-    return sum((jnp.sum(edge.force[_on(d.topology, p)], 0) for p in patches), jnp.zeros(d.topology.dim))
+    s = surface(solution.flow, solution.state)
+    t = s.discrete.topology
+    return sum((jnp.sum(s.force[on(t, p)], 0) for p in patches), jnp.zeros(t.dim))
 
 
 @functional("L^3 T^-2")
@@ -80,16 +70,12 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     of its forces alone; walls that enclose the flow also take up the couples, each of the cells nearest to it. So the
     moments of all walls and of what crosses the open boundaries balance to round-off, as forces do.
     """
-    d, edge, x = _boundary(solution)
-    turn = _turn(x - jnp.asarray(center), edge.force)
-    couple = _couples(solution, d)
-    nearest = _enclosing_wall(d.topology, solution.flow.walls)
-    return sum((jnp.sum(turn[_on(d.topology, p)]) - jnp.sum(couple[nearest == p]) for p in patch), jnp.zeros(()))
-
-
-def _turn(r: Array, force: Array) -> Array:
-    """The z component of the moment of a force at ``r``."""
-    return r[..., 0] * force[..., 1] - r[..., 1] * force[..., 0]
+    s = surface(solution.flow, solution.state)
+    t = s.discrete.topology
+    of_faces = turn(s.x - jnp.asarray(center), s.force) + s.couple
+    of_cells = _couples(solution, s.discrete)
+    nearest = _enclosing_wall(t, solution.flow.walls)
+    return sum((jnp.sum(of_faces[on(t, p)]) - jnp.sum(of_cells[nearest == p]) for p in patch), jnp.zeros(()))
 
 
 def _couples(solution: Solution, d: Discrete) -> Array:
@@ -103,10 +89,10 @@ def _couples(solution: Solution, d: Discrete) -> Array:
     n = t.n_interior
     d_P = g.x_face[:n] - g.x_cell[t.owner[:n]]
     share = jnp.sum(d_P * g.S[:n], -1) / jnp.sum(d.hop * g.S[:n], -1)
-    turn = _turn(d.hop, fluxes[:, :-1])
-    out = _turn(g.x_face[n:] - g.x_cell[t.owner[n:]], edge.flux[:, :-1])
-    couple = jnp.zeros_like(g.V).at[t.owner].add(jnp.concatenate([share * turn, out]))
-    return couple.at[t.neighbour].add((1 - share) * turn)
+    inside = turn(d.hop, fluxes[:, :-1])
+    out = turn(g.x_face[n:] - g.x_cell[t.owner[n:]], edge.flux[:, :-1])
+    couple = jnp.zeros_like(g.V).at[t.owner].add(jnp.concatenate([share * inside, out]))
+    return couple.at[t.neighbour].add((1 - share) * inside)
 
 
 @lru_cache(maxsize=32)
@@ -150,19 +136,27 @@ def moment_coefficient(solution: Solution, *patch: str, center: ArrayLike = 0.0)
 @functional("L^2 T^-1")
 def flow_rate(solution: Solution, patch: str) -> Array:
     """Volume flowing into the domain through a patch, per time."""
-    d, edge, _ = _boundary(solution)
-    return -jnp.sum(edge.flux[_on(d.topology, patch), -1])
+    return -jnp.sum(through(solution.flow, solution.state, patch)[0])
 
 
 @functional("L^2 T^-2")
 def pressure_drop(solution: Solution, inlet: str, outlet: str) -> Array:
-    """Loss of total pressure p + |u|^2 / 2 from inlet to outlet, each weighted by the flow through it."""
-    d, edge, _ = _boundary(solution)
-    total = edge.pressure + 0.5 * jnp.sum(edge.velocity**2, -1)
+    """Loss of total pressure p + |u|^2 / 2 from inlet to outlet, each weighted by the flow through it. From a periodic patch
+    to the one it continues at: the drop of the mean pressure, given or found for a flow rate."""
+    pairs = solution.flow.joined[1]
+    first, last = partner(solution.flow, inlet), partner(solution.flow, outlet)
+    if first in pairs or last in pairs:
+        if first != last or inlet == outlet:
+            given = f"the pressure drop from {inlet!r} to {outlet!r}, of which one is periodic"
+            raise InputError(given, accepted="a periodic patch and the one it continues at, or two that are not periodic")
+        drop = pressure_drops(solution.flow, split(solution.flow, solution.state)[1])[first]
+        return jnp.asarray(drop if inlet == first else -drop)
+    s = surface(solution.flow, solution.state)
+    total = s.pressure + 0.5 * jnp.sum(s.velocity**2, -1)
 
     def mean(patch: str) -> Array:
-        F = edge.flux[_on(d.topology, patch), -1]
-        return jnp.sum(F * total[_on(d.topology, patch)]) / jnp.sum(F)
+        here = on(s.discrete.topology, patch)
+        return jnp.sum(s.flux[here, -1] * total[here]) / jnp.sum(s.flux[here, -1])
 
     return mean(inlet) - mean(outlet)
 
@@ -180,8 +174,7 @@ def dissipation(solution: Solution) -> Array:
 @functional("1")
 def uniformity(solution: Solution, patch: str) -> Array:
     """How even the flow through a patch is: (mean normal velocity)^2 / mean square, 1 when uniform, less otherwise."""
-    d, edge, _ = _boundary(solution)
-    F, S = edge.flux[_on(d.topology, patch), -1], d.geometry.S[d.topology.faces_of(patch)]
+    F, S, _ = through(solution.flow, solution.state, patch)
     area = jnp.linalg.norm(S, axis=-1)
     return jnp.sum(F) ** 2 / (jnp.sum(area) * jnp.sum(F**2 / area))
 
@@ -193,22 +186,19 @@ def roughness(solution: Solution, patch: str) -> Array:
     The slope is zero-valued at walls: the velocity is taken to fall to zero at the rim of the patch where it meets one.
     In 3D the parabola is that of a channel as high as the square root of the patch's area.
     """
-    d, edge, x = _boundary(solution)
-    here = _on(d.topology, patch)
-    F, S = edge.flux[here, -1], d.geometry.S[d.topology.faces_of(patch)]
+    F, S, x = through(solution.flow, solution.state, patch)
     area = jnp.linalg.norm(S, axis=-1)
-    u, x = -F / area, x[here]
-    (a, b, ends), (rim, rim_ends) = _seams(d.topology, patch, solution.flow.walls)
-    points = solution.flow.mesh.points
+    u, t, points = -F / area, solution.flow.mesh.topology, solution.flow.mesh.points
+    (a, b, ends), (rim, rim_ends) = _seams(t, partner(solution.flow, patch), solution.flow.walls)
 
     def length(ends: np.ndarray) -> Array:  # of the seam between two faces: a point in 2D
-        return jnp.ones(len(ends)) if d.topology.dim == 2 else jnp.linalg.norm(points[ends[:, 1]] - points[ends[:, 0]], axis=-1)
+        return jnp.ones(len(ends)) if t.dim == 2 else jnp.linalg.norm(points[ends[:, 1]] - points[ends[:, 0]], axis=-1)
 
     across = jnp.sum(length(ends) * (u[a] - u[b]) ** 2 / jnp.linalg.norm(x[a] - x[b], axis=-1))
     to_rim = jnp.linalg.norm(x[rim] - points[rim_ends].mean(1), axis=-1)
     energy = across + jnp.sum(length(rim_ends) * u[rim] ** 2 / to_rim)
     A = jnp.sum(area)
-    height = A ** (1.0 / (d.topology.dim - 1))
+    height = A ** (1.0 / (t.dim - 1))
     return energy / A * height**2 / (12.0 * (jnp.sum(u * area) / A) ** 2)
 
 
@@ -253,15 +243,19 @@ QUANTITIES = {"velocity_x": 0, "velocity_y": 1, "velocity_z": 2, "pressure": -1}
 @functional("of the quantity")
 def probe(solution: Solution, at: ArrayLike, what: str = "pressure") -> Array:
     """A quantity at a point: "pressure" or "velocity_x", "velocity_y", "velocity_z"; the cells about it, each extended
-    by its gradient, weighted by a smooth bump. Second order; a point on a wall may be asked for."""
+    by its gradient, weighted by a smooth bump. Second order; a point on a wall may be asked for. Pressure is the whole one
+    where a drop drives the flow between periodic patches, its mean that of the stored part."""
     if what not in QUANTITIES or (what == "velocity_z" and solution.flow.mesh.dim == 2):
         raise InputError(f"cannot probe {what!r}", accepted=f"one of {', '.join(QUANTITIES)}")
     d = discretize(solution.flow)
-    q, _ = split(solution.flow, solution.state)
+    q, extra = split(solution.flow, solution.state)
     x, at = d.geometry.x_cell, jnp.asarray(at)
     value, slope = q[:, QUANTITIES[what]], gradient(d, q)[:, QUANTITIES[what]]
     r2 = jnp.sum((x - at) ** 2, -1)
     nearest = jax.lax.stop_gradient(jnp.argmin(r2))
     size = d.geometry.V[nearest] ** (2.0 / d.topology.dim)
     weight = jnp.exp(-(r2 - r2[nearest]) / size)
-    return jnp.sum(weight * (value + jnp.sum(slope * (at - x), -1))) / jnp.sum(weight)
+    found = jnp.sum(weight * (value + jnp.sum(slope * (at - x), -1))) / jnp.sum(weight)
+    if what == "pressure" and solution.flow.joined[1]:
+        found -= (at - centroid_of(d)) @ mean_gradient(solution.flow, extra)
+    return found

@@ -94,36 +94,71 @@ def crossing(d: Discrete, q: Array, g: Array) -> tuple[Array, BoundaryFlux]:
     """What crosses the faces, from cell values and gradients: momentum and mass from owner to neighbour, ``(interior,
     dim+1)``, and what happens at the boundary."""
     (q_P, q_N), (g_P, g_N) = to_faces(d.topology, q), to_faces(d.topology, g)
-    return interior_flux(q_P, q_N, g_P, g_N, interior_data(d), d.viscosity, d.convection, d.scheme), at_boundary(d, q, g)
+    inside = interior_flux(q_P, q_N, g_P, g_N, interior_data(d), d.viscosity, d.convection, d.scheme)
+    return inside.flux, at_boundary(d, q, g)
 
 
 def at_boundary(d: Discrete, q: Array, g: Array) -> BoundaryFlux:
     """What happens at the boundary faces, from cell values and gradients."""
     inside = d.topology.owner[d.topology.n_interior :]
-    return boundary_flux(q[inside], g[inside], boundary_data(d), d.conditions, d.viscosity, d.convection)
+    return outer_flux(d, q[inside], g[inside])
+
+
+def outer_flux(d: Discrete, q_P: Array, g_P: Array) -> BoundaryFlux:
+    """What happens at all boundary faces, from values and gradients in the cells inside. Pointwise."""
+    edge = boundary_flux(q_P, g_P, boundary_data(d), d.conditions, d.viscosity, d.convection)
+    plane = d.planes
+    if not len(plane):
+        return edge
+    inside = d.topology.owner[d.topology.n_interior :][plane]
+    data = (*(a[plane] for a in boundary_data(d)), d.force[inside])
+    mirrored = mirror_flux(q_P[plane], g_P[plane], data, d.viscosity, d.convection, d.scheme)
+    return BoundaryFlux(*(a.at[plane].set(b) for a, b in zip(edge, mirrored, strict=True)))
+
+
+def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str) -> BoundaryFlux:
+    """What happens at planes of symmetry: what crosses a face between a cell and its mirror image. Pointwise.
+
+    So half a flow between mirrored cells is the half of the whole, and one layer between two planes is flow in 2D: to round-off.
+    """
+    S, d_P, V, spread, alpha, f_P = data
+    n = S / jnp.linalg.norm(S, axis=-1, keepdims=True)
+
+    def image(v: Array) -> Array:
+        return v - 2.0 * jnp.einsum("f...i,fi->f...", v, n)[..., None] * (n if v.ndim == 2 else n[:, None])
+
+    q_N = jnp.concatenate([image(q_P[:, :-1]), q_P[:, -1:]], -1)
+    turned = image(g_P)  # the direction of the slopes, then that of the velocity
+    g_N = jnp.concatenate([jnp.swapaxes(image(jnp.swapaxes(turned[:, :-1], 1, 2)), 1, 2), turned[:, -1:]], 1)
+    d_N = image(d_P)
+    sides = (S, d_P - d_N, d_P, d_N, V, V, spread, spread, alpha, alpha, f_P, image(f_P))
+    flux, u, p = interior_flux(q_P, q_N, g_P, g_N, sides, nu, convection, scheme)
+    return BoundaryFlux(flux, flux[:, :-1], u, p)
 
 
 def sources(flow: Flow, d: Discrete, q: Array, extra: Array) -> Array:
     """What happens inside the cells, ``(cells, dim+1)``."""
-    momentum = d.alpha[:, None] * q[:, :-1] - d.force - mean_gradient(flow, d, extra)
+    momentum = d.alpha[:, None] * q[:, :-1] - d.force - mean_gradient(flow, extra)
     mass = -extra[:1] if flow.closed else jnp.zeros(1, q.dtype)
     return d.geometry.V[:, None] * jnp.concatenate([momentum, jnp.broadcast_to(mass, momentum[:, :1].shape)], 1)
 
 
-def mean_gradient(flow: Flow, d: Discrete, extra: Array) -> Array:
-    """The force of the mean pressure drops of periodic patches, ``(dim,)`` [L/T^2]."""
+def pressure_drops(flow: Flow, extra: Array) -> dict[str, Array]:
+    """The drop of the mean pressure over each pair of periodic patches, by the first of the two: as given, or an unknown."""
+    unknown = dict(zip(flow.driven, extra[int(flow.closed) :], strict=True))
+    given = {name: flow.boundary[name].pressure_drop for name in flow.joined[1]}  # pyright: ignore[reportAttributeAccessIssue]
+    return given | unknown
+
+
+def mean_gradient(flow: Flow, extra: Array) -> Array:
+    """The force of the mean pressure drops of periodic patches, ``(dim,)`` [L/T^2]: the mean pressure falls along it."""
     mesh, faces = flow.joined
     if not faces:
-        return jnp.zeros(mesh.dim, d.geometry.V.dtype)
-    shifts, drops, unknown = [], [], int(flow.closed)
-    for name, where in faces.items():
-        shifts.append(periodic_shift(flow.mesh.topology, mesh.topology, where, flow.mesh.points))
-        drop = flow.boundary[name].pressure_drop  # pyright: ignore[reportAttributeAccessIssue]
-        if name in flow.driven:
-            drop, unknown = extra[unknown], unknown + 1
-        drops.append(drop)
-    shift = jnp.stack(shifts)  # the least G with shift . G = drop for every pair
-    return shift.T @ jnp.linalg.solve(shift @ shift.T, jnp.stack(drops))
+        return jnp.zeros(mesh.dim, mesh.points.dtype)
+    drops = pressure_drops(flow, extra)
+    # the least G with shift . G = drop for every pair
+    shift = jnp.stack([periodic_shift(mesh.topology, where, mesh.points) for where in faces.values()])
+    return shift.T @ jnp.linalg.solve(shift @ shift.T, jnp.stack([drops[name] for name in faces]))
 
 
 def extra_equations(flow: Flow, d: Discrete, q: Array, interior: Array) -> Array:
@@ -210,16 +245,11 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
 
     def through(x: Array) -> Array:
         (q_P, g_P), (q_N, g_N) = unpack(x[:, :k]), unpack(x[:, k:])
-        return interior_flux(q_P, q_N, g_P, g_N, data, d.viscosity, d.convection, d.scheme)
+        return interior_flux(q_P, q_N, g_P, g_N, data, d.viscosity, d.convection, d.scheme).flux
 
     J = _forward(through, jnp.concatenate(to_faces(t, flat), 1))  # (interior, m, 2k)
     inside = t.owner[n:]
-    edge = boundary_data(d)
-
-    def out(x: Array) -> Array:
-        return boundary_flux(*unpack(x), edge, d.conditions, d.viscosity, d.convection).flux
-
-    J_out = _forward(out, flat[inside])  # (boundary, m, k)
+    J_out = _forward(lambda x: outer_flux(d, *unpack(x)).flux, flat[inside])  # (boundary, m, k)
     values_q = _forward(lambda x: values_outside(x, d.geometry.S[n:], d.conditions, d.mirror), q[inside])
     empty = jnp.zeros_like(J[:1, :, :k])
 

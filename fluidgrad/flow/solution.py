@@ -65,7 +65,8 @@ class Solution:
 
     @property
     def pressure(self) -> CellScalar:
-        """Kinematic pressure in the cells, ``(cells,)`` [L^2/T^2]."""
+        """Kinematic pressure in the cells, ``(cells,)`` [L^2/T^2]. Where a drop drives the flow between periodic patches, its
+        periodic part: the whole falls from one to the other (:func:`fluidgrad.pressure_drop`)."""
         return self._cells[:, -1]
 
     @property

@@ -22,8 +22,7 @@ from jaxtyping import Array, Float
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import discretize, gradient
-from fluidgrad.flow.residual import at_boundary, split
+from fluidgrad.flow.patches import on, surface
 
 
 class Piece(NamedTuple):
@@ -100,13 +99,10 @@ def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     Raises:
         InputError: the mesh has no such patch, or it is periodic.
     """
-    d = discretize(flow)
-    q, _ = split(flow, state)
-    t = d.topology
-    faces = t.faces_of(patch)
-    edge = at_boundary(d, q, gradient(d, q))
-    here = slice(faces.start - t.n_interior, faces.stop - t.n_interior)
-    S, x, pressure, force = d.geometry.S[faces], d.geometry.x_face[faces], edge.pressure[here], edge.force[here]
+    edge = surface(flow, state)
+    t = edge.discrete.topology
+    here, S = on(t, patch), edge.discrete.geometry.S[t.faces_of(patch)]
+    x, pressure, force = edge.x[here], edge.pressure[here], edge.force[here]
     area = jnp.linalg.norm(S, axis=-1)
     n = -S / area[:, None]
     stress = force / area[:, None]

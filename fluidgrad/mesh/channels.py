@@ -33,6 +33,7 @@ GROWTH, WAKE_GROWTH, RING_GROWTH = 0.07, 0.1, 0.04  # of the size per length awa
 LARGEST = 0.5  # of the height of the channel: no cell longer
 EMPTY = 0.1  # the same without a body, where nothing else makes cells short
 WALL = 0.3  # cells at the walls, of those at a box's corners
+SIDES = {"inlet": "inlet", "outlet": "outlet", "bottom": "walls", "top": "walls"}  # and their patches
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ class Hole:
 
 @dataclass(frozen=True)
 class ChannelRecipe:
-    """All that is static about a channel: sizes, lines, counts and holes."""
+    """All that is static about a channel: sizes, lines, counts, holes, and the patches of its sides."""
 
     axes: tuple[Axis, Axis]
     lines: tuple[tuple[Line, ...], tuple[Line, ...]]
     counts: tuple[tuple[int, ...], tuple[int, ...]]
     holes: tuple[Hole, ...]
+    patches: tuple[tuple[str, str], ...]
     refine: int
 
 
@@ -79,11 +81,12 @@ def channel(
     cells: int = 5000,
     refine: int | None = None,
     like: Mesh | None = None,
+    patches: Mapping[str, str] | None = None,
 ) -> Mesh:
     """A channel from (0, 0) to (length, height), with or without bodies, in quadrilaterals.
 
-    Patches: ``inlet`` (left, from bottom to top), ``outlet``, ``walls`` (bottom, then top) and ``body``; several bodies
-    are ``body_1``, ``body_2``, ... or have the names they are given by.
+    Patches: ``inlet`` (left, from bottom to top), ``outlet``, ``walls`` (bottom, then top) and ``body``, unless named
+    otherwise; several bodies are ``body_1``, ``body_2``, ... or have the names they are given by.
 
     Args:
         length, height: [L].
@@ -93,25 +96,31 @@ def channel(
         like: use the counts and distributions of this mesh. Needed where ``length``, ``height`` or a body's size or
             place are traced, and wherever they vary in a design: without it their change may change the counts. A Fourier
             curve's modes and a curve's offsets may be traced, and never change the counts.
+        patches: other names for the sides inlet, outlet, bottom and top; several may share one. With bottom and top in
+            two patches a channel can be periodic from one to the other, too.
 
     Raises:
-        InputError: a body that touches or leaves the channel, or another body; too few cells; a tangled mesh.
+        InputError: a body that touches or leaves the channel, or another body; too few cells; a tangled mesh; a side that a
+            channel does not have.
 
     Differentiable in every number.
     """
     length, height = number(length), number(height)
-    bodies = _named(body)
+    sides = _sides(patches or {})
+    bodies = _named(body, sides)
     curves = tuple(bodies.values())
     if like is not None:
         recipe = reuse(like, ChannelRecipe, refine)
         if tuple(h.name for h in recipe.holes) != tuple(bodies):
             raise InputError("like is a channel with other bodies", accepted="a mesh with as many bodies, of the same names")
+        if patches is not None and recipe.patches != sides:
+            raise InputError("like is a channel whose sides are other patches", accepted="the same names of patches, or none")
     else:
         nominal = {name: _nominal(curve) for name, curve in bodies.items()}
         if traced(length, height) or not all(n.is_concrete for n in nominal.values()):
             raise needs_like("channel")
         with jax.ensure_compile_time_eval():
-            recipe = _recipe(float(length), float(height), nominal, cells, refine)
+            recipe = _recipe(float(length), float(height), nominal, cells, sides, refine)
     if not traced(length, height):
         for name, curve in bodies.items():
             if curve.is_concrete:
@@ -119,14 +128,20 @@ def channel(
     return checked(Mesh(_points(recipe, length, height, curves), _topology(recipe), recipe))
 
 
-def _named(body: Curve | Sequence[Curve] | Mapping[str, Curve] | None) -> dict[str, Curve]:
+def _sides(patches: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    if unknown := set(patches) - set(SIDES):
+        raise InputError(f"a channel has no side {min(unknown)!r}", accepted=", ".join(SIDES))
+    return tuple((side, patches.get(side, name)) for side, name in SIDES.items())
+
+
+def _named(body: Curve | Sequence[Curve] | Mapping[str, Curve] | None, sides: tuple[tuple[str, str], ...]) -> dict[str, Curve]:
     if body is None:
         return {}
     if isinstance(body, Curve):
         body = {"body": body}
     if not isinstance(body, Mapping):
         body = {f"body_{i}": curve for i, curve in enumerate(body, 1)}
-    if taken := set(body) & {"inlet", "outlet", "walls"}:
+    if taken := set(body) & {name for _, name in sides}:
         raise InputError(f"a body cannot be called {sorted(taken)[0]!r}", accepted="a name no other patch has")
     for name, curve in body.items():
         refuse_open(name, curve)
@@ -142,7 +157,9 @@ def _nominal(curve: Curve) -> Curve:
 # What is static: lines, sizes, counts
 
 
-def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, refine: int | None) -> ChannelRecipe:
+def _recipe(
+    length: float, height: float, bodies: dict[str, Curve], cells: int, patches: tuple[tuple[str, str], ...], refine: int | None
+) -> ChannelRecipe:
     if not (np.isfinite([length, height]).all() and length > 0 and height > 0):
         raise InputError(f"a channel {length:g} long and {height:g} high", accepted="positive numbers")
     if not (np.ndim(cells) == 0 and cells >= 4):
@@ -178,7 +195,7 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
         (x0, x1), (y0, y1) = (where[0][i0], where[0][i1]), (where[1][j0], where[1][j1])
         box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
         matched.append(replace(h, match=join(curve, box, [sum(counts[0][i0:i1]), sum(counts[1][j0:j1])])))
-    return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), whole(refine))
+    return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), patches, whole(refine))
 
 
 def _merge(positions: list[tuple[int, float]], near: float) -> list[list[tuple[int, float]]]:
@@ -267,13 +284,13 @@ def _topology(recipe: ChannelRecipe) -> Topology:
     index = np.full(shape, -1)
     index.flat[kept] = np.arange(len(kept))
     outside = np.ones((shape[0] - 1, shape[1] - 1), bool)
-    lines = [place(a.lines, a.nodes([c * recipe.refine for c in n]), np) for a, n in zip(recipe.axes, recipe.counts, strict=True)]
-    grid = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2)
-    patches = {
-        "inlet": edges(index[0]),
-        "outlet": edges(index[-1]),
-        "walls": np.concatenate([edges(index[:, 0]), edges(index[:, -1])]),
-    }
+    nodes = [place(a.lines, a.nodes([c * recipe.refine for c in n]), np) for a, n in zip(recipe.axes, recipe.counts, strict=True)]
+    grid = np.stack(np.meshgrid(*nodes, indexing="ij"), -1).reshape(-1, 2)
+    lines = {"inlet": index[0], "outlet": index[-1], "bottom": index[:, 0], "top": index[:, -1]}
+    sides: dict[str, list] = {}
+    for side, name in recipe.patches:
+        sides.setdefault(name, []).append(edges(lines[side]))
+    patches = {name: np.concatenate(parts) for name, parts in sides.items()}
     rings, points = [], [grid[kept]]
     for hole, loop in zip(recipe.holes, around, strict=True):
         outside[_spans(recipe, hole)] = False

@@ -44,17 +44,25 @@ class Geometry:
     x_cell: CellVector
 
 
-def pieces(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> tuple[Array, Array]:
-    """Centres and area vectors of the flat pieces of faces, ``(faces, pieces, dim)``: the edge itself in 2D, the
-    triangles between the mean of the corners and each side in 3D (a padded corner makes an empty triangle)."""
+def simplices(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> Array:
+    """The corners of the flat pieces of faces, ``(faces, pieces, dim, dim)``: the edge itself in 2D, the triangles between
+    the mean of the corners and each side in 3D (a padded corner makes an empty triangle)."""
     corner = points[face_points]
     if points.shape[1] == 2:
-        edge = corner[:, 1] - corner[:, 0]
-        return corner.mean(1)[:, None], jnp.stack([edge[:, 1], -edge[:, 0]], -1)[:, None]
+        return corner[:, None]
     weight = jnp.asarray(corner_shares(face_points), points.dtype)
     middle = jnp.einsum("fk,fki->fi", weight, corner)[:, None]
-    after = jnp.roll(corner, -1, axis=1)
-    return (corner + after + middle) / 3, 0.5 * jnp.cross(corner - middle, after - middle)
+    return jnp.stack([corner, jnp.roll(corner, -1, axis=1), jnp.broadcast_to(middle, corner.shape)], 2)
+
+
+def pieces(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> tuple[Array, Array]:
+    """Centres and area vectors of the flat pieces of faces, ``(faces, pieces, dim)``."""
+    corner = jnp.moveaxis(simplices(points, face_points), 2, 0)
+    if points.shape[1] == 2:
+        a, b = corner
+        return (a + b) / 2, jnp.stack([b[..., 1] - a[..., 1], a[..., 0] - b[..., 0]], -1)
+    a, b, middle = corner
+    return (a + b + middle) / 3, 0.5 * jnp.cross(a - middle, b - middle)
 
 
 def centre(x_piece: Array, S_piece: Array) -> FaceVector:

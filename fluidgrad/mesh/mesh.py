@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array
 
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.geometry import FaceVector, Geometry, Points, centre, pieces
+from fluidgrad.mesh.geometry import FaceVector, Geometry, Points, centre, pieces, simplices
 from fluidgrad.mesh.quality import Quality
 from fluidgrad.mesh.topology import Topology
 
@@ -126,3 +126,13 @@ def measure(mesh: Mesh) -> Geometry:
 def face_pieces(mesh: Mesh, patch: str) -> tuple[Array, Array]:
     """Centres and area vectors of the flat pieces of a patch's faces, ``(faces, pieces, dim)``."""
     return pieces(mesh.points, mesh.topology.face_points[mesh.topology.faces_of(patch)])
+
+
+def boundary_pieces(mesh: Mesh) -> tuple[Array, Array, Array]:
+    """Centres x and area vectors of the flat pieces of all boundary faces, ``(boundary, pieces, dim)``, and the means over
+    each of (y - x)(y - x)^T, ``(boundary, pieces, dim, dim)``: with them quadratics are integrated exactly."""
+    faces = mesh.topology.face_points[mesh.topology.n_interior :]
+    corner = simplices(mesh.points, faces)
+    away = corner - corner.mean(2, keepdims=True)
+    k = corner.shape[2]
+    return *pieces(mesh.points, faces), jnp.einsum("fpci,fpcj->fpij", away, away) / (k * (k + 1))

@@ -49,14 +49,16 @@ def speed(solution: Solution, labels: Labels = UNNAMED, title: str = "", most: f
 
 @figure
 def pressure(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figure:
-    """Kinematic pressure."""
-    value = np.asarray(solution.pressure)
+    """Kinematic pressure; its periodic part where a drop drives the flow."""
+    from fluidgrad.flow.patches import pressure_name
+
+    value, (_, what) = np.asarray(solution.pressure), pressure_name(solution.flow, solution.state)
 
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
         g = geometry(here.mesh)
         seen = here.has(g.x_cell)
         low, high, extend = limits(value[seen], g.V[seen])
-        color_bar(fig, axes, fill(axes, here, value, "cividis", (low, high)), labels("kinematic pressure", "L^2 T^-2"), extend)
+        color_bar(fig, axes, fill(axes, here, value, "cividis", (low, high)), labels(what, "L^2 T^-2"), extend)
 
     return field_maps(solution.flow.mesh, solution.flow.walls, draw, labels, title)
 

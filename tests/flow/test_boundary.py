@@ -82,7 +82,7 @@ def test_periodic_faces_become_interior_faces():
     t, faces = join(m.topology, "left", "right")
     assert list(t.patches) == ["bottom", "top"]
     assert t.n_interior == m.topology.n_interior + 5 and t.n_faces == m.topology.n_faces - 5
-    np.testing.assert_allclose(np.asarray(periodic_shift(m.topology, t, faces, m.points)), [2, 0], atol=1e-15)
+    np.testing.assert_allclose(np.asarray(periodic_shift(t, faces, m.points)), [2, 0], atol=1e-15)
     joined = measure(fg.Mesh(m.points, t))
     np.testing.assert_allclose(joined.x_twin[faces] - joined.x_face[faces], np.tile([2.0, 0.0], (5, 1)), atol=1e-15)
     np.testing.assert_allclose(np.sum(joined.V), 2.0, rtol=1e-14)

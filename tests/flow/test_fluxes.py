@@ -74,21 +74,6 @@ def test_the_pressure_at_faces_is_exact_across_a_jump_of_the_force():
     assert np.abs(R[:, :-1]).max() < 1e-14
 
 
-def test_one_layer_of_cells_in_3d_is_2d():
-    """Between planes of symmetry; the layer is thick, because the mass flux's damping time knows the shortest side."""
-    flat, height = mesh("kinked box"), 1e5
-    ends = {"left": fg.Inflow(1.0), "right": fg.Outflow(), "bottom": fg.Wall(), "top": fg.Wall()}
-    two = fg.Flow(flat, viscosity=0.1, **ends)
-    deep = fg.extrude(flat, height, 1, patches=("front", "back"))
-    three = fg.Flow(deep, viscosity=0.1, front=fg.Symmetry(), back=fg.Symmetry(), **ends)
-    q2 = random_state(two).reshape(-1, 3)
-    q3 = jnp.concatenate([q2[:, :2], 0 * q2[:, :1], q2[:, 2:]], 1)
-    R2 = operators(two, q2.ravel())["residual"].reshape(-1, 3)
-    R3 = operators(three, q3.ravel())["residual"].reshape(-1, 4) / height
-    np.testing.assert_allclose(R3[:, [0, 1, 3]], R2, atol=1e-9 * np.abs(R2).max())
-    assert np.abs(R3[:, 2]).max() < 1e-9 * np.abs(R2).max()
-
-
 def test_what_is_static_is_compared_by_its_contents():
     """Tables made from a topology may have been forgotten and made anew: two equal flows are still one program."""
     from fluidgrad.mesh.topology import stencil

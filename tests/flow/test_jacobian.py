@@ -8,7 +8,7 @@ from cases import JACOBIANS, random_state
 
 from fluidgrad.flow.fluxes import discretize
 from fluidgrad.flow.residual import as_csr, assemble, pattern, residual
-from fluidgrad.solve.linear import _multiply
+from fluidgrad.solve.block_tridiagonal import _multiply
 
 TRACED = []
 

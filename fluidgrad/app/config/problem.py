@@ -185,8 +185,13 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     if len(inlets) == len(outlets) == 1:
         name = f"pressure_drop({inlets[0]}, {outlets[0]})"
         extra.append((name, f.pressure_drop.units, lambda s: f.pressure_drop.function(s, inlets[0], outlets[0])))
-    for i, patch in enumerate(flow.driven):
-        extra.append((f"pressure_drop({patch}, {flow.boundary[patch].other})", f.pressure_drop.units, lambda s, i=i: s.pressure_drop[i]))  # pyright: ignore
+    for patch in flow.joined[1]:
+        other, drop = flow.boundary[patch].other, flow.boundary[patch].pressure_drop  # pyright: ignore[reportAttributeAccessIssue]
+        if patch in flow.driven:
+            name = f"pressure_drop({patch}, {other})"
+            extra.append((name, f.pressure_drop.units, lambda s, patch=patch, other=other: f.pressure_drop.function(s, patch, other)))
+        elif np.any(np.asarray(drop) != 0):
+            extra.append((f"flow_rate({patch})", f.flow_rate.units, lambda s, patch=patch: f.flow_rate.function(s, patch)))
     extra.append(("dissipation()", f.dissipation.units, f.dissipation.function))
     extra = [e for e in extra if e[0] not in found]
     try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fluidgrad.flow.solution import Solution
     from fluidgrad.mesh.mesh import Mesh
 
+THROUGH = ("flow_rate", "uniformity", "roughness", "pressure_drop")  # what can be asked of a periodic patch
 PER_DEPTH = ("drag", "lift", "moment", "flow_rate", "dissipation", "target_distance", "area")  # one power of L more in 3D
 
 
@@ -68,7 +69,8 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
         if key in ("patch", "inlet", "outlet") and value not in mesh.patches:
             listed = f"its patches are {', '.join(mesh.patches)}"
             raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), mesh.patches, listed))
-        if key in ("patch", "inlet", "outlet") and joined is not None and value not in joined.patches:
+        behind = key in ("patch", "inlet", "outlet") and joined is not None and value not in joined.patches
+        if joined is not None and behind and call.functional not in THROUGH:
             left = f"one of {', '.join(joined.patches)}" if joined.patches else "a functional without a patch"
             raise InputError(f"patch {value!r} is periodic: the flow goes on behind it, and nothing acts on it", accepted=left)
         if call.functional == "thickness" and key == "at":

@@ -32,11 +32,14 @@ Field = tuple[np.ndarray, str, str]  # values in the cells, units as powers of L
 
 def save_solution(folder: Path, solution: Solution, config: Config, which: str = "", more: Mapping[str, Field] | None = None) -> None:
     """Write a solution; ``which`` follows the files' names, ``more`` are other fields on its cells."""
+    from fluidgrad.flow.patches import pressure_name
+
     output.write_arrays(folder / f"solution{which}.npz", state=solution.state)
     flow = solution.flow
+    pressure, what = pressure_name(flow, solution.state)
     fields: dict[str, Field] = {
         "velocity": (np.asarray(solution.velocity), "L T^-1", "velocity"),
-        "pressure": (np.asarray(solution.pressure), "L^2 T^-2", "kinematic pressure"),
+        pressure: (np.asarray(solution.pressure), "L^2 T^-2", what),
         "volume": (geometry(flow.mesh).V, f"L^{flow.mesh.dim}", "volume of the cell (2D: area)"),
     }
     if np.any(np.asarray(flow.porosity)):

@@ -1,0 +1,209 @@
+"""Flow between periodic patches that a drop of the mean pressure drives: forces, moments and pressures have its part."""
+
+from dataclasses import replace
+from functools import cache
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import kinked, measure, mesh
+
+import fluidgrad as fg
+from fluidgrad.errors import InputError
+from fluidgrad.flow.functionals import area, centroid, drag_coefficient, lift_to_drag, moment, probe, uniformity
+from fluidgrad.flow.patches import surface
+from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.topology import build_topology
+
+ROUND = 1e-11
+DISK = fg.circle((0.48, 0.53), 0.27)
+CELL = {"bottom": "bottom", "top": "top"}
+
+
+def cell_of_an_array(curve=DISK, like=None):
+    """The unit cell of an array of bodies: periodic in both directions."""
+    return fg.channel(1.0, 1.0, curve, cells=200, patches=CELL, like=like)
+
+
+def cube_with_a_hole():
+    """A unit cube of 27 cubes, six tetrahedra each, less the one in the middle, whose corners are moved."""
+    x = np.stack(np.meshgrid(*[np.linspace(0, 1, 4)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    inside = ((x > 0.1) & (x < 0.9)).all(1, keepdims=True)
+    x = x + inside * np.random.default_rng(3).uniform(-0.05, 0.05, x.shape)
+    number = np.arange(64).reshape(4, 4, 4)
+    cells, hole = [], []
+    for path in ((0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (2, 1, 0), (1, 0, 2)):
+        corner, step = [(0, 0, 0)], [0, 0, 0]
+        for axis in path:
+            step[axis] = 1
+            corner.append(tuple(step))
+        loops = np.stack([number[a : 3 + a, b : 3 + b, c : 3 + c].ravel() for a, b, c in corner], 1)
+        loops = loops if path in ((0, 1, 2), (1, 2, 0), (2, 0, 1)) else loops[:, [0, 2, 1, 3]]
+        hole.append(loops[13])
+        cells.append(np.delete(loops, 13, 0))
+    cells = np.concatenate(cells)
+    sides, count = np.unique(np.sort(np.concatenate([np.delete(cells, i, 1) for i in range(4)]), 1), axis=0, return_counts=True)
+    sides = sides[count == 1]
+    at = lambda axis, value: (np.abs(x[sides][:, :, axis] - value) < 1e-9).all(1)  # noqa: E731
+    names = {"left": at(0, 0), "right": at(0, 1), "bottom": at(1, 0), "top": at(1, 1), "front": at(2, 0), "back": at(2, 1)}
+    patches = {name: sides[where] for name, where in names.items()} | {"body": sides[~np.any(list(names.values()), 0)]}
+    return Mesh(jnp.asarray(x), build_topology(x, [("tetra", cells)], patches))
+
+
+def warped_duct():
+    """Hexahedra with warped faces between two uneven walls, periodic along x and z."""
+    m = mesh("extruded")
+    bump = 0.04 * jnp.sin(2 * np.pi * m.points[:, 0]) * jnp.cos(2 * np.pi * m.points[:, 2] / 0.7)
+    return Mesh(m.points.at[:, 1].add(bump * (1 + m.points[:, 1])), m.topology)
+
+
+SHEAR = jnp.array([[1.0, 0.0], [0.4, 1.0]])
+FLOWS = {
+    "disk": lambda: fg.Flow(
+        cell_of_an_array(), viscosity=0.05, reference=(1.0, 1.0), inlet=fg.Periodic("outlet", pressure_drop=1.0),
+        bottom=fg.Periodic("top"), body=fg.Wall(),
+    ),
+    "disk in an oblique cell": lambda: fg.Flow(
+        Mesh(cell_of_an_array().points @ SHEAR, cell_of_an_array().topology), viscosity=0.1, porosity=0.3, force=(0.2, -0.1),
+        inlet=fg.Periodic("outlet", flow_rate=0.03), bottom=fg.Periodic("top", pressure_drop=-0.4), body=fg.Wall(),
+    ),
+    "uneven channel": lambda: fg.Flow(
+        kinked(fg.box(cells=(6, 6))), viscosity=0.1, left=fg.Periodic("right", flow_rate=0.3), bottom=fg.Wall(), top=fg.Wall((0.2, 0.0)),
+    ),
+    "hole in a cube": lambda: fg.Flow(
+        cube_with_a_hole(), viscosity=0.1, left=fg.Periodic("right", pressure_drop=1.0), bottom=fg.Periodic("top", flow_rate=0.02),
+        front=fg.Periodic("back", pressure_drop=-0.3), body=fg.Wall(),
+    ),
+    "warped duct": lambda: fg.Flow(
+        warped_duct(), viscosity=0.1, left=fg.Periodic("right", pressure_drop=0.5), front=fg.Periodic("back", flow_rate=0.1),
+        bottom=fg.Wall(), top=fg.Wall(),
+    ),
+}  # fmt: skip
+PAIRS = [("inlet", "outlet"), ("left", "right"), ("bottom", "top"), ("front", "back")]
+
+
+@cache
+def solved(name):
+    return fg.solve_steady(FLOWS[name](), tolerance=1e-13)
+
+
+def drops(s):
+    """Every periodic pair with its drop of the mean pressure, and the area vector along it."""
+    g, t = measure(s.flow.mesh), s.flow.mesh.topology
+    pairs = [(a, b) for a, b in PAIRS if isinstance(s.flow.boundary.get(a), fg.Periodic)]
+    return [(a, b, float(fg.pressure_drop(s, a, b)), -g.S[t.faces_of(a)].sum(0)) for a, b in pairs]
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_walls_take_up_what_drops_and_forces_push(name):
+    """The momentum balance of the cell, to round-off: the force on its walls is each drop times the cross-section that it
+    acts on, and the forces inside."""
+    s = solved(name)
+    force = np.array([float(f(s, *s.flow.walls)) for f in (fg.drag, fg.lift)])
+    inside = np.asarray(s.flow.force) - np.asarray(s.flow.porosity) * np.asarray(s.velocity)
+    pushed = measure(s.flow.mesh).V @ inside + sum(drop * S for _, _, drop, S in drops(s))
+    np.testing.assert_allclose(force, pushed[:2], atol=ROUND)
+    assert np.abs(force).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["disk", "disk in an oblique cell", "hole in a cube"])
+def test_the_mean_gradient_pushes_a_body_at_its_centroid(name):
+    """What the mean pressure adds is the gradient times the body's volume, and acts at its centroid."""
+    s = solved(name)
+    pairs = drops(s)
+    x, t = np.asarray(s.flow.mesh.points), s.flow.mesh.topology
+    ends = [[x[t.face_points[t.faces_of(p)]].reshape(-1, t.dim).mean(0) for p in pair[:2]] for pair in pairs]
+    G = np.linalg.solve(np.stack([b - a for a, b in ends]), [drop for _, _, drop, _ in pairs])
+    still = replace_drops(s)
+    volume, about = float(area(s, "body")), (0.1, -0.2, 0.3)[: t.dim]
+    force = np.array([float(f(s, "body") - f(still, "body")) for f in (fg.drag, fg.lift)])
+    np.testing.assert_allclose(force, volume * G[:2], atol=1e-11)
+    arm = np.array([float(centroid(s, "body", axis)) for axis in "xy"]) - np.array(about[:2])
+    turned = float(moment(s, "body", center=about) - moment(still, "body", center=about))
+    assert turned == pytest.approx(volume * (arm[0] * G[1] - arm[1] * G[0]), abs=1e-11)
+
+
+def replace_drops(s):
+    """The same state where no drop drives it: the periodic part alone."""
+    kinds = {k: fg.Periodic(v.other) if isinstance(v, fg.Periodic) else v for k, v in s.flow.boundary.items()}
+    flow = fg.Flow(s.flow.mesh, viscosity=s.flow.viscosity, force=s.flow.force, porosity=s.flow.porosity, boundary=kinds)
+    return replace(s, flow=flow, state=s.state[: flow.n_unknowns])
+
+
+def test_a_drop_and_a_force_drive_the_same_flow_but_only_the_drop_pushes_the_body():
+    s = solved("disk")
+    ends = {"inlet": fg.Periodic("outlet"), "bottom": fg.Periodic("top")}
+    forced = fg.solve_steady(fg.Flow(s.flow.mesh, viscosity=0.05, force=(1.0, 0.0), body=fg.Wall(), **ends), tolerance=1e-13)
+    np.testing.assert_allclose(forced.velocity, s.velocity, atol=ROUND)
+    assert float(fg.drag(s, "body")) == pytest.approx(1.0, abs=ROUND)
+    assert float(fg.drag(forced, "body")) == pytest.approx(float(area(s)), abs=ROUND)
+    assert float(drag_coefficient(s, "body")) == pytest.approx(2.0, abs=ROUND)
+    assert float(lift_to_drag(s, "body")) == pytest.approx(float(fg.lift(s, "body")), abs=ROUND)
+
+
+def test_probes_and_surfaces_have_the_whole_pressure():
+    """Two places a period apart differ by the drop; the stored pressure is the same at both."""
+    s = solved("disk")
+    left, right = (float(probe(s, (x, 0.03), "pressure")) for x in (0.0, 1.0))
+    assert left - right == pytest.approx(1.0, abs=0.1)
+    V, x = measure(s.flow.mesh).V, measure(s.flow.mesh).x_cell
+    origin = V @ x / V.sum()
+    assert float(V @ s.pressure) == pytest.approx(0.0, abs=ROUND)
+    whole = float(probe(s, origin + np.array([0.3, 0.3]), "pressure") - probe(replace_drops(s), origin + np.array([0.3, 0.3]), "pressure"))
+    assert whole == pytest.approx(-0.3, abs=1e-12)
+    walls, still = (surface(each.flow, each.state) for each in (s, replace_drops(s)))
+    np.testing.assert_allclose(walls.pressure - still.pressure, -(walls.x - origin)[:, 0], atol=1e-12)
+
+
+def test_what_flows_through_periodic_patches_is_measured():
+    s = solved("uneven channel")
+    assert float(fg.flow_rate(s, "left")) == pytest.approx(0.3, abs=ROUND)
+    assert float(fg.flow_rate(s, "right")) == pytest.approx(-0.3, abs=ROUND)
+    assert float(uniformity(s, "left")) == pytest.approx(float(uniformity(s, "right")), rel=1e-12)
+    assert 0.5 < float(uniformity(s, "left")) < 1
+    assert float(fg.roughness(s, "left")) == pytest.approx(float(fg.roughness(s, "right")), rel=1e-12)
+    assert float(fg.pressure_drop(s, "left", "right")) == float(s.pressure_drop[0]) == -float(fg.pressure_drop(s, "right", "left"))
+
+
+def test_a_drop_is_from_a_periodic_patch_to_the_one_it_continues_at():
+    s = solved("disk")
+    with pytest.raises(InputError, match="from 'inlet' to 'bottom', of which one is periodic; a periodic patch and the one it continues"):
+        fg.pressure_drop(s, "inlet", "bottom")
+    with pytest.raises(InputError, match="no patch named 'inlet'"):
+        fg.drag(s, "inlet")
+
+
+# ---- derivatives
+
+
+def test_derivatives_of_what_a_drop_drives():
+    """In the walls' shape, the rate for which a drop is found, and the level of the viscosity: Taylor, both modes,
+    differences. On uneven walls drag, lift, moment and pressure each have a part of the mean gradient."""
+    m = fg.box(cells=(6, 5))
+    x, y = m.points.T
+    wave = jnp.stack([0 * x, (1 - 1.6 * y) * jnp.sin(2 * np.pi * x + y) * x * (1 - x)], 1)
+
+    def J(design):
+        walls = Mesh(m.points + design["height"] * wave, m.topology)
+        left = fg.Periodic("right", flow_rate=design["rate"])
+        s = fg.solve_steady(fg.Flow(walls, viscosity=design["viscosity"], left=left, bottom=fg.Wall(), top=fg.Wall()))
+        found = [fg.drag(s, "top"), 0.3 * lift_to_drag(s, "bottom"), moment(s, "bottom", center=(0.2, 0.1)), probe(s, (0.3, 0.4))]
+        return sum(found) + 0.1 * fg.pressure_drop(s, "left", "right") - fg.flow_rate(s, "right") ** 2
+
+    found = fg.check(J, {"height": jnp.asarray(0.3), "rate": jnp.asarray(0.2), "viscosity": jnp.asarray(0.1)})
+    assert found.passed, str(found)
+
+
+def test_the_drag_in_a_cell_is_the_drop_whatever_the_body():
+    """So its map along the wall is nought; where the flow rate is given, the map is that of the drop. A porous medium takes
+    its own part of the drop."""
+    s = solved("disk")
+    wall = fg.sensitivity(lambda s: fg.drag(s, "body"), s.flow, s).wall["body"]
+    speed = fg.sensitivity(lambda s: fg.flow_rate(s, "inlet"), s.flow, s).wall["body"]
+    assert np.abs(wall.value).max() < 1e-9 < 1e-3 * np.abs(speed.value).max()
+    given = fg.Flow(s.flow.mesh, viscosity=0.05, inlet=fg.Periodic("outlet", flow_rate=0.1), bottom=fg.Periodic("top"), body=fg.Wall())
+    of_drag = fg.sensitivity(lambda s: fg.drag(s, "body"), given)
+    of_drop = fg.sensitivity(lambda s: fg.pressure_drop(s, "inlet", "outlet"), given)
+    np.testing.assert_allclose(of_drag.wall["body"].value, of_drop.wall["body"].value, atol=1e-9)
+    np.testing.assert_allclose(of_drag.porosity, of_drop.porosity - of_drag.solution.velocity[:, 0], atol=1e-9)
+    assert np.abs(of_drop.wall["body"].value).max() > 0.1
