@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "shapes.curves": ("circle", "ellipse", "fourier_curve"),
-    "shapes.splines": ("closed_curve", "spline"),
+    "shapes.points": ("closed_curve", "spline"),
     "shapes.aerofoils": ("aerofoil",),
     "mesh.blocks": ("box", "o_grid", "extrude"),
     "mesh.channels": ("channel",),

@@ -1,12 +1,15 @@
-"""Files: the names that become theirs, and texts that are read whole or refused."""
+"""Files: the names that become theirs, texts that are read whole or refused, and writing that leaves a whole file or none."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
+import tempfile
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fluidgrad.errors import InputError
@@ -59,3 +62,29 @@ def size_of(path: str | Path) -> int:
     if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # reading a folder says so itself
         raise OSError(None, "it is a device or a pipe, not a file")
     return about.st_size
+
+
+def write(path: Path, data: str | bytes) -> None:
+    """Write a file that is whole or absent, into a folder that is there: one that was deleted is not to come back."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside a file for a library to write to; it is moved there when that is done."""
+    beside = path.with_name(f".part.{path.name}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

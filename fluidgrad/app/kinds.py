@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fluidgrad.app.config.reading import shipped_folder
 from fluidgrad.app.config.sections import suggestion
-from fluidgrad.app.report import output
 from fluidgrad.errors import InputError
+from fluidgrad.files import write
 
 KINDS = {
     "simulation": "cylinder_re20",
@@ -42,7 +42,7 @@ def new(kind: str = "", file: str = "") -> Path | None:
             raise InputError(
                 f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}", accepted="a file in a folder that exists"
             )
-        output.write(path, _text(kind))
+        write(path, _text(kind))
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

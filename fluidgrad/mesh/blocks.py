@@ -26,7 +26,7 @@ from fluidgrad.mesh.quality import check_valid
 from fluidgrad.mesh.ring import RingRecipe, ring_points, ring_topology
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import Curve, Numbers, arc_length, circle, number, refuse_open
-from fluidgrad.shapes.splines import area
+from fluidgrad.shapes.polygons import area
 
 SIDES = ("left", "right", "bottom", "top")
 Split = Sequence[tuple[str, float, float]]  # name, from, to

@@ -26,7 +26,8 @@ from fluidgrad.mesh.grading import Axis, Near, edges, quads, tanh_nodes
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import Curve, number, with_normal
-from fluidgrad.shapes.splines import along, crossings
+from fluidgrad.shapes.polygons import crossings
+from fluidgrad.shapes.splines import along
 
 SIDES = {"inlet": "inlet", "outlet": "outlet", "lower": "walls", "upper": "walls"}
 SAMPLES = 800  # along walls that are looked at

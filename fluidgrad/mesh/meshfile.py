@@ -1,7 +1,6 @@
 """Meshes from gmsh: triangles and quadrilaterals, tetrahedra, hexahedra, prisms and pyramids, mixed.
 
 The physical groups of curves (2D) or surfaces (3D) are the patches. Read by meshio, which is loaded when first needed.
-And points of curves, from text.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fluidgrad.errors import InputError
-from fluidgrad.files import read_text
 from fluidgrad.mesh.blocks import whole
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.quality import check_valid
@@ -218,44 +216,3 @@ def _parts(kind: str, times: int) -> tuple[Int[np.ndarray, "points corners"], In
 
 
 # ---- points of curves
-
-
-def read_points(path: str | Path) -> Float[np.ndarray, "points 2"]:
-    """Points from a text file: two numbers x, y in a row, separated by commas, semicolons, tabs or spaces.
-
-    A first line that is a title or the columns' names, and lines that start with #, are passed over.
-
-    Raises:
-        InputError: not readable; a row that is not two numbers; NaN or infinity, with its row.
-    """
-    text = read_text(path, "points from", "a text file of rows x, y")
-    rows: list[list[float]] = []
-    first = True  # which may hold the columns' names
-    for number, line in enumerate(text.splitlines(), 1):
-        given = line = line.split("#")[0].strip()
-        for separator in ",;\t":
-            line = line.replace(separator, " ")
-        if not (fields := line.split()):
-            continue
-        try:
-            row = [float(f) for f in fields]
-        except ValueError:
-            if first and _is_heading(given):
-                first = False
-                continue
-            row = []
-        first = False
-        if len(row) != 2:
-            raise InputError(f"row {number} of {str(path)!r} is not two numbers: {line[:40]!r}", accepted="rows x, y")
-        if not np.isfinite(row).all():
-            raise InputError(f"row {number} of {str(path)!r} holds {line[:40]!r}", accepted="finite numbers")
-        rows.append(row)
-    if len(rows) < 3:
-        raise InputError(f"{str(path)!r} holds {len(rows) or 'no'} point{'s' * (len(rows) != 1)}", accepted="three rows x, y or more")
-    return np.array(rows)
-
-
-def _is_heading(line: str) -> bool:
-    """Whether a line is text and no row that was mistyped: it begins with a letter, and no column of it is a number."""
-    columns = [c for s in ",;\t" for c in line.split(s) if s in line]
-    return line[0].isalpha() and not any(c.strip().startswith(tuple("+-.0123456789")) for c in columns)

@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluidgrad.app.report.output import write
+from fluidgrad.files import write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -31,12 +31,12 @@ from jaxtyping import Array, ArrayLike, Float
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
+from fluidgrad.shapes.splines import MAX_POINTS, along, bump, through
 
 jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
 
 Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
 POSITIVE = ("radius", "radii", "area", "chord", "thickness", "exponents")  # numbers of curves
-MAX_POINTS = 2000  # the slopes of a spline are a dense matrix times its points
 QUADRATURE = 1024  # points of the integrals that give area and centroid, at least
 
 
@@ -66,8 +66,6 @@ class Curve:
         """The points by the curve's kind alone."""
         n = self.numbers
         if "points" in n:
-            from fluidgrad.shapes.splines import along, through  # which makes such curves
-
             passes = self.kind in ("spline", "polygon")
             return through(n["points"], t, self.kind == "spline") if passes else along(n["points"], t, self.kind)
         angle = 2 * jnp.pi * t
@@ -86,8 +84,6 @@ class Curve:
     def _free_form(self, t: Array) -> Float[Array, "... 2"]:
         if "offsets" not in self.numbers:
             return self._shape(t)
-        from fluidgrad.shapes.splines import bump, through
-
         x, normal = with_normal(self._shape, t)
         if self.is_closed:
             return x + normal * through(self.numbers["offsets"][:, None], t, smooth=True)

@@ -15,8 +15,9 @@ from cases import TINY
 
 from fluidgrad.app import commands
 from fluidgrad.app.cli import main
-from fluidgrad.app.report.output import new_folder, write
+from fluidgrad.app.report.output import new_folder
 from fluidgrad.app.report.screen import QUIET
+from fluidgrad.files import write
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from fluidgrad.mesh.blocks import box, extrude, o_grid
 from fluidgrad.mesh.channels import channel
 from fluidgrad.mesh.mesh import measure, to_cells
 from fluidgrad.shapes.curves import circle, ellipse, fourier_curve
-from fluidgrad.shapes.splines import area, closed_curve
+from fluidgrad.shapes.points import closed_curve
+from fluidgrad.shapes.polygons import area
 
 DISK = circle((0.2, 0.2), 0.05)
 

@@ -11,7 +11,7 @@ from fluidgrad.mesh.blocks import box, extrude
 from fluidgrad.mesh.ducts import duct
 from fluidgrad.mesh.steps import step
 from fluidgrad.shapes.curves import circle
-from fluidgrad.shapes.splines import spline
+from fluidgrad.shapes.points import spline
 
 BOTTOM = spline([(0, 0), (4, 0)], closed=False)
 TOP = spline([(0, 1), (1.3, 1), (2.7, 2), (4, 2)], closed=False)

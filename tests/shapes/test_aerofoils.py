@@ -10,7 +10,7 @@ from fluidgrad.app.config.reading import parse
 from fluidgrad.errors import InputError
 from fluidgrad.shapes.aerofoils import fitted, read_aerofoil
 from fluidgrad.shapes.curves import arc_length
-from fluidgrad.shapes.splines import area
+from fluidgrad.shapes.polygons import area
 
 UPPER, LOWER = [0.18, 0.16, 0.2], [-0.15, -0.05, -0.02, -0.04]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.meshfile import read_points
 from fluidgrad.shapes.curves import arc_length, circle, ellipse, fourier_curve
-from fluidgrad.shapes.splines import area, closed_curve
+from fluidgrad.shapes.points import closed_curve, read_points
+from fluidgrad.shapes.polygons import area
 
 SQUARE = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
 

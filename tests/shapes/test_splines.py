@@ -11,7 +11,8 @@ from fluidgrad.errors import InputError
 from fluidgrad.mesh.blocks import o_grid
 from fluidgrad.mesh.channels import channel
 from fluidgrad.shapes.curves import arc_length
-from fluidgrad.shapes.splines import area, spline
+from fluidgrad.shapes.points import spline
+from fluidgrad.shapes.polygons import area
 
 WALL = np.array([(0.0, 0.0), (1.0, 0.2), (2.0, 0.8), (3.0, 1.5), (4.0, 1.0), (5.0, 1.0)])
 T = np.linspace(0, 1, 23)

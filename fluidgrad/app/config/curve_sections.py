@@ -101,7 +101,7 @@ class Points(AbstractBody):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, data: Any, info: ValidationInfo) -> Any:
-        from fluidgrad.mesh.meshfile import read_points
+        from fluidgrad.shapes.points import read_points
 
         return read_table(data, info, "points", read_points)
 
@@ -114,7 +114,7 @@ def _round(points: Any, first: list[list[float]]) -> Any:
     import numpy as np
 
     from fluidgrad.iteration import traced
-    from fluidgrad.shapes.splines import area
+    from fluidgrad.shapes.polygons import area
 
     if not traced(points):
         return points

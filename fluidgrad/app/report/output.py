@@ -26,11 +26,9 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +39,7 @@ import numpy as np
 from fluidgrad.app.config.config import Config
 from fluidgrad.app.config.mesh_sections import MeshFile
 from fluidgrad.errors import InputError
-from fluidgrad.files import read_text, size_of
+from fluidgrad.files import read_text, size_of, write
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "nlopt", "pydantic", "meshio", "matplotlib", "xarray", "h5netcdf")
 
@@ -67,32 +65,6 @@ def new_folder(name: str, root: str | Path = "runs") -> Path:
             f"cannot make a run folder in {str(root)!r}: {error.strerror}", accepted="a folder that can be written to"
         ) from None
     raise AssertionError(name)
-
-
-def write(path: Path, data: str | bytes) -> None:
-    """Write a file that is whole or absent, into a folder that is there: one that was deleted is not to come back."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside a file for a library to write to; it is moved there when that is done."""
-    beside = path.with_name(f".part.{path.name}")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fluidgrad import files
 from fluidgrad.app.report import output
 from fluidgrad.errors import InputError
 
@@ -58,7 +59,7 @@ def write(folder: Path, running: bool = False) -> Path:
         "report.html.jinja", folder, run=run, status=status, words=words, refresh=REFRESH if running else None, written=_now(),
         rows=run.history(MOST), most=MOST,
     )  # fmt: skip
-    output.write(folder / "report.html", text)
+    files.write(folder / "report.html", text)
     return folder / "report.html"
 
 
@@ -85,7 +86,7 @@ def compare(folders: Sequence[Path], file: Path, first: Path | None = None) -> P
               "overview": overview, "designs": any(run.kind == "design" for run in runs)}  # fmt: skip
     text = _rendered("comparison.html.jinja", file, runs=[(run, *run.status(False)) for run in runs], written=_now(), **values)
     try:
-        output.write(file, text)
+        files.write(file, text)
     except OSError as error:
         raise InputError(f"cannot write {str(file)!r}: {error.strerror}", accepted="a file in a folder that can be written to") from None
     return file

@@ -18,6 +18,7 @@ from fluidgrad.app.config.config import Config
 from fluidgrad.app.config.quantities import named_units
 from fluidgrad.app.report import output
 from fluidgrad.errors import InputError
+from fluidgrad.files import replacing, write
 from fluidgrad.plots.interpolation import geometry
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def save_solution(folder: Path, solution: Solution, config: Config, which: str =
     if np.any(np.asarray(flow.porosity)):
         fields["porosity"] = (np.broadcast_to(flow.porosity, flow.mesh.n_cells), "T^-1", "resistance of the porous medium")
     data = dataset(flow.mesh, fields | dict(more or {}), config)
-    output.write(folder / f"fields{which}.nc", netcdf(data))
-    with output.replacing(folder / f"fields{which}.vtu") as file:
+    write(folder / f"fields{which}.nc", netcdf(data))
+    with replacing(folder / f"fields{which}.vtu") as file:
         write_vtu(file, flow.mesh, fields | dict(more or {}))
 
 

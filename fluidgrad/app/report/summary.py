@@ -12,6 +12,7 @@ import numpy as np
 from fluidgrad.app.report import output, page
 from fluidgrad.app.report.solutions import netcdf
 from fluidgrad.errors import InputError
+from fluidgrad.files import write
 from fluidgrad.plots import study as study_plots
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def summarize(folder: Path) -> Path:
     keys, over, values = plan["keys"], plan["over"], plan["values"]
     found = [result_of(member) for member in members]
     data = dataset(keys, over, found, [m.name for m in members])
-    output.write(folder / "sweep.nc", netcdf(data))
+    write(folder / "sweep.nc", netcdf(data))
     columns = list(dict.fromkeys(name for f in found for name in f["numbers"]))
     rows = [[m.name, *map(_plain, v), *(f["numbers"].get(c) for c in columns), f["message"]]
             for m, v, f in zip(members, values, found, strict=True)]  # fmt: skip

@@ -23,6 +23,7 @@ from fluidgrad.app.report.screen import NORMAL, QUIET, VERBOSE, Screen
 from fluidgrad.app.runs.interrupt import Stopped, heard
 from fluidgrad.app.runs.resume import locked, taken_up
 from fluidgrad.errors import Failed, InputError, NotConverged
+from fluidgrad.files import write
 from fluidgrad.plots.style import Labels
 
 QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # not on Windows
@@ -174,7 +175,7 @@ def _kept(error: NotConverged, folder: Path) -> NotConverged:
 def _unexpected(error: Exception | SystemExit, work: Job, on: str) -> InputError | Exception:
     """What nobody foresaw: its traceback goes to a file. With functionals of the user's, it is most likely theirs."""
     file = work.folder / "error.txt"
-    output.write(file, "".join(traceback.format_exception(error)))
+    write(file, "".join(traceback.format_exception(error)))
     _tell(work.folder)
     if work.screen.level >= VERBOSE and isinstance(error, Exception):
         return error

@@ -19,6 +19,7 @@ from fluidgrad.app.config.reading import load
 from fluidgrad.app.config.sections import suggestion
 from fluidgrad.app.report import output
 from fluidgrad.errors import InputError
+from fluidgrad.files import write
 
 ENTERS = ("fluidgrad", "commit", "python", "devices", "dtype", "threads")  # what of the manifest may change a number
 
@@ -80,7 +81,7 @@ def taken_up(folder: Path, settings: Sequence[str], imports: Sequence[str], allo
     kept = manifest | {key: found[key] for key in (*ENTERS, "packages", "config", "imports")}
     output.write_json(folder / "manifest.json", kept | {"resumed": [*manifest.get("resumed", []), again]})
     if changed:
-        output.write(folder / "config.toml", output.toml(found["config"]))
+        write(folder / "config.toml", output.toml(found["config"]))
     return config
 
 

@@ -37,6 +37,7 @@ from fluidgrad.app.runs.interrupt import Stopped, heard
 from fluidgrad.app.runs.jobs import import_functionals, start_jax
 from fluidgrad.app.runs.resume import locked
 from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.files import write
 
 MOST = 10_000  # members
 Outcome = tuple[int, str, float]  # exit code, last words, seconds
@@ -169,7 +170,7 @@ def _run(
             values = [output.toml_value(v) for v in pending[member]]
             if code:
                 failed.append(member)
-                output.write(member / "failed.txt", f"{words}\n")
+                write(member / "failed.txt", f"{words}\n")
                 table.add([f"{', '.join(values)} failed ({member.name}): {words}"])
             else:
                 found = result_of(member)
