@@ -28,7 +28,8 @@ _NAMES = {
     "flow.functionals": (
         "drag", "lift", "pressure_drop", "dissipation", "flow_rate", "roughness", "functional",
     ),
-    "derivatives.derivative": ("value_and_grad", "linearize", "check"),
+    "derivatives.derivative": ("value_and_grad", "linearize"),
+    "derivatives.check": ("check",),
     "derivatives.maps": ("sensitivity",),
     "derivatives.accuracy": ("error_estimate",),
     "flow.profiles": ("nodes", "parabola"),

@@ -244,7 +244,7 @@ def study(scale=1.0):
         force=rng.normal(size=(m.n_cells, 2)) * 0.1 * scale,
         left=fg.Inflow(scale * np.array([0.4, 0.9, 1.0, 0.8, 0.5])),
         right=fg.Outflow(0.1 * scale),
-        bottom=fg.Wall(),
+        bottom=fg.Wall(center=(0.0, 0.0)),
         top=fg.Wall(velocity=(0.3 * scale, 0.0)),
     )
 
@@ -259,7 +259,11 @@ def inlets(scale=1.0):
 def driven(scale=1.0):
     """Closed and periodic, the pressure drop found from the flow rate: two scalar unknowns."""
     return fg.Flow(
-        mesh("box"), viscosity=0.1 * scale, left=fg.Periodic("right", flow_rate=0.4 * scale), bottom=fg.Wall(), top=fg.Wall(rotation=0.3)
+        mesh("box"),
+        viscosity=0.1 * scale,
+        left=fg.Periodic("right", flow_rate=0.4 * scale),
+        bottom=fg.Wall(),
+        top=fg.Wall(rotation=0.3, center=(0.0, 0.0)),
     )
 
 

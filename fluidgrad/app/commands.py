@@ -62,6 +62,7 @@ def run(
         page.write(work.folder, running=True)
         flow = problem.case.flow(problem.case.numbers)
         work.say(str(flow.mesh))
+        _say_what_turns(work, flow)
         if work.config.design:
             optimise(work, problem)
         else:
@@ -102,7 +103,7 @@ def check(
 ) -> bool:
     """Check the derivative of the objective and of each constraint, at the start and at a random admissible design."""
     from fluidgrad import check as check_derivative
-    from fluidgrad.derivatives.derivative import DIFFERENCE_ERROR, DOT_PRODUCT_GAP, TAYLOR_RATE
+    from fluidgrad.derivatives.check import DIFFERENCE_ERROR, DOT_PRODUCT_GAP, TAYLOR_RATE
     from fluidgrad.design.variables import Variables
 
     with job(config, settings, imports, level, root, silent=as_json) as work:
@@ -173,6 +174,17 @@ def config(action: str, subject: str = "", settings: Sequence[str] = (), imports
 
 
 # ---- shared
+
+
+def _say_what_turns(work: Job, flow: Flow) -> None:
+    """Where each turning wall has its center, and whether fluid goes through it."""
+    from fluidgrad.flow.boundary import Wall, center_of, passing
+
+    for patch, wall in flow.boundary.items():
+        if isinstance(wall, Wall) and np.any(np.asarray(wall.rotation)):
+            about, share = np.asarray(center_of(flow.mesh, patch, wall)), float(passing(flow.mesh, patch, wall))
+            through = f"; {100 * share:.2g} % of its velocity goes through it" if share > 1e-3 else ""
+            work.say(f"{patch} turns about ({', '.join(f'{v:.6g}' for v in about)}){through}")
 
 
 def _show(work: Job, found: Mapping[str, Mapping[str, Any]]) -> None:

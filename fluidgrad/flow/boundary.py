@@ -33,6 +33,7 @@ from jaxtyping import Array, ArrayLike, Bool
 
 from fluidgrad.errors import InputError
 from fluidgrad.mesh.geometry import FaceScalar, FaceVector
+from fluidgrad.mesh.mesh import Mesh, measure
 from fluidgrad.mesh.topology import Topology, middles
 
 OPPOSITE = -0.99  # the cosine between directions from a cell's centre to two of its faces that are opposite to each other
@@ -90,18 +91,54 @@ class Inflow:
 @_kind("velocity", "rotation", "center")
 class Wall:
     """No slip: still, moving with ``velocity`` ``(dim,)`` [L/T], rotating with ``rotation`` [1/T] about ``center``
-    (3D: ``rotation`` is the vector ``(3,)``)."""
+    (3D: ``rotation`` is the vector ``(3,)``). Without a center a wall turns about its own, :func:`own_center`: it must be
+    round, or what turns would carry fluid through it."""
 
     velocity: ArrayLike = 0.0
     rotation: ArrayLike = 0.0
-    center: ArrayLike = 0.0
+    center: ArrayLike | None = None
     gives: ClassVar[str] = "velocity"
 
     def conditions(self, S: FaceVector, x: FaceVector) -> Conditions:
-        r = x - jnp.asarray(self.center, S.dtype)
+        r = x - (own_center(S, x) if self.center is None else jnp.asarray(self.center, S.dtype))
         rotation = jnp.asarray(self.rotation, S.dtype)
         turn = rotation * jnp.stack([-r[:, 1], r[:, 0]], -1) if S.shape[1] == 2 else jnp.cross(jnp.broadcast_to(rotation, S.shape), r)
         return prescribe(S, jnp.asarray(self.velocity, S.dtype) + turn, fix_n=1.0, fix_t=1.0)
+
+
+def own_center(S: FaceVector, x: FaceVector) -> Array:
+    """The point that the normals of faces come nearest to, ``(dim,)``: the center of a circle, a cylinder or a sphere, also of
+    a part of one, however its faces are spread. Where it is not determined, along a plane's normal or a cylinder's axis, it
+    is as far as the middle of the faces. Differentiable in both.
+
+    sum |r x S|^2 / |S| is least where M c = sum (|S| - S S^T / |S|) x with M = sum (|S| - S S^T / |S|).
+    """
+    area = jnp.linalg.norm(S, axis=-1)
+    middle = area @ x / jnp.sum(area)
+    r, dim = x - middle, S.shape[1]
+    M = jnp.sum(area) * jnp.eye(dim, dtype=S.dtype) - (S / area[:, None]).T @ S
+    b = area @ r - (jnp.sum(S * r, -1) / area) @ S
+    M = M + 1e4 * jnp.finfo(S.dtype).eps * jnp.trace(M) * jnp.eye(dim, dtype=S.dtype)  # singular for a plane
+    if dim == 2:
+        adjugate = jnp.stack([jnp.stack([M[1, 1], -M[0, 1]]), jnp.stack([-M[1, 0], M[0, 0]])])
+    else:
+        adjugate = jnp.stack([jnp.cross(M[1], M[2]), jnp.cross(M[2], M[0]), jnp.cross(M[0], M[1])])
+    return middle + adjugate.T @ b / (M[0] @ adjugate[0] if dim == 3 else M[0] @ adjugate[:, 0])
+
+
+def center_of(mesh: Mesh, patch: str, wall: Wall) -> Array:
+    """The point that a wall turns about, ``(dim,)``."""
+    g, faces = measure(mesh), mesh.topology.faces_of(patch)
+    return own_center(g.S[faces], g.x_face[faces]) if wall.center is None else jnp.broadcast_to(jnp.asarray(wall.center), (mesh.dim,))
+
+
+@partial(jax.jit, static_argnums=1)
+def passing(mesh: Mesh, patch: str, wall: Wall) -> Array:
+    """What part of a wall's velocity goes through it: 0 if it moves in itself."""
+    g, faces = measure(mesh), mesh.topology.faces_of(patch)
+    S, u = g.S[faces], wall.conditions(g.S[faces], g.x_face[faces]).velocity
+    size = jnp.sum(jnp.linalg.norm(u, axis=-1) * jnp.linalg.norm(S, axis=-1))
+    return jnp.sum(jnp.abs(jnp.sum(u * S, -1))) / jnp.where(size > 0, size, 1.0)
 
 
 @_kind("pressure", meta=("tangential",))

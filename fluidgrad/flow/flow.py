@@ -18,12 +18,13 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from fluidgrad.errors import InputError
-from fluidgrad.flow.boundary import Boundary, Conditions, FarField, Periodic, Wall, join, prescribe
+from fluidgrad.flow.boundary import Boundary, Conditions, FarField, Periodic, Wall, join, passing, prescribe
 from fluidgrad.iteration import traced
 from fluidgrad.mesh.geometry import Geometry
 from fluidgrad.mesh.mesh import Mesh
 
 SCHEMES = ("central", "upwind")
+THROUGH = 0.01  # of the velocity of a wall that turns about its own center, through it, is too much
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -217,6 +218,13 @@ def check_flow(flow: Flow) -> None:
                 shapes = " or ".join(str(s) for s in allowed)
                 raise InputError(
                     f"{key} of patch {name!r} has shape {jnp.shape(value)}", accepted=f"{shapes}: the patch has {hi - lo} faces"
+                )
+        if isinstance(kind, Wall) and kind.center is None and not traced((kind.rotation, flow.mesh)) and np.any(np.asarray(kind.rotation)):
+            if (share := float(passing(flow.mesh, name, replace(kind, velocity=0.0)))) > THROUGH:
+                raise InputError(
+                    f"patch {name!r} is not round, and turning about its middle would carry fluid through it ({100 * share:.3g} % of the "
+                    "velocity)",
+                    accepted="give the center that it turns about, if that is meant",
                 )
     if flow.closed and not traced(flow):
         _check_net_inflow(flow)

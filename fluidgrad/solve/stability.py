@@ -51,7 +51,8 @@ def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray
     Returns:
         lambda [1/T], the fastest growing first: the real part is the rate of growth (negative: of decay), the imaginary
         part the angular frequency. Those found to a thousandth, the leading one among them unless some that are found
-        grow anyway; modes that decay or swing faster than the flow shears are not.
+        grow anyway; modes that decay or swing faster than the flow shears are not. What a growing mode ends in, such as
+        vortices that are shed, has another frequency but at the onset.
 
     Raises:
         InputError: a solution that is traced, or of a fluid at rest.

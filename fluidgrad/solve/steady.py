@@ -303,7 +303,12 @@ def advice(flow: Flow, report: SolveReport) -> str:
     some = f"{reached:.3g} times the viscosity was reached by continuation"
     how_far = some if np.isfinite(reached) else "no more viscous flow converged either"
     near = ", ".join(f"{v:.3g}" for v in x)
+    steps = ["a finer mesh (mesh.refine = 2)"]
+    if flow.convection and flow.scheme != "upwind":
+        steps.append('flow.scheme = "upwind"')
+    if flow.convection:
+        steps.append("a larger viscosity: the flow that is sought may be unsteady")
     return (
         f"no convergence: residual {float(report.residual):.1e} after {int(report.iterations)} steps ({how_far}). "
-        f'Largest residual near ({near}). Try mesh.refine = 2, or flow.scheme = "upwind".'
+        f"Largest residual near ({near}). Try {', or '.join(steps)}."
     )

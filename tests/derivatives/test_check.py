@@ -7,7 +7,7 @@ import pytest
 from cases import study
 
 import fluidgrad as fg
-from fluidgrad.derivatives.derivative import DIFFERENCE_ERROR, TAYLOR_RATE, _direction, judge
+from fluidgrad.derivatives.check import DIFFERENCE_ERROR, TAYLOR_RATE, _direction, judge
 
 X0, V = 0.7, 1.0
 F0 = np.array([np.sin(X0), 3 * X0 - 1])
@@ -25,6 +25,26 @@ def test_a_right_derivative_passes():
     assert verdict.passed, str(verdict)
     assert verdict.taylor_rates[0] == pytest.approx(2, abs=0.05)
     assert verdict.names == ("curved", "linear")
+
+
+def within(reach):
+    """A function that has no value farther than that from 1, as a mesh that tangles there."""
+
+    def f(x):
+        if not isinstance(x, jax.core.Tracer) and abs(float(x) - 1.0) > reach:
+            raise fg.InputError("the mesh is tangled: 155 cells folded")
+        return jnp.sin(x)
+
+    return f
+
+
+def test_steps_that_tangle_the_mesh_are_shortened_and_the_verdict_says_so():
+    assert fg.check(within(0.3), jnp.asarray(1.0)).shortened == 1.0
+    verdict = fg.check(within(0.06), jnp.asarray(1.0))
+    assert verdict.passed and verdict.shortened == 0.25 and verdict.as_dict()["shortened"] == 0.25
+    assert str(verdict).endswith("; steps shortened to 0.25 of what was asked, beyond which there is no flow")
+    with pytest.raises(fg.InputError, match=r"155 cells folded \(by steps of a check, .*most = \.\.\. in fg.check"):
+        fg.check(within(1e-9), jnp.asarray(1.0))
 
 
 def test_a_linear_function_counts_as_second_order():

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import measure, mesh
+from jax.test_util import check_grads
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
-from fluidgrad.flow.boundary import FAR_FIELD_BLEND, join, periodic_shift
+from fluidgrad.flow.boundary import FAR_FIELD_BLEND, center_of, join, own_center, passing, periodic_shift
 
 S = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 0.5]])
 X = np.array([[1.0, 0.5], [0.0, 0.5], [0.5, 1.0]])
@@ -39,7 +40,7 @@ def test_a_wall_may_slide_and_turn():
 
 def test_a_wall_turns_about_an_axis_in_3d():
     x = jnp.array([[1.0, 2.0, 3.0]])
-    c = fg.Wall(rotation=(0.0, 0.0, 2.0)).conditions(jnp.ones((1, 3)), x)
+    c = fg.Wall(rotation=(0.0, 0.0, 2.0), center=0.0).conditions(jnp.ones((1, 3)), x)
     np.testing.assert_allclose(np.asarray(c.velocity), [[-4, 2, 0]])
 
 
@@ -140,3 +141,35 @@ def test_a_patch_that_lets_through_as_much_as_it_takes_is_accepted():
     out = np.asarray(fg.mesh.mesh.measure(m).S[m.topology.faces_of("wall")])
     flow = fg.Flow(m, viscosity=0.1, wall=fg.Inflow(np.broadcast_to([1.0, 0.0], out.shape)))
     assert flow.closed
+
+
+# ---- walls that turn about their own center
+
+
+def test_a_round_wall_turns_about_its_own_center_in_2d_and_3d():
+    flat = fg.channel(6.0, 8.0, fg.circle((3.0, 4.3), 0.5), cells=400)
+    solid = fg.extrude(flat, 0.7, 3, patches=("front", "back"))
+    for m, rotation, center in ((flat, 1.5, (3, 4.3)), (solid, (0.0, 0.0, 1.5), (3, 4.3, 0.35))):
+        wall = fg.Wall(rotation=rotation)
+        np.testing.assert_allclose(center_of(m, "body", wall), center, rtol=1e-11)
+        assert float(passing(m, "body", wall)) < 1e-13
+        assert float(passing(m, "body", fg.Wall(rotation=rotation, center=jnp.zeros(m.dim)))) > 0.3  # as it was
+    disc = fg.Wall(rotation=(0.0, 0.0, 1.0))  # a plane that turns in itself
+    assert float(passing(solid, "front", disc)) < 1e-13 and center_of(solid, "front", disc)[2] == 0
+    assert center_of(flat, "body", fg.Wall(center=(1.0, 2.0))).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_center_is_where_normals_meet_and_has_a_derivative(dim):
+    rng = np.random.default_rng(dim)
+    S, x = jnp.asarray(rng.normal(size=(12, dim))), jnp.asarray(rng.normal(size=(12, dim)))
+    center = jnp.arange(1.0, dim + 1)
+    np.testing.assert_allclose(own_center(S, center + 3 * S), center, rtol=1e-10)
+    check_grads(own_center, (S, x), 1)
+
+
+def test_what_is_not_round_turns_about_a_given_center_only():
+    m = fg.o_grid(fg.ellipse((3.0, -2.0), (1.0, 0.5)), 4.0, cells=(24, 4))
+    with pytest.raises(InputError, match="patch 'body' is not round, and turning about its middle would .*the center"):
+        fg.Flow(m, viscosity=1.0, body=fg.Wall(rotation=1.0), far=fg.Wall())
+    fg.Flow(m, viscosity=1.0, body=fg.Wall(rotation=1.0, center=(3.0, -2.0)), far=fg.Wall(rotation=0.5))

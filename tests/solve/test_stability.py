@@ -85,6 +85,7 @@ def test_a_run_warns_of_an_unstable_flow(tmp_path, capsys):
     folder = commands.run("cylinder_inflow", settings, root=tmp_path)
     out = capsys.readouterr().out
     assert "warning: this flow is unstable: disturbances of it grow at a rate of " in out and "swing with a frequency of" in out
+    assert "(not that of the shedding that they grow into), so it would not be seen" in out
     row = json.loads((folder / "results.json").read_text())["stability"]["flow"]
     assert not row["stable"] and row["growth_rate"] > 0 and row["units"] == "s^-1"
     assert "This flow is unstable:" in (folder / "report.html").read_text()

@@ -1,5 +1,6 @@
 """The steady solve: converges without tuning, says so when it does not, and recompiles for nothing."""
 
+import dataclasses
 import logging
 
 import jax
@@ -11,6 +12,7 @@ from cases import mesh, operators, study
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
+from fluidgrad.solve.steady import advice
 
 
 def cavity(n, reynolds, grading=1.5):
@@ -111,10 +113,16 @@ def test_a_flow_that_has_no_steady_state_here_says_how_far_it_came():
         fg.solve_steady(cavity(8, 1e5, grading=0.0))
     message, report = str(failure.value), failure.value.report
     assert message.startswith("no convergence: residual ") and "times the viscosity was reached by continuation)" in message
-    assert "Largest residual near (" in message and 'Try mesh.refine = 2, or flow.scheme = "upwind".' in message
+    assert "Largest residual near (" in message and 'Try a finer mesh (mesh.refine = 2), or flow.scheme = "upwind", or a larger' in message
     assert not report.converged and 1 < report.reached < np.inf and report.solves > 1
     assert np.isfinite(failure.value.solution.state).all()  # the last good state
     assert report.residual > 1e-6  # its residual in the flow that was asked for, not in the more viscous one it solves
+
+
+def test_a_flow_is_not_advised_to_do_what_it_does():
+    flow, report = with_viscosity(1e-9), fg.solve_steady(with_viscosity(0.1)).report
+    assert "upwind" not in advice(dataclasses.replace(flow, scheme="upwind"), report)
+    assert advice(dataclasses.replace(flow, convection=False), report).endswith("Try a finer mesh (mesh.refine = 2).")
 
 
 def test_a_flow_out_of_reach_says_that_too():

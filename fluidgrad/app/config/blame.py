@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from fluidgrad.app.config.config import Config
 from fluidgrad.app.config.paths import dotted
-from fluidgrad.app.config.sections import models_in, suggestion
+from fluidgrad.app.config.sections import beyond, models_in, suggestion
 from fluidgrad.errors import InputError
 
 Path = tuple[str | int, ...]
@@ -55,7 +55,7 @@ def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Map
     key = _name(path) or name
     if kind == "extra_forbidden":
         known = _keys(path[:-1], data)
-        return InputError(f"unknown key {key!r}", suggestion(key, known, f"accepted: {', '.join(known)}"), where)
+        return InputError(f"unknown key {key!r}", beyond(key) or suggestion(key, known, f"accepted: {', '.join(known)}"), where)
     if kind == "missing":
         return InputError(f"{key} is missing", _description(path, data), where)
     if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -64,7 +64,7 @@ def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Map
             what = f"{key} needs a kind" if isinstance(given, Mapping) else f"{key} must be a table with a kind, got {_show(given)}"
             return InputError(what, f"kind = one of {', '.join(kinds)}", where)
         tag = str(ctx["tag"])
-        return InputError(f"{key} has the unknown kind {tag!r}", suggestion(tag, kinds, f"one of {', '.join(kinds)}"), where)
+        return InputError(f"{key} has the unknown kind {tag!r}", beyond(tag) or suggestion(tag, kinds, f"one of {', '.join(kinds)}"), where)
     if kind == "literal_error":
         choices = [c.strip("' ") for c in ctx["expected"].replace(" or ", ", ").split(",")]
         advice = suggestion(str(given), choices, "") or None

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from fluidgrad.app.config.config import Config
 from fluidgrad.app.config.paths import steps
-from fluidgrad.app.config.sections import TRACED, models_in, suggestion
+from fluidgrad.app.config.sections import TRACED, beyond, models_in, suggestion
 from fluidgrad.errors import InputError
 
 LIMITS = {"Gt": "above {gt:g}", "Ge": "at least {ge:g}", "Lt": "below {lt:g}", "Le": "at most {le:g}"}
@@ -37,7 +37,9 @@ def explain(key: str = "") -> str:
             known = list(dict.fromkeys(k for m in models for k in m.model_fields))
             if not known:
                 raise InputError(f"{'.'.join(names[:i])!r} has no keys", accepted=f"config explain {'.'.join(names[:i])}")
-            raise InputError(f"there is no key {name!r} in {key!r}", suggestion(name, known, f"there are: {', '.join(known)}"))
+            raise InputError(
+                f"there is no key {name!r} in {key!r}", beyond(name) or suggestion(name, known, f"there are: {', '.join(known)}")
+            )
         owners, last = found, name
         free = getattr(owners[0].model_fields[name].annotation, "__origin__", None) in (dict, list)
         models = list(dict.fromkeys(m for owner in owners for m in models_in(owner.model_fields[name].annotation)))

@@ -131,7 +131,7 @@ class WallSection(Section):
     rotation: Annotated[float | list[float] | None, TRACED] = Field(
         None, description="of a turning wall, counter-clockwise [1/T]; 3D: a vector"
     )
-    center: VectorOrNone = Field(None, description="that it turns about [L]")
+    center: VectorOrNone = Field(None, description="that it turns about; a round wall's own center when left out [L]")
 
     def build(self, n: Numbers, mesh: Mesh, patch: str) -> Boundary:
         return fg.Wall(**n)

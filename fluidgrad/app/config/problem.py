@@ -168,6 +168,7 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     import jax
 
     from fluidgrad.flow import functionals as f
+    from fluidgrad.flow.boundary import center_of
 
     flow = solution.flow
     found = {q.name: q for q in problem.quantities}
@@ -177,7 +178,13 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
         for force in (f.drag, f.lift) + ((f.drag_coefficient, f.lift_coefficient) if flow.reference and patch != "walls" else ()):
             extra.append((f"{force.name}({patch})", force.units, lambda s, force=force, patch=patch: force.function(s, patch)))
         if np.any(np.asarray(flow.boundary[patch].rotation) != 0):  # pyright: ignore
-            extra.append((f"moment({patch})", f.moment.units, lambda s, p=patch: f.moment.function(s, p, center=s.flow.boundary[p].center)))
+            extra.append(
+                (
+                    f"moment({patch})",
+                    f.moment.units,
+                    lambda s, p=patch: f.moment.function(s, p, center=center_of(s.flow.mesh, p, s.flow.boundary[p])),
+                )
+            )
     inlets = [n for n, k in kinds.items() if k in ("Inflow", "PressureInlet")]
     outlets = [n for n, k in kinds.items() if k == "Outflow"]
     for patch in inlets + outlets:

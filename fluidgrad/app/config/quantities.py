@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.app.config.config import Call, Config
-from fluidgrad.app.config.sections import suggestion
+from fluidgrad.app.config.sections import beyond, suggestion
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
         known = sorted(REGISTRY)
         raise InputError(
             f"there is no functional {call.functional!r}",
-            suggestion(call.functional, known, f"one of {', '.join(known)}, or your own by --import"),
+            beyond(call.functional) or suggestion(call.functional, known, f"one of {', '.join(known)}, or your own by --import"),
         )
     functional, given = REGISTRY[call.functional], call.arguments
     parameters = list(inspect.signature(functional.function).parameters.values())[1:]

@@ -7,6 +7,7 @@ rest is structure. Other files that a table names are read into it, so that a re
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,26 @@ def suggestion(given: str, known: Iterable[str], otherwise: str) -> str:
     """The accepted names, with the nearest first if one is near."""
     near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}? {otherwise}" if near else otherwise
+
+
+BEYOND = {  # what people look for, and what it is
+    r"time|d_?t|time_?steps?|unsteady|transient|end_?time|t_?end|duration|cfl|courant": "flow in time",
+    r"heat.*|temperature|thermal.*|energy|conductivity|prandtl|nusselt|buoyancy|boussinesq": "heat",
+    r"turbulen.*|rans|les|des|k_?(epsilon|omega).*|sst|spalart.*|wall_?functions?|y_?plus|intermittency": "turbulence",
+    r"density|rho|mach|compressib.*|gas|equation_of_state|gamma": "a density of its own (all is per unit density, the viscosity kinematic)",
+    r"phases?|multi_?phase|vof|surface_tension|free_surface|volume_fraction|particles?|droplets?|bubbles?": "several phases",
+    r"species|concentration|scalars?|diffusivity|tracers?|reactions?|combustion|chemistry": "what the flow carries",
+    r"rheology|non_?newtonian|power_?law|carreau|yield_stress|viscoelastic.*": "a viscosity that depends on the flow",
+    r"structure|elasticity|fsi|stiffness|youngs?_modulus": "walls that the flow deforms",
+}
+
+
+def beyond(name: str) -> str | None:
+    """That something is out of scope, if a name asks for it, and where to look."""
+    if name.lower() in ("gravity", "g", "body_force"):
+        return "flow.force is the body force"
+    found = next((what for names, what in BEYOND.items() if re.fullmatch(names, name.lower())), None)
+    return found and f"{found} is out of scope: docs/alternatives.md names programs for it"
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -35,7 +35,7 @@ def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from fluidgrad.derivatives.derivative import TIGHT
+    from fluidgrad.derivatives.check import TIGHT
     from fluidgrad.design.evaluation import evaluate
     from fluidgrad.solve.steady import differentiating
 
@@ -107,7 +107,7 @@ def stability(work: Job, found: Mapping[str, Sequence[Solution]]) -> dict[str, A
                       "units": f"{work.config.units.time}^-1"}  # fmt: skip
         if not rate.real < 0:
             unit = "" if work.config.units.time == "T" else f" {work.config.units.time}^-1"
-            swinging = f" and swing with a frequency of {turns:.3g}{unit}" if turns else ""
+            swinging = f" and swing with a frequency of {turns:.3g}{unit} (not that of the shedding that they grow into)" if turns else ""
             work.say(f"warning: {name} is unstable: disturbances of it grow at a rate of {rate.real:.3g}{unit}{swinging}, so it would not "
                      "be seen. Lower the Reynolds number, or take its figures and derivatives as those of the steady flow "
                      "alone.")  # fmt: skip
