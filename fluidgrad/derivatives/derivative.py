@@ -26,6 +26,8 @@ from fluidgrad.errors import NotConverged
 from fluidgrad.solve import steady
 from fluidgrad.solve.adjoint import ACCEPTED, PROBE
 
+KINK = "as at the kink of a square root, a norm, an absolute value or a maximum in it"
+
 
 @dataclass(frozen=True)
 class GradientReport:
@@ -72,8 +74,10 @@ def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Callable[[Any], tuple[Any
         x_bar, probes = pull(cotangent)
         report = _report(probes)
         if report.converged and not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(x_bar)):
-            message = "no gradient: it is not finite, and no solve in it reports why (is a solve inside a jitted function?)"
-            raise NotConverged(message, report)
+            where = f"{KINK}, or in what makes the flow" if n else "and no solve in it reports why (is a solve inside a jitted function?)"
+            raise NotConverged(f"no gradient: it is not finite, {where}", report)
+        if np.isnan(report.adjoint_residual) and not report.adjoint_products:  # nothing was solved: there was NaN to begin with
+            raise NotConverged(f"no gradient: the functional's own derivative is not finite at this flow, {KINK}", report)
         if not report.converged:
             raise NotConverged(
                 f"no gradient: the adjoint solve stopped at a relative residual of {report.adjoint_residual:.1e} (at most "

@@ -102,7 +102,10 @@ def _evaluate_one(
             raise NotConverged(f"{name} is {float(value)}")
     gradients, adjoints, nothing = [], [], (jnp.zeros_like(state), jnp.zeros_like(steps))
     for name, unit in zip(names, np.eye(len(names)), strict=True):
-        gradient, report = pull_back(([jnp.asarray(x) for x in unit], *nothing))
+        try:
+            gradient, report = pull_back(([jnp.asarray(x) for x in unit], *nothing))
+        except NotConverged as error:
+            raise NotConverged(f"{name}: {error}", error.report, error.solution) from None
         gradients.append(jax.tree.map(np.asarray, gradient))
         adjoints.append(report)
         if not all(np.isfinite(g).all() for g in jax.tree.leaves(gradients[-1])):
@@ -130,6 +133,8 @@ def _values(functionals: tuple[Functional, ...], flow: Flow, state: Array) -> li
         value = f(Solution(flow, state, None))  # pyright: ignore[reportArgumentType]  (how it was solved is no part of it)
         if jnp.shape(value) != ():
             raise InputError(f"{name_of(f) or 'a functional'} has shape {jnp.shape(value)}", accepted="one number")
+        if jnp.iscomplexobj(value):
+            raise InputError(f"{name_of(f) or 'a functional'} is complex", accepted="a real number: the real part of it, or its size")
         return jnp.asarray(value, state.dtype)
 
     return [scalar(f) for f in functionals]

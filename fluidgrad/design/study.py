@@ -96,8 +96,10 @@ class Study:
 
     def __post_init__(self):
         flows = len(self.flows)
-        if self.weights and (len(self.weights) != flows or not np.isfinite(np.asarray(self.weights, float)).all()):
-            raise InputError(f"weights {list(self.weights)}", accepted=f"{flows} finite number{'s' * (flows > 1)}: one for each flow")
+        w = np.asarray(self.weights, float)
+        if self.weights and (len(w) != flows or not np.isfinite(w).all() or (w < 0).any() or not w.any()):
+            advice = f"{flows} finite number{'s' * (flows > 1)}: one for each flow, none negative and not all 0"
+            raise InputError(f"weights {list(self.weights)}", accepted=advice)
         if beyond := [c for c in self.constraints if not 0 <= c.condition < flows]:
             raise InputError(f"a constraint of condition {beyond[0].condition}", accepted=f"0 to {flows - 1}: one of the study's flows")
         if self.inner_product not in PRODUCTS:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 REGISTRY: dict[str, Functional] = {}
 
 
+def _is_own(function: Callable[..., Array]) -> bool:
+    return function.__module__.partition(".")[0] == "fluidgrad"
+
+
 @dataclass(frozen=True, eq=False)
 class Functional:
     """A named functional: called with a solution and its arguments; strings are static, numbers traced."""
@@ -72,12 +76,19 @@ def functional(units: str, undefined: str = "") -> Callable[[Callable[..., Array
     Args:
         units: in powers of length L and time T, e.g. "L^3 T^-2"; "1" if it has none. For reports and plots.
         undefined: of one that not every flow has, and that is NaN there: why, and what would help. It is said then.
+
+    Raises:
+        InputError: no units; the name of one of fluidgrad's own.
     """
 
     if not isinstance(units, str):
         raise InputError("a functional without its units", accepted='@functional(units="L^3 T^-2") above the function')
 
     def register(function: Callable[..., Array]) -> Functional:
+        known = REGISTRY.get(function.__name__)  # pyright: ignore[reportFunctionMemberAccess]
+        if known is not None and _is_own(known.function) and not _is_own(function):
+            given = f"a functional {known.name!r}, which is the name of fluidgrad's own {known.function.__module__}.{known.name}"
+            raise InputError(given, accepted=f"another name, such as {known.name}_of_mine")
         f = Functional(function, function.__name__, units, undefined)  # pyright: ignore[reportFunctionMemberAccess]
         REGISTRY[f.name] = f
         return f

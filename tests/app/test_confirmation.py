@@ -78,6 +78,27 @@ def test_an_objective_that_is_zero_at_the_start(run, capsys):
     assert "flow_rate(inlet): " in (text := (folder / "report.html").read_text()) and "better by" not in text
 
 
+def test_a_start_at_rest_is_no_reason_to_call_limits_infeasible(tmp_path, capsys):
+    """The roughness of no flow is 0 / 0, and its gradient hid that of the flow rate, which can well be met."""
+    text = TINY.replace("values = [2.0, 1.5, 1.0, 0.5]", 'count = 4, start = "parabola", mean = 0.0')
+    text = text.replace("equals = 1.0 }", 'equals = 1.0 }, { functional = "roughness", patch = "inlet", at_most = 4.0 }')
+    (tmp_path / "rest.toml").write_text(text)
+    assert main(["config", "validate", str(tmp_path / "rest.toml")]) == 0, capsys.readouterr().err
+    assert main(["run", str(tmp_path / "rest.toml"), "--runs", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "not converged: roughness(inlet) is nan\n"
+    beyond = ["--set", "objective.subject_to.0.equals=9.0"]
+    assert main(["config", "validate", str(tmp_path / "rest.toml"), *beyond]) == 2
+    assert "flow_rate(inlet) cannot equal 9, the nearest within the bounds is 2.4" in capsys.readouterr().err
+
+
+def test_a_complex_functional_is_refused(tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "mine.py").write_text("import fluidgrad as fg\n@fg.functional(units='1')\ndef swirl(s): return fg.drag(s, 'walls') * 1j\n")
+    setting = ["--set", "objective.minimize={functional='swirl'}", "--import", str(tmp_path / "mine.py")]
+    assert main(["config", "validate", str(tmp_path / "tiny.toml"), *setting]) == 2
+    assert "swirl() is complex ([objective] minimize in tiny.toml); a real number" in capsys.readouterr().err
+
+
 FINER = "flow.viscosity=0.11", "output.finer_mesh=true"
 
 

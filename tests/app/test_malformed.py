@@ -355,6 +355,8 @@ SETTINGS = [
     ('condition=[{name="a", set={"flow.viscosity"=[0.2, 0.3]}}]', 'flow.viscosity of shape (2,) ([[condition]] 1 set in case.toml)'),
     ('condition=[{name="a", set={"boundary.inlet.profile.values"=[1.0, 1.0]}}]', "'boundary.inlet.profile.values' is a design"),
     ('condition=[{name="a"}, {name="a"}]', "two conditions are called 'a'"),
+    ('condition=[{name="a", weight=-0.5}]', 'weight must be at least 0, got -0.5 (--set condition.0.weight)'),
+    ('condition=[{name="a", weight=0.0}]', 'every [[condition]] has the weight 0 (case.toml); a positive weight for one at least'),
     ('condition=[{name="start"}]', "a condition is called 'start'"),
     ('condition=[{name="a/b"}]', '--set condition.0.name'),
     ('condition=[{weight=1.0}]', 'name is missing (--set condition.0.name)'),
@@ -560,6 +562,10 @@ IMPORTS = [
     (b"\xff\xfe", "mine.py cannot be imported: SyntaxError"),
     (b"\x00", "mine.py cannot be imported: SyntaxError: source code"),
     ("from fluidgrad import functional\n@functional\ndef f(s): return 1.0", "a functional without its units"),
+    (
+        "from fluidgrad import functional\n@functional(units='1')\ndef drag(s): return 1.0",
+        "mine.py cannot be imported: InputError: a functional 'drag', which is the name of fluidgrad's own fluidgrad.flow.functionals.drag",
+    ),
     ("from fluidgrad import functional\n@functional(units=3)\ndef f(s): return 1.0", "a functional without its units"),
 ]
 

@@ -81,6 +81,14 @@ def test_a_design_without_a_valid_flow_is_an_input_error():
         evaluate(STUDY, START | {"viscosity": -1.0})
 
 
+class Named:
+    def __init__(self, of, name):
+        self.of, self.name = of, name
+
+    def __call__(self, solution):
+        return self.of(solution)
+
+
 def test_a_functional_that_is_no_number_is_refused():
     study = Study(flow, START, BOUNDS, lambda s: s.velocity)
     with pytest.raises(InputError, match=r"a functional has shape \(40, 2\); one number"):
@@ -91,6 +99,27 @@ def test_a_functional_that_is_not_finite_is_no_evaluation():
     study = Study(flow, START, BOUNDS, lambda s: jnp.log(-jnp.asarray(s.flow.viscosity)), name="cost")
     with pytest.raises(NotConverged, match="cost is nan"):
         evaluate(study, START)
+
+
+@pytest.mark.parametrize(
+    "kink, says",
+    [
+        (
+            lambda s: jnp.sqrt(jnp.sum(s.velocity[:, 0] * 0.0)),
+            "loss: no gradient: the functional's own derivative is not finite at this flow",
+        ),
+        (lambda s: rate(s) + jnp.sqrt(0.0 * s.flow.viscosity), "loss: no gradient: it is not finite, as at the kink of a square root"),
+    ],
+    ids=["by the flow", "by the design"],
+)
+def test_a_kink_is_not_blamed_on_a_bifurcation(kink, says):
+    with pytest.raises(NotConverged, match=says):
+        evaluate(Study(flow, START, BOUNDS, kink, name="loss"), START)
+
+
+def test_a_complex_functional_is_refused():
+    with pytest.raises(InputError, match="loss is complex; a real number"):
+        evaluate(Study(flow, START, BOUNDS, Named(lambda s: rate(s) + 1j, "loss")), START)
 
 
 # ---- several conditions
@@ -120,7 +149,8 @@ def test_several_conditions_are_one_weighted_objective_and_each_constraint_is_of
 
 
 def test_conditions_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match=r"weights \[1.0\]; 2 finite numbers: one for each flow"):
-        Study([flow, thicker], START, BOUNDS, drag, weights=[1.0])
+    for weights in ([1.0], [1.0, -0.5], [0.0, 0.0]):
+        with pytest.raises(InputError, match=r"weights \[.*\]; 2 finite numbers: one for each flow, none negative and not all 0"):
+            Study([flow, thicker], START, BOUNDS, drag, weights=weights)
     with pytest.raises(InputError, match="a constraint of condition 1; 0 to 0: one of the study's flows"):
         Study(flow, START, BOUNDS, drag, [Constraint(rate, equals=0.6, condition=1)])

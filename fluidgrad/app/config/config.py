@@ -103,7 +103,7 @@ class Condition(Section):
     name: Name = Field(
         pattern=r"^[A-Za-z0-9][\w-]*$", max_length=60, description="in results, constraints and names of files: letters, digits, _ and -"
     )
-    weight: float = Field(1.0, description="of the objective in this condition [1]")
+    weight: float = Field(1.0, ge=0, description="of the objective in this condition; 0 where only constraints ask for it [1]")
     set: dict[str, float | list[float]] = Field({}, description='values by paths, as { "flow.viscosity" = 2e-3 } [of each]')
 
 
@@ -191,6 +191,8 @@ class Config(Section):
         if self.condition and not self.design:
             advice = "a [[design]], or fluidgrad sweep for several simulations"
             raise InputError("there is a [[condition]] but no [[design]]", accepted=advice)
+        if self.condition and not any(c.weight for c in self.condition):
+            raise InputError("every [[condition]] has the weight 0", accepted="a positive weight for one at least")
         names = [c.name for c in self.condition]
         if "start" in names:
             raise InputError("a condition is called 'start'", accepted="another name: files of the start are called so")

@@ -92,6 +92,8 @@ class Problem:
             raise InputError(
                 f"{quantity.name} cannot be evaluated: {what}", "arguments of the right shapes, and a function that JAX can trace"
             ) from error
+        if np.issubdtype(getattr(found, "dtype", float), np.complexfloating):
+            raise InputError(f"{quantity.name} is complex", "a real number: the real part of it, or its size")
         if getattr(found, "shape", None) != ():
             raise InputError(
                 f"{quantity.name} is not one number, but has shape {getattr(found, 'shape', None)}", "a functional returns a scalar"

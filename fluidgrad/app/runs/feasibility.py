@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,27 +36,31 @@ def check_feasible(study: Study) -> None:
     def flows(x: Any) -> list[Flow]:
         return [flow(variables.tree(x)) for flow in study.flows]
 
-    @jax.jit
-    def values(flows: list[Flow], state: Any) -> Any:
-        return jnp.stack([c.functional(Solution(flows[c.condition], state, None)) for c in study.constraints])  # pyright: ignore
+    @partial(jax.jit, static_argnums=2)
+    def values(flows: list[Flow], state: Any, which: tuple[int, ...]) -> Any:
+        some = [study.constraints[i] for i in which]
+        return jnp.stack([c.functional(Solution(flows[c.condition], state, None)) for c in some])  # pyright: ignore
 
     start = flows(variables.start)
     states = np.random.default_rng(0).normal(size=(2, start[0].n_unknowns))
-    one, other = (np.asarray(values(start, jnp.asarray(state))) for state in states)
-    known = [int(i) for i in np.flatnonzero(one == other)]
+    every = tuple(range(len(study.constraints)))
+    one, other = (np.asarray(values(start, jnp.asarray(state), every)) for state in states)
+    known = tuple(int(i) for i in np.flatnonzero(one == other))  # and none that is NaN at the start
+    if not known:
+        return
     low, high = np.array([study.constraints[i].interval for i in known]).reshape(-1, 2).T
     scale = np.maximum(np.abs(np.where(np.isfinite(low), low, high)), 1e-12)
 
     def missed(v: Any) -> Any:
         return (jnp.maximum(v - high, 0) + jnp.maximum(low - v, 0)) / scale
 
-    if np.max(missed(one[np.array(known, int)]), initial=0.0) <= MISSED:
+    if np.max(missed(one[np.array(known)])) <= MISSED:
         return
 
     @jax.jit
     @jax.value_and_grad
     def distance(x: Any) -> Any:
-        return jnp.sum(missed(values(flows(x), states[0])[np.array(known)]) ** 2)
+        return jnp.sum(missed(values(flows(x), states[0], known)) ** 2)
 
     def squared(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = distance(x)
@@ -66,7 +71,7 @@ def check_feasible(study: Study) -> None:
     tries = [scipy.optimize.minimize(squared, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
              for x in (variables.start, variables.random(0))]  # fmt: skip
     best = min(tries, key=lambda found: float(found.fun))
-    nearest = np.asarray(values(flows(best.x), states[0]))[np.array(known)]
+    nearest = np.asarray(values(flows(best.x), states[0], known))
     gap = np.asarray(missed(nearest))
     if gap.max() > MISSED:
         i = int(gap.argmax())
