@@ -10,6 +10,7 @@ own, which configs then use by its name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -140,25 +141,27 @@ def flow_rate(solution: Solution, patch: str) -> Array:
 
 
 @functional("L^2 T^-2")
-def pressure_drop(solution: Solution, inlet: str, outlet: str) -> Array:
-    """Loss of total pressure p + |u|^2 / 2 from inlet to outlet, each weighted by the flow through it. From a periodic patch
-    to the one it continues at: the drop of the mean pressure, given or found for a flow rate."""
+def pressure_drop(solution: Solution, inlet: str | Sequence[str], outlet: str | Sequence[str]) -> Array:
+    """Loss of total pressure p + |u|^2 / 2 from inlet to outlet, each weighted by the flow through it; of several, given as a
+    list, by the flow through them together. From a periodic patch to the one it continues at: the drop of the mean
+    pressure, given or found for a flow rate."""
+    inlets, outlets = ((p,) if isinstance(p, str) else tuple(p) for p in (inlet, outlet))
     pairs = solution.flow.joined[1]
-    first, last = partner(solution.flow, inlet), partner(solution.flow, outlet)
-    if first in pairs or last in pairs:
-        if first != last or inlet == outlet:
+    first, last = ([partner(solution.flow, p) for p in patches] for patches in (inlets, outlets))
+    if any(p in pairs for p in first + last):
+        if first != last or inlets == outlets or len(first) > 1:
             given = f"the pressure drop from {inlet!r} to {outlet!r}, of which one is periodic"
             raise InputError(given, accepted="a periodic patch and the one it continues at, or two that are not periodic")
-        drop = pressure_drops(solution.flow, split(solution.flow, solution.state)[1])[first]
-        return jnp.asarray(drop if inlet == first else -drop)
+        drop = pressure_drops(solution.flow, split(solution.flow, solution.state)[1])[first[0]]
+        return jnp.asarray(drop if inlets[0] == first[0] else -drop)
     s = surface(solution.flow, solution.state)
     total = s.pressure + 0.5 * jnp.sum(s.velocity**2, -1)
 
-    def mean(patch: str) -> Array:
-        here = on(s.discrete.topology, patch)
+    def mean(patches: tuple[str, ...]) -> Array:
+        here = np.concatenate([np.arange(len(total))[on(s.discrete.topology, p)] for p in patches])
         return jnp.sum(s.flux[here, -1] * total[here]) / jnp.sum(s.flux[here, -1])
 
-    return mean(inlet) - mean(outlet)
+    return mean(inlets) - mean(outlets)
 
 
 @functional("L^4 T^-3")

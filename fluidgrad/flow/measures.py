@@ -125,6 +125,13 @@ def _surface(mesh: Mesh, patch: str) -> tuple[Array, Array]:
     return face_pieces(mesh, patch)
 
 
+def encloses(t: Topology, patch: str) -> bool:
+    """Whether a patch is the surface of a body in the fluid, and not round the fluid."""
+    x = t.nominal[np.unique(t.face_points[t.faces_of(patch)])]
+    inside = (x.min(0) > t.nominal.min(0)).all() and (x.max(0) < t.nominal.max(0)).all()
+    return bool(inside) and _closed(t, patch)
+
+
 @lru_cache(maxsize=32)
 def _closed(t: Topology, patch: str) -> bool:
     """Whether each corner (2D) or edge (3D) of a patch belongs to two of its faces."""

@@ -68,6 +68,25 @@ def test_flow_rate_and_pressure_drop(shear):
     assert float(fg.pressure_drop(shear, "left", "right")) == pytest.approx(0.8, rel=1e-12)
 
 
+def test_several_outlets_count_by_the_flow_through_them(shear):
+    """The same drop whatever patches a side is cut into, and that of the parts by their flow."""
+    m = fg.box((0, 0), (2, 1), cells=(6, 5), patches={"right": [["low", 0.0, 0.4], ["high", 0.4, 1.0]]})
+    ends = {
+        "left": fg.Inflow((1.0, 2.0, 3.0, 2.0, 1.0)),
+        "low": fg.Outflow(0.3),
+        "high": fg.Outflow(),
+        "bottom": fg.Wall(),
+        "top": fg.Wall(),
+    }
+    s = fg.solve_steady(fg.Flow(m, viscosity=0.1, **ends))
+    drops, rates = ([float(f(s, *a)) for a in args] for f, args in (
+        (fg.pressure_drop, (("left", "low"), ("left", "high"))), (fg.flow_rate, (("low",), ("high",)))))  # fmt: skip
+    together = float(fg.pressure_drop(s, "left", ["low", "high"]))
+    assert together == pytest.approx(np.dot(drops, rates) / sum(rates), rel=1e-12) and abs(drops[0] - drops[1]) > 0.01
+    assert float(fg.pressure_drop(s, ["low", "high"], "left")) == pytest.approx(-together, rel=1e-12)
+    assert float(fg.pressure_drop(s, ("left",), ("low",))) == drops[0]
+
+
 def test_dissipation(shear):
     V, u = measure(shear.flow.mesh).V, np.asarray(shear.velocity)
     # nu/2 |grad u + grad u^T|^2 = nu/2 (2^2 + 2^2) over an area of 2

@@ -171,6 +171,7 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
 
     from fluidgrad.flow import functionals as f
     from fluidgrad.flow.boundary import center_of
+    from fluidgrad.flow.measures import encloses
 
     flow = solution.flow
     found = {q.name: q for q in problem.quantities}
@@ -180,20 +181,20 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
         for force in (f.drag, f.lift) + ((f.drag_coefficient, f.lift_coefficient) if flow.reference and patch != "walls" else ()):
             extra.append((f"{force.name}({patch})", force.units, lambda s, force=force, patch=patch: force.function(s, patch)))
         if np.any(np.asarray(flow.boundary[patch].rotation) != 0):  # pyright: ignore
-            extra.append(
-                (
-                    f"moment({patch})",
-                    f.moment.units,
-                    lambda s, p=patch: f.moment.function(s, p, center=center_of(s.flow.mesh, p, s.flow.boundary[p])),
-                )
-            )
+
+            def turning(s: Solution, p: str = patch) -> Any:
+                return f.moment.function(s, p, center=center_of(s.flow.mesh, p, s.flow.boundary[p]))  # pyright: ignore[reportArgumentType]
+
+            extra.append((f"moment({patch})", f.moment.units, turning))
+        if encloses(flow.mesh.topology, patch):
+            extra.append((f"area({patch})", f.area.units, lambda s, patch=patch: f.area.function(s, patch)))
     inlets = [n for n, k in kinds.items() if k in ("Inflow", "PressureInlet")]
     outlets = [n for n, k in kinds.items() if k == "Outflow"]
     for patch in inlets + outlets:
         extra.append((f"flow_rate({patch})", f.flow_rate.units, lambda s, patch=patch: f.flow_rate.function(s, patch)))
-    if len(inlets) == len(outlets) == 1:
-        name = f"pressure_drop({inlets[0]}, {outlets[0]})"
-        extra.append((name, f.pressure_drop.units, lambda s: f.pressure_drop.function(s, inlets[0], outlets[0])))
+    if inlets and outlets:
+        name = f"pressure_drop({', '.join(inlets + outlets)})"
+        extra.append((name, f.pressure_drop.units, lambda s: f.pressure_drop.function(s, inlets, outlets)))
     for patch in flow.joined[1]:
         other, drop = flow.boundary[patch].other, flow.boundary[patch].pressure_drop  # pyright: ignore[reportAttributeAccessIssue]
         if patch in flow.driven:

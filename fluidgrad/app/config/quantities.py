@@ -65,7 +65,12 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
             positional += value if isinstance(value, list) else [value]
             if not positional:
                 raise InputError(f"{call.functional} needs {p.name}", f'as in {{ functional = "{call.functional}", {p.name} = ... }}')
-    for key, value in [(p.name, v) for p in parameters if p.kind is p.VAR_POSITIONAL for v in positional] + list(given.items()):
+    lists = {p.name: given[p.name] for p in parameters if "Sequence[str]" in str(p.annotation) and isinstance(given.get(p.name), list)}
+    if empty := [key for key, value in lists.items() if not value]:
+        raise InputError(f"{call.functional} needs {empty[0]}", f'as in {{ functional = "{call.functional}", {empty[0]} = ... }}')
+    each = [(p.name, v) for p in parameters if p.kind is p.VAR_POSITIONAL for v in positional]
+    each += [(key, v) for key, value in given.items() for v in (value if key in lists else [value])]
+    for key, value in each:
         if key in ("patch", "inlet", "outlet") and value not in mesh.patches:
             listed = f"its patches are {', '.join(mesh.patches)}"
             raise InputError(f"the mesh has no patch {value!r}", suggestion(str(value), mesh.patches, listed))
@@ -78,10 +83,11 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
                 raise InputError(f"at = {value}", accepted="a fraction of the chord from the front, between 0 and 1")
         elif key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
             _check_place(key, value, mesh, inside=key == "at")
-    if twice := [v for i, v in enumerate(positional) if v in positional[:i]]:
+    named = [v for key, v in each if key in ("patch", *lists)]
+    if twice := [v for i, v in enumerate(named) if v in named[:i]]:
         raise InputError(f"{call.functional} of {twice[0]!r} twice", accepted="each patch once: several are taken together")
     defaults = {p.name: p.default for p in parameters}
-    arguments = {key: _argument(key, value, defaults.get(key)) for key, value in given.items()}
+    arguments = {key: tuple(value) if key in lists else _argument(key, value, defaults.get(key)) for key, value in given.items()}
     units = functional.units
     if call.functional == "probe":
         units = "L^2 T^-2" if given.get("what", "pressure") == "pressure" else "L T^-1"
