@@ -23,7 +23,7 @@ project, author, copyright = "fluidgrad", "the authors of fluidgrad", "the autho
 release = version = fluidgrad.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "_generated", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 root_doc = "index"
 html_theme = "furo"
 html_title = f"fluidgrad {version}"
@@ -55,7 +55,6 @@ smartquotes = False  # --set stays --set
 
 
 def setup(app):
-    app.connect("builder-inited", lambda app: generated.write(HERE / "_generated"))
     app.connect("autodoc-process-signature", generated.signature)
     app.connect("autodoc-process-docstring", generated.docstring, priority=400)
     app.connect("autodoc-process-docstring", generated.plain_properties, priority=900)

@@ -1,23 +1,28 @@
-"""What the site takes from the code when it is built: the commands, the config's keys, signatures of functionals.
+"""What pages take from the code: the commands, the config's keys, lists of functionals, boundaries, curves, meshes, methods.
 
-The two tables are MyST files below ``_generated/``, which pages include.
+A page holds these between marks, ``<!-- from the code: NAME -->`` and ``<!-- end -->``, so that it can be read in the
+repository. ``python docs/generated.py`` brings all pages up to date; a test says when they are not.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+DOCS = Path(__file__).parent
+MARKED = re.compile(r"(<!-- from the code: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-def write(folder: Path) -> None:
-    """Write the files that pages include."""
-    folder.mkdir(exist_ok=True)
-    files = {f"command-{name}.md": text for name, text in commands().items()}
-    files |= {"config.md": config(), "functionals.md": functionals(), "optimizers.md": optimizers(), "defaults.md": defaults()}
-    for name, text in files.items():
-        path = folder / name
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+
+def pages() -> dict[Path, str]:
+    """Every page that takes something from the code, as it has to be."""
+    made = {f"command-{name}": text for name, text in commands().items()}
+    made |= {"config": config(), "functionals": functionals(), "optimizers": optimizers(), "templates": defaults()}
+    made |= {name: kinds(name) for name in ("boundaries", "curves", "meshes")}
+    marked = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts}
+    return {
+        page: MARKED.sub(lambda m: f"{m[1]}\n{made[m[2]].strip()}\n\n{m[3]}", text) for page, text in marked.items() if MARKED.search(text)
+    }
 
 
 def commands() -> dict[str, str]:
@@ -103,21 +108,26 @@ def _limits(told: str) -> str:
 
 
 def functionals() -> str:
-    """The names that a config may use, with their arguments and units."""
-    import inspect
-
-    import fluidgrad as fg
+    """The names that a config may use, with their arguments, units and what they are."""
+    from fluidgrad.app.config.explaining import called, first_sentence
     from fluidgrad.flow.functionals import REGISTRY
 
-    rows = ["| functional | arguments | units |", "| --- | --- | --- |"]
+    rows = ["| functional | arguments | units | what it is |", "| --- | --- | --- | --- |"]
     for name, f in sorted(REGISTRY.items()):
-        if not f.function.__module__.startswith("fluidgrad."):
-            continue
-        arguments = list(inspect.signature(f.function).parameters.values())[1:]
-        told = {"": " (may be left out)", inspect.Parameter.empty: ""}
-        listed = ", ".join(f"`{p.name}`" + told.get(p.default, f" (default `{p.default}`)") for p in arguments)
-        place = "fluidgrad" if name in fg.__all__ else "fluidgrad.functionals"
-        rows.append(f"| {{any}}`{name} <{place}.{name}>` | {listed or 'none'} | {f.units} |")
+        if f.function.__module__.startswith("fluidgrad."):
+            listed = ", ".join(f"`{argument}`" for argument in called(f))
+            rows.append(f"| `{name}` | {listed or 'none'} | {f.units} | {_cell(first_sentence(f.__doc__))} |")
+    return "\n".join(rows) + "\n"
+
+
+def kinds(subject: str) -> str:
+    """The kinds of a table in a config, with their keys, and what they are."""
+    from fluidgrad.app.config.explaining import KINDS, keys_of, kind_of
+
+    rows = ["| kind | needs | may have | what it is |", "| --- | --- | --- | --- |"]
+    for model in KINDS[subject]():
+        needed, optional = (", ".join(f"`{key}`" for key in keys) for keys in keys_of(model))
+        rows.append(f"| `{kind_of(model)}` | {needed or 'none'} | {optional or 'none'} | {_cell((model.__doc__ or '').splitlines()[0])} |")
     return "\n".join(rows) + "\n"
 
 
@@ -181,3 +191,8 @@ def plain_properties(app: Any, what: str, name: str, obj: Any, options: Any, lin
     """A property's text as it was: napoleon takes all before a colon for a type."""
     if what == "property":
         lines[:] = _properties.pop(name)
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")

@@ -58,7 +58,8 @@ def test_functionals_are_listed_with_arguments_and_units(key):
         (line,) = [text for text in lines if text.strip().startswith(f"{name}(")]
         assert functional.units == "1" or f"[{functional.units}]" in line
         assert len(line.split("): ", 1)[-1]) > 20
-    assert "  pressure_drop(inlet, outlet) [L^2 T^-2]: Loss of total pressure" in "\n".join(lines)
+    assert "  pressure_drop(inlet (one or a list), outlet (one or a list)) [L^2 T^-2]: Loss of total" in "\n".join(lines)
+    assert explain("functionals").splitlines() == lines[-len(explain("functionals").splitlines()) :]
     assert '  probe(at, what = "pressure")' in "\n".join(lines)
 
 
@@ -66,6 +67,15 @@ def test_methods_are_listed_with_what_they_take():
     text = explain("optimizer.method")
     assert all(f"  {name}: takes bounds" in text for name in METHODS)
     assert "SLSQP: takes bounds, inequalities and equalities" in text and "  L-BFGS-B: 1 variable, no constraints" in text
+
+
+def test_lists_name_every_kind_with_what_it_takes():
+    assert "  wall([velocity], [rotation], [center]): No slip" in explain("boundaries").splitlines()
+    assert "  circle(center, radius, [offsets], [area], [centroid], [turn], [shift]): A circle" in explain("curves").splitlines()
+    assert "  step(height, step_height, before, after, " in explain("meshes")
+    assert explain("optimizers") in explain("optimizer.method") and "config explain functionals, optimizers" in explain()
+    with pytest.raises(InputError, match="there is no key 'functionls' in 'functionls'; did you mean 'functionals'?"):
+        explain("functionls")
 
 
 def test_without_a_key_the_sections_are_listed():
