@@ -1,8 +1,9 @@
 """fluidgrad: the derivative of a flow.
 
 A finite-volume simulator of incompressible flow on body-fitted meshes, differentiable in everything it is given. The
-numerics are float64: importing any of them turns on ``jax_enable_x64`` for the process. Names are loaded when first
-used, so that ``import fluidgrad`` and ``fluidgrad --help`` do not wait for JAX.
+numerics are float64: importing any of them turns on ``jax_enable_x64`` for the process, and keeps compiled programs on
+the disk (``device.py``). Names are loaded when first used, so that ``import fluidgrad`` and ``fluidgrad --help`` do not wait
+for JAX.
 """
 
 from importlib import import_module

@@ -44,14 +44,14 @@ def forget_functionals():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def forget_programs():
+def forget_programs(request):
     """Programs of one file are seldom another's, and each takes several of the memory maps a process may have (65,530 on
-    Linux): all of them together are too many, and XLA ends in a segmentation fault."""
+    Linux): all of them together are too many, and XLA ends in a segmentation fault. On the disk they are kept where
+    commands run; for the many small ones of other tests, writing them takes longer than it saves."""
+    jax.config.update("jax_enable_compilation_cache", request.path.parent.name in ("tests", "app", "plots"))
+    compilation_cache.reset_cache()
     yield
     jax.clear_caches()
-    # commands keep programs on the disk; for the many small ones of other tests, writing them takes longer than it saves
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture

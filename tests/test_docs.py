@@ -204,7 +204,7 @@ def test_configs_on_pages_are_valid(block, page, tmp_path, monkeypatch):
     from fluidgrad.app.config.problem import Problem
     from fluidgrad.app.config.reading import parse
     from fluidgrad.app.runs.designs import study_of
-    from fluidgrad.flow.flow import functionals, measures
+    from fluidgrad.flow import functionals, measures
 
     assert "mesh" in tomllib.loads(block)
     registry = dict(functionals.REGISTRY)

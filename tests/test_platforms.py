@@ -1,8 +1,13 @@
-"""Other versions and other machines: flags of XLA that not every version knows."""
+"""Other versions and other machines: flags of XLA, devices that are not there, programs kept between processes."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from conftest import xla_knows
 
 ROOT = Path(__file__).parents[1]
@@ -18,3 +23,43 @@ def test_flags_of_xla_are_set_by_the_tests_alone_which_ask_first():
     files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix in ("", ".py", ".md", ".yml")]
     naming = [p.name for p in files if re.search(r"--xla_\w+=", p.read_text(encoding="utf-8"))]
     assert sorted(naming) == ["conftest.py", "test_platforms.py"]
+
+
+def told(arguments, folder, **environment):
+    """What a process of Python's ends with, and what it says last."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+COMMANDS = ("run cavity_re1000", "check cavity_re1000", "sweep cavity_re1000 --over flow.viscosity=1e-3", "config validate cavity_re1000",
+            "sensitivity cavity_re1000", "report runs")  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_device_that_is_not_there_is_named_in_one_line(command, tmp_path):
+    code, out, said = told(["-m", "fluidgrad", *command.split()], tmp_path, JAX_PLATFORMS="cuda")
+    assert code == 2 and not out and len(said) == 1
+    assert said[0].startswith("error: JAX_PLATFORMS=cuda, and JAX finds no such device")
+    assert said[0].endswith("unset it, use cpu, or install JAX for that device (docs/how-to/gpu.md)")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_device_that_is_not_there_is_named_from_python(tmp_path):
+    for name in ("box", "circle", "solve_steady"):
+        code, _, said = told(["-c", f"import fluidgrad as fg; fg.{name}"], tmp_path, JAX_PLATFORMS="cuda")
+        assert code == 1 and said[-1].startswith("fluidgrad.errors.InputError: JAX_PLATFORMS=cuda, and JAX finds no such device")
+
+
+def test_programs_are_kept_between_processes_of_python_where_jax_was_not_told_otherwise(tmp_path):
+    areas = "import fluidgrad as fg, jax; fg.box(cells=(3, 2)).quality; print(jax.config.jax_compilation_cache_dir)"
+    ours, theirs = tmp_path / "fluidgrad" / "jax", tmp_path / "theirs"
+    code, out, said = told(["-c", areas], tmp_path, XDG_CACHE_HOME=str(tmp_path))
+    assert code == 0 and out.split() == [str(ours)] and any(ours.iterdir()), said
+    shutil.rmtree(ours)
+    for name, value in {"JAX_COMPILATION_CACHE_DIR": str(theirs), "JAX_ENABLE_COMPILATION_CACHE": "false"}.items():
+        code, _, said = told(["-c", areas], tmp_path, **{"XDG_CACHE_HOME": str(tmp_path), name: value})
+        assert code == 0 and not any(ours.iterdir()), said
+    code, out, said = told(["-c", areas], tmp_path, XDG_CACHE_HOME="/dev/null")
+    assert code == 0 and out.split() == ["None"], said

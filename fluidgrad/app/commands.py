@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluidgrad import device
 from fluidgrad.app.config.explaining import explain, schema
 from fluidgrad.app.config.problem import Problem, figures, objective_of
 from fluidgrad.app.config.reading import find, load
@@ -26,7 +27,7 @@ from fluidgrad.app.report.screen import NORMAL
 from fluidgrad.app.report.solutions import save_solution, solve_report
 from fluidgrad.app.runs.confirmation import stability
 from fluidgrad.app.runs.designs import optimise, study_of
-from fluidgrad.app.runs.jobs import Job, import_functionals, job, start_jax
+from fluidgrad.app.runs.jobs import Job, import_functionals, job
 from fluidgrad.app.runs.redrawing import report
 from fluidgrad.app.runs.sensitivities import sensitivity
 from fluidgrad.app.runs.sweeps import sweep
@@ -158,7 +159,7 @@ def config(action: str, subject: str = "", settings: Sequence[str] = (), imports
         if not subject:
             raise InputError("config validate needs a file", accepted="fluidgrad config validate FILE.toml")
         found = load(subject, settings)
-        start_jax()
+        device.start()
         for file in imports:
             import_functionals(file)
         problem = Problem.of(found, find(subject).name)

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fluidgrad import device
 from fluidgrad.mesh.topology import corner_shares
 
-jax.config.update("jax_enable_x64", True)  # float64: an adjoint in float32 is noise below 1e-3
+device.start()
 
 Points = Float[Array, "points dim"]
 CellScalar = Float[Array, " cells"]

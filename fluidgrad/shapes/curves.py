@@ -29,11 +29,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from fluidgrad import device
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.shapes.splines import MAX_POINTS, along, bump, through
 
-jax.config.update("jax_enable_x64", True)  # as mesh.py, which a curve on its own does not load
+device.start()
 
 Numbers = ArrayLike | Sequence[Any]  # an array, or (nested) numbers that may be traced each
 POSITIVE = ("radius", "radii", "area", "chord", "thickness", "exponents")  # numbers of curves

@@ -6,7 +6,6 @@ import errno
 import os
 import runpy
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from fluidgrad import device
 from fluidgrad.app.config.config import Config
 from fluidgrad.app.config.reading import find, load
 from fluidgrad.app.report import output, page
@@ -28,7 +28,6 @@ from fluidgrad.plots.style import Labels
 
 QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # not on Windows
 DISK = (errno.ENOSPC, QUOTA, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # what a disk may answer
-CACHE_FROM = 0.05  # seconds of compilation that are worth a file in the cache
 
 
 @dataclass
@@ -93,6 +92,7 @@ def job(
     if allow and not again:
         raise InputError(f"--allow {allow[0]} without the folder of a run", accepted="fluidgrad run FOLDER --allow section.key")
     loaded = None if again else load(config, settings)
+    device.start()
     folder = Path(config) if again else output.new_folder(find(config).stem, root)
     screen = Screen(QUIET - 1 if silent else level)
 
@@ -103,7 +103,6 @@ def job(
         return f"; go on with: fluidgrad run {folder}{''.join(f' --import {file}' for file in imports)}"
 
     with locked(folder), heard(on) as asked:
-        start_jax()
         if again:
             loaded = taken_up(folder, settings, imports, allow or ())
         assert loaded is not None
@@ -182,33 +181,6 @@ def _unexpected(error: Exception | SystemExit, work: Job, on: str) -> InputError
     what = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     blame = f"mend {work.imports[0]}" if work.imports else "report it with that file"
     return InputError(f"unexpected {what} (traceback in {file})", accepted=f"{blame}{on}")
-
-
-def start_jax() -> None:
-    """Import JAX, with compiled programs kept between runs where the user's cache folder can be written."""
-    import jax
-
-    folder = cache_folder() / "fluidgrad" / "jax"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            return
-    except OSError:
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHE_FROM)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def cache_folder() -> Path:
-    """Where this platform keeps a user's caches."""
-    if "XDG_CACHE_HOME" in os.environ:
-        return Path(os.environ["XDG_CACHE_HOME"])
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    return Path.home() / ".cache"
 
 
 def import_functionals(file: str) -> Path:

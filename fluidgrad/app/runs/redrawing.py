@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+from fluidgrad import device
 from fluidgrad.app.config.problem import Problem, objective_of
 from fluidgrad.app.config.reading import load
 from fluidgrad.app.report import output, page
 from fluidgrad.app.report.pictures import draw_check, draw_design, draw_history, draw_sensitivity, draw_simulation
 from fluidgrad.app.report.solutions import read_solution
 from fluidgrad.app.report.summary import summarize
-from fluidgrad.app.runs.jobs import import_functionals, start_jax
+from fluidgrad.app.runs.jobs import import_functionals
 from fluidgrad.errors import InputError
 from fluidgrad.files import file_name
 from fluidgrad.plots.style import Labels
@@ -34,7 +35,7 @@ def report(folders: Sequence[str], imports: Sequence[str] = (), file: str | Path
     """
     if file and len(folders) < 2:
         raise InputError(f"--output {file}, but one run", accepted="several runs: their comparison is written there")
-    start_jax()
+    device.start()
     given = {import_functionals(file).name for file in imports}
     pages = []
     for folder in map(Path, folders):

@@ -28,13 +28,14 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from fluidgrad import device
 from fluidgrad.app.config.paths import assignment
 from fluidgrad.app.config.reading import find, load
 from fluidgrad.app.report import output
 from fluidgrad.app.report.screen import NORMAL, QUIET, Screen, clock
 from fluidgrad.app.report.summary import plan_of, result_of, summarize
 from fluidgrad.app.runs.interrupt import Stopped, heard
-from fluidgrad.app.runs.jobs import import_functionals, start_jax
+from fluidgrad.app.runs.jobs import import_functionals
 from fluidgrad.app.runs.resume import locked
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.files import write
@@ -103,7 +104,7 @@ def _begun(config: str, over: Sequence[str], settings: Sequence[str], imports: S
     given = [[f"{key}={output.toml_value(value)}" for key, value in zip(keys, values, strict=True)] for values in combinations]
     configs = [load(config, settings, changes) for changes in given]
     files = [Path(file) for file in imports]
-    start_jax()
+    device.start()
     for file in imports:
         import_functionals(file)
     folder = output.new_folder(f"{find(config).stem}-sweep", root)

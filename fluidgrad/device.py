@@ -1,0 +1,65 @@
+"""How JAX is set up for all that follows: float64, on a device that is there, with compiled programs kept on the disk.
+
+Modules that stand on no other of the numerics begin with :func:`start`, so importing any of them does it; commands do it
+before they begin. What was set before wins: ``JAX_PLATFORMS``, ``JAX_COMPILATION_CACHE_DIR``,
+``JAX_ENABLE_COMPILATION_CACHE=false``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from fluidgrad.errors import InputError
+
+KEPT_FROM = 0.05  # seconds of compilation that are worth a file
+
+
+@cache
+def start() -> None:
+    """Set JAX up, once.
+
+    Raises:
+        InputError: ``JAX_PLATFORMS`` asks for a device that JAX does not find.
+    """
+    import jax  # here, so that commands that compute nothing do not wait for it
+
+    jax.config.update("jax_enable_x64", True)  # an adjoint in float32 is noise below 1e-3
+    asked = jax.config.jax_platforms
+    if asked and asked != "cpu":
+        try:
+            jax.devices()
+        except Exception as error:  # JAX's own reasons vary: a plugin that is not installed fails an assertion of its
+            why = f": {error}" if str(error) else ""
+            accepted = "unset it, use cpu, or install JAX for that device (docs/how-to/gpu.md)"
+            raise InputError(f"JAX_PLATFORMS={asked}, and JAX finds no such device{why}", accepted=accepted) from None
+    keep_programs()
+
+
+def keep_programs() -> None:
+    """Compiled programs are read from the disk where an earlier process left them. Not where JAX was given another folder,
+    nor where the user's cannot be written."""
+    import jax
+
+    folder = cache_folder() / "fluidgrad" / "jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if jax.config.jax_compilation_cache_dir is None and os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def cache_folder() -> Path:
+    """Where this platform keeps a user's caches."""
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"])
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path.home() / ".cache"
