@@ -15,7 +15,7 @@ and where the normal velocity is free, the pressure is given.
 | Inflow, Wall   | 1     | 1     | from inside         |
 | Outflow        | 0     | 0 (1) | given + nu du_n/dn  |
 | PressureInlet  | 0     | 1     | total, given        |
-| Symmetry       | 1     | 0     | mirrored            |
+| Symmetry       | 1     | 0     | mirrored: every flux is that between a cell and its image |
 | FarField       | blend of Inflow and Outflow by U.n, smooth  |
 | Periodic       | no boundary at all: its faces become interior faces |
 """
@@ -168,7 +168,8 @@ class PressureInlet:
 
 @_kind()
 class Symmetry:
-    """A plane of symmetry: no flow through it, no shear on it."""
+    """A plane of symmetry: no flow through it, no shear on it. Half a flow whose cells are mirrored is the half of the whole, to
+    round-off, and one layer of cells between two planes in 3D is the flow in 2D."""
 
     gives: ClassVar[str] = "mirror"
 
@@ -198,7 +199,8 @@ class Periodic:
 
     Attributes:
         other: the patch it is paired with.
-        pressure_drop: of the mean pressure from here to there [L^2/T^2] (drives flow from this patch to the other).
+        pressure_drop: of the mean pressure from here to there [L^2/T^2] (drives flow from this patch to the other). It acts on
+            bodies and walls as well; the pressure that a solution stores is the rest, the same on both patches.
         flow_rate: if given, the pressure drop is found so that this much flows [L^dim/T].
     """
 

@@ -130,7 +130,7 @@ def channel(
 
 def _sides(patches: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     if unknown := set(patches) - set(SIDES):
-        raise InputError(f"a channel has no side {min(unknown)!r}", accepted=", ".join(SIDES))
+        raise InputError(f"a channel has no side {min(unknown)!r}", accepted=f"it has {', '.join(SIDES)}")
     return tuple((side, patches.get(side, name)) for side, name in SIDES.items())
 
 

@@ -11,7 +11,7 @@ from cases import kinked, measure, mesh
 import fluidgrad as fg
 from fluidgrad.errors import InputError
 from fluidgrad.flow.functionals import area, centroid, drag_coefficient, lift_to_drag, moment, probe, uniformity
-from fluidgrad.flow.patches import surface
+from fluidgrad.flow.patches import pressure_name, surface
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.topology import build_topology
 
@@ -135,6 +135,8 @@ def test_a_drop_and_a_force_drive_the_same_flow_but_only_the_drop_pushes_the_bod
     ends = {"inlet": fg.Periodic("outlet"), "bottom": fg.Periodic("top")}
     forced = fg.solve_steady(fg.Flow(s.flow.mesh, viscosity=0.05, force=(1.0, 0.0), body=fg.Wall(), **ends), tolerance=1e-13)
     np.testing.assert_allclose(forced.velocity, s.velocity, atol=ROUND)
+    assert pressure_name(forced.flow, forced.state) == ("pressure", "kinematic pressure")
+    assert pressure_name(s.flow, s.state) == ("periodic_pressure", "periodic part of the kinematic pressure")
     assert float(fg.drag(s, "body")) == pytest.approx(1.0, abs=ROUND)
     assert float(fg.drag(forced, "body")) == pytest.approx(float(area(s)), abs=ROUND)
     assert float(drag_coefficient(s, "body")) == pytest.approx(2.0, abs=ROUND)

@@ -269,6 +269,19 @@ def test_the_ends_of_layers_are_patches_of_their_own_unless_named_as_a_side():
     assert abs(size - 2 * 2.2 * 0.3 - 2 * np.sum(measure(duct).V) / 0.3) < 1e-12
 
 
+def test_the_sides_of_a_channel_have_the_names_they_are_given():
+    """Bottom and top in two patches are a translation of each other, as inlet and outlet are."""
+    split = tube(DISK, cells=400, patches={"inlet": "left", "outlet": "right", "bottom": "bottom", "top": "top"})
+    assert split.patches == ("left", "right", "bottom", "top", "body")
+    assert tube(DISK, like=split).patches == split.patches
+    whole = tube(DISK, cells=400)
+    assert whole.patches == ("inlet", "outlet", "walls", "body")
+    np.testing.assert_array_equal(whole.points, split.points)
+    g, t = measure(split), split.topology
+    low, high = (g.x_face[t.faces_of(p)] for p in ("bottom", "top"))
+    np.testing.assert_allclose(low[np.argsort(low[:, 0])] + [0, 0.41], high[np.argsort(high[:, 0])], atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -285,6 +298,9 @@ def test_the_ends_of_layers_are_patches_of_their_own_unless_named_as_a_side():
         (lambda: tube(DISK, refine=0), "refine = 0; 1, 2, 3"),
         (lambda: tube(DISK, like=box()), "like is a mesh of another generator"),
         (lambda: tube([DISK], like=tube(DISK, cells=400)), "like is a channel with other bodies"),
+        (lambda: tube(DISK, like=tube(DISK, cells=400), patches={"top": "top"}), "like is a channel whose sides are other patches"),
+        (lambda: tube(DISK, patches={"left": "in"}), "a channel has no side 'left'; it has inlet, outlet, bottom, top"),
+        (lambda: tube({"top": DISK}, patches={"top": "top"}), "a body cannot be called 'top'"),
         (lambda: jax.grad(lambda r: tube(circle((0.2, 0.2), r)).points.sum())(0.05), "traced numbers; make one mesh .*like=mesh"),
         (lambda: box((0, 0), (0, 1)), "upper above lower"),
         (lambda: box(cells=(3, 3, 3)), "cells = .*a number, or two"),

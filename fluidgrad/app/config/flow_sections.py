@@ -183,7 +183,9 @@ class PeriodicSection(Section):
 
     kind: Literal["periodic"]
     other: str = Field(description="the patch it continues at; needs no entry of its own")
-    pressure_drop: Number = Field(0.0, description="of the mean pressure from here to there [L^2/T^2]")
+    pressure_drop: Number = Field(
+        0.0, description="of the mean pressure from here to there; the pressure that is shown is the periodic rest [L^2/T^2]"
+    )
     flow_rate: Annotated[float | None, TRACED] = Field(None, description="if given, the pressure drop is found for it [L^dim/T]")
 
     def build(self, n: Numbers, mesh: Mesh, patch: str) -> Boundary:

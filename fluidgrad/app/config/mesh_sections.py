@@ -83,7 +83,8 @@ class Box(AbstractMesh):
 
 
 class Channel(AbstractMesh):
-    """A channel from (0, 0) to (length, height); patches inlet, outlet, walls, and body or the bodies' names."""
+    """A channel from (0, 0) to (length, height); patches inlet, outlet and walls unless named otherwise, and body or the bodies'
+    names."""
 
     kind: Literal["channel"]
     length: Number = Field(gt=0, description="in x [L]")
@@ -91,6 +92,9 @@ class Channel(AbstractMesh):
     cells: int = Field(5000, ge=4, description="about how many: the one resolution knob [1]")
     body: Body | None = Field(None, description="a body in the channel, whose patch is called body")
     bodies: dict[Name, Body] = Field({}, description="several bodies by the names of their patches")
+    patches: dict[Literal["inlet", "outlet", "bottom", "top"], Name] = Field(
+        {}, description="other names for the sides; bottom and top are walls by default, and two patches where they have two names"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Channel:
@@ -101,7 +105,7 @@ class Channel(AbstractMesh):
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
         bodies = {name: body.build(n["bodies"][name]) for name, body in self.bodies.items()}
         body = self.body.build(n["body"]) if self.body else bodies or None
-        return fg.channel(n["length"], n["height"], body, self.cells, self.refine, like)
+        return fg.channel(n["length"], n["height"], body, self.cells, self.refine, like, self.patches)
 
 
 class OGrid(AbstractMesh):
