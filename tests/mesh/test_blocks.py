@@ -278,7 +278,7 @@ def test_the_sides_of_a_channel_have_the_names_they_are_given():
     assert whole.patches == ("inlet", "outlet", "walls", "body")
     np.testing.assert_array_equal(whole.points, split.points)
     g, t = measure(split), split.topology
-    low, high = (g.x_face[t.faces_of(p)] for p in ("bottom", "top"))
+    low, high = (np.asarray(g.x_face)[t.faces_of(p)] for p in ("bottom", "top"))
     np.testing.assert_allclose(low[np.argsort(low[:, 0])] + [0, 0.41], high[np.argsort(high[:, 0])], atol=1e-12)
 
 
