@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+LONGEST = 400  # characters of what was given
+
 
 class InputError(ValueError):
     """Something given cannot be used: what was given, what is accepted, what to do."""
@@ -18,9 +20,9 @@ class InputError(ValueError):
         super().__init__(given)
 
     def __str__(self) -> str:
-        place = f" ({self.where})" if self.where else ""
+        place = f" ({_cut(self.where)})" if self.where else ""
         advice = f"; {self.accepted}" if self.accepted else ""
-        line = " ".join(f"{self.given}{place}{advice}".splitlines())  # one line, whatever was given, and no command to a terminal
+        line = " ".join(f"{_cut(self.given)}{place}{advice}".splitlines())  # one line, whatever was given, and no command to a terminal
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
     def at(self, where: str) -> InputError:
@@ -36,6 +38,11 @@ class OutOfReach(InputError):
 
 class Failed(RuntimeError):
     """What was computed did not stand a test, or is no longer where it was kept."""
+
+
+def _cut(text: str) -> str:
+    """What somebody gave may be of any length."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 120]}...{text[-117:]}"
 
 
 class NotConverged(RuntimeError):

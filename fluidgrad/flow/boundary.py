@@ -91,8 +91,8 @@ class Inflow:
 @_kind("velocity", "rotation", "center")
 class Wall:
     """No slip: still, moving with ``velocity`` ``(dim,)`` [L/T], rotating with ``rotation`` [1/T] about ``center``
-    (3D: ``rotation`` is the vector ``(3,)``). Without a center a wall turns about its own, where the normals of its faces meet: it must be
-    round, or what turns would carry fluid through it."""
+    (3D: ``rotation`` is the vector ``(3,)``). Without a center a wall turns about its own, where the normals of its faces
+    meet: it must be round, or what turns would carry fluid through it."""
 
     velocity: ArrayLike = 0.0
     rotation: ArrayLike = 0.0

@@ -38,7 +38,7 @@ class Near:
     growth_above: float | None = None
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        middle, half = (self.lower + self.upper) / 2, max((self.upper - self.lower) / 2, 1e-300)
+        middle, half = (self.lower + self.upper) / 2, max((self.upper - self.lower) / 2, 1e-200)
         inside = np.clip((x - middle) / half, -1, 1) ** 2
         above = self.growth if self.growth_above is None else self.growth_above
         outside = self.growth * np.maximum(self.lower - x, 0) + above * np.maximum(x - self.upper, 0)

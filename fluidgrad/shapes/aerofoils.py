@@ -205,7 +205,7 @@ def read_aerofoil(path: str | Path) -> tuple[Float[np.ndarray, "upper 2"], Float
 
 def _naca(digits: str) -> tuple[np.ndarray, np.ndarray]:
     """The sides of a NACA four-digit aerofoil (Jacobs, Ward & Pinkerton 1933), from the nose to the tail."""
-    if len(digits) != 4 or not digits.isdecimal() or digits[2:] == "00" or (digits[0] != "0") != (digits[1] != "0"):
+    if len(digits) != 4 or not (digits.isascii() and digits.isdecimal()) or digits[2:] == "00" or (digits[0] != "0") != (digits[1] != "0"):
         raise InputError(f"naca = {digits!r}", accepted='four digits: camber, its place (both 0 for none) and thickness, as in "2412"')
     m, p, tau = int(digits[0]) / 100, int(digits[1]) / 10, int(digits[2:]) / 100
     x = (1 - np.cos(np.linspace(0, np.pi, 101))) / 2

@@ -104,6 +104,9 @@ def test_run_folders_are_never_overwritten(tmp_path):
     assert [new_folder("a", tmp_path).name for _ in range(3)] == ["a-1", "a-2", "a-3"]
     (tmp_path / "a-7").mkdir()
     assert new_folder("a", tmp_path).name == "a-8"
+    for other in ("a-²", "a-b-9", f"a-{'9' * 5000}"[:250], "a-", "a[1]-3"):
+        (tmp_path / other).mkdir()
+    assert new_folder("a", tmp_path).name == "a-9" and new_folder("a[1]", tmp_path).name == "a[1]-4"
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):

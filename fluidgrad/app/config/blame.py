@@ -52,7 +52,7 @@ def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Map
     inner = ctx.get("error")
     if isinstance(inner, InputError):
         return InputError(inner.given, inner.accepted, where)
-    key = _name(path) or name
+    key = _name(path) if path else name
     if kind == "extra_forbidden":
         known = _keys(path[:-1], data)
         return InputError(f"unknown key {key!r}", beyond(key) or suggestion(key, known, f"accepted: {', '.join(known)}"), where)
@@ -121,7 +121,7 @@ def _has(data: Any, path: Path) -> bool:
 def _name(path: Path) -> str:
     """The last key of a path, with the indices behind it."""
     last = max((i for i, step in enumerate(path) if isinstance(step, str)), default=0)
-    return "".join(f"[{step}]" if isinstance(step, int) else step for step in path[last:])
+    return "".join(f"[{step}]" if isinstance(step, int) else step or '""' for step in path[last:])
 
 
 def _route(problem: Mapping[str, Any], data: Any) -> Path:

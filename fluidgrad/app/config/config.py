@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fluidgrad.app.config.flow_sections import AnyBoundary, FlowSection, PeriodicSection, Porosity
 from fluidgrad.app.config.mesh_sections import AnyMesh
-from fluidgrad.app.config.sections import Name, Section, place, suggestion
+from fluidgrad.app.config.paths import plain
+from fluidgrad.app.config.sections import LARGEST, Name, Section, place, suggestion
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,10 +23,17 @@ if TYPE_CHECKING:
     from fluidgrad.mesh.mesh import Mesh
 
 
+def _sizes(value: Any) -> list[float]:
+    return [size for v in value for size in _sizes(v)] if isinstance(value, list) else [abs(value)]
+
+
+NumberPath = Annotated[str, AfterValidator(plain)]
+
+
 class Design(Section):
     """A number of the file that may vary."""
 
-    vary: str = Field(description='path of the number or table, such as "boundary.inlet.profile.values"')
+    vary: NumberPath = Field(description='path of the number or table, such as "boundary.inlet.profile.values"')
     bounds: list[float | list[float] | list[list[float]]] = Field(
         min_length=2,
         max_length=2,
@@ -34,6 +42,8 @@ class Design(Section):
 
     @model_validator(mode="after")
     def _rows(self) -> Design:
+        if (most := max(_sizes(self.bounds), default=0.0)) > LARGEST:
+            raise InputError(f"bounds of {most:g} are beyond reason", accepted=f"sizes up to {LARGEST:g}")
         for side in self.bounds:
             if isinstance(side, list) and len({len(row) if isinstance(row, list) else 0 for row in side}) > 1:
                 raise InputError("bounds of rows that are not equally long", accepted="lists like those of what varies")
@@ -104,7 +114,7 @@ class Condition(Section):
         pattern=r"^[A-Za-z0-9][\w-]*$", max_length=60, description="in results, constraints and names of files: letters, digits, _ and -"
     )
     weight: float = Field(1.0, ge=0, description="of the objective in this condition; 0 where only constraints ask for it [1]")
-    set: dict[str, float | list[float]] = Field({}, description='values by paths, as { "flow.viscosity" = 2e-3 } [of each]')
+    set: dict[NumberPath, float | list[float]] = Field({}, description='values by paths, as { "flow.viscosity" = 2e-3 } [of each]')
 
 
 class Optimizer(Section):

@@ -27,6 +27,11 @@ def dotted(keys: Iterable[str | int]) -> str:
     return ".".join(_quoted(str(key)) for key in keys)
 
 
+def plain(path: str) -> str:
+    """The path as it is written where no key needs quotes; one with an empty key as it is, to be refused."""
+    return path if "" in (keys := steps(path)) else dotted(keys)
+
+
 def assignment(text: str) -> tuple[str, str, str]:
     """The path, the equals sign and the value in ``path=value``; as ``str.partition`` of what has no equals sign."""
     found = ASSIGNED.fullmatch(text)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fluidgrad.app.config.config import Condition, Config, Constraint
 from fluidgrad.app.config.quantities import Quantity, named_units, quantity
-from fluidgrad.app.config.sections import place
+from fluidgrad.app.config.sections import LARGEST, place
 from fluidgrad.errors import InputError, NotConverged
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Problem:
         for path, start in case.design(*condition.set).items():
             if path in design:
                 raise InputError(f"{path!r} is a design", accepted="numbers that no [[design]] varies")
+            if (most := np.abs(np.asarray(condition.set[path])).max(initial=0.0)) > LARGEST:
+                raise InputError(f"{path} = {most:g} is beyond reason", accepted=f"sizes up to {LARGEST:g}")
             if np.shape(condition.set[path]) != np.shape(start):
                 raise InputError(f"{path} of shape {np.shape(condition.set[path])}", accepted=f"one of shape {np.shape(start)}")
         check_flow(case.flow_of({path: jnp.asarray(value, float) for path, value in condition.set.items()}))

@@ -83,7 +83,7 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
                 raise InputError(f"at = {value}", accepted="a fraction of the chord from the front, between 0 and 1")
         elif key in ("at", "center") or (key == "velocity" and call.functional == "target_distance"):
             _check_place(key, value, mesh, inside=key == "at")
-    named = [v for key, v in each if key in ("patch", *lists)]
+    named = [v for key, v in each if key in ("patch", "inlet", "outlet")]
     if twice := [v for i, v in enumerate(named) if v in named[:i]]:
         raise InputError(f"{call.functional} of {twice[0]!r} twice", accepted="each patch once: several are taken together")
     defaults = {p.name: p.default for p in parameters}
@@ -98,8 +98,10 @@ def _argument(key: str, value: Any, default: Any) -> Any:
     """An argument as a functional takes it: text as it is, numbers as an array."""
     if isinstance(default, str) and not isinstance(value, str):
         raise InputError(f"{key} = {value}", accepted=f'text in quotes, such as "{default}"')
-    if key == "radius" and not (isinstance(value, int | float) and value > 0):
+    if key == "radius" and not (type(value) in (int, float) and value > 0):
         raise InputError(f"{key} = {value}", accepted="a positive number")
+    if key == "p" and not (type(value) in (int, float) and 2 <= value <= 100):
+        raise InputError(f"{key} = {value}", accepted="a number from 2 to 100")
     if key == "number" and (type(value) is not int or value == 0):
         raise InputError(f"{key} = {value}", accepted="a whole number, from the start 1, 2, ..., from the end -1, -2, ...")
     if isinstance(value, bool) or not isinstance(value, int | float | list):

@@ -53,7 +53,8 @@ def new_folder(name: str, root: str | Path = "runs") -> Path:
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        taken = [int(f.name.rpartition("-")[2]) for f in root.glob(f"{name}-*") if f.name.rpartition("-")[2].isdigit()]
+        ends = [f.name.removeprefix(f"{name}-") for f in root.iterdir() if f.name.startswith(f"{name}-")]
+        taken = [int(end) for end in ends if end.isascii() and end.isdigit() and len(end) < 9]
         for n in range(max(taken, default=0) + 1, 10**6):
             try:
                 (root / f"{name}-{n}").mkdir()

@@ -29,7 +29,7 @@ from threading import Event
 from typing import Any
 
 from fluidgrad import device
-from fluidgrad.app.config.paths import assignment
+from fluidgrad.app.config.paths import assignment, plain
 from fluidgrad.app.config.reading import find, load
 from fluidgrad.app.report import output
 from fluidgrad.app.report.screen import NORMAL, QUIET, Screen, clock
@@ -138,8 +138,9 @@ def _values(text: str) -> tuple[str, list[Any]]:
         raise InputError(f"--over {text}", accepted="--over section.key=a,b,c")
     try:
         values = tomllib.loads(f"values = [{listed}]")["values"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         values = [part.strip() for part in listed.split(",")]  # words without quotes
+    key = plain(key)
     for i, value in enumerate(values):
         if value in values[:i]:
             raise InputError(f"--over {key} has {value!r} twice", accepted="each value once")
