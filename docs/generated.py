@@ -57,7 +57,7 @@ def config() -> str:
 
 
 def _table(path: str, title: str, level: int, seen: dict[tuple[str, ...], str]) -> list[str]:
-    from fluidgrad.app.config.explaining import explain
+    from fluidgrad.app.explaining import explain
 
     head, *lines = explain(path).splitlines()
     about = head.partition(": ")[2]
@@ -109,7 +109,7 @@ def _limits(told: str) -> str:
 
 def functionals() -> str:
     """The names that a config may use, with their arguments, units and what they are."""
-    from fluidgrad.app.config.explaining import called, first_sentence
+    from fluidgrad.app.explaining import called, first_sentence
     from fluidgrad.flow.functionals import REGISTRY
 
     rows = ["| functional | arguments | units | what it is |", "| --- | --- | --- | --- |"]
@@ -122,7 +122,7 @@ def functionals() -> str:
 
 def kinds(subject: str) -> str:
     """The kinds of a table in a config, with their keys, and what they are."""
-    from fluidgrad.app.config.explaining import KINDS, keys_of, kind_of
+    from fluidgrad.app.explaining import KINDS, keys_of, kind_of
 
     rows = ["| kind | needs | may have | what it is |", "| --- | --- | --- | --- |"]
     for model in KINDS[subject]():

@@ -83,8 +83,9 @@ def clock(mesh: fg.Mesh, repeats: int) -> dict[str, float]:
 def profile(mesh: fg.Mesh) -> list[tuple[str, str]]:
     """Seconds of the parts of one Newton step, each compiled and alone."""
     from fluidgrad.flow.fluxes import discretize
-    from fluidgrad.flow.residual import assemble, balance, pattern
+    from fluidgrad.flow.residual import balance
     from fluidgrad.solve import linear
+    from fluidgrad.solve.jacobian import assemble, pattern
 
     f = flow(mesh, fg.parabola(mesh, "inlet", MEAN))
     state = fg.solve_steady(f).state

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad import device
-from fluidgrad.app.config.explaining import explain, schema
 from fluidgrad.app.config.problem import Problem, figures, objective_of
 from fluidgrad.app.config.reading import find, load
 from fluidgrad.app.config.sections import suggestion
+from fluidgrad.app.explaining import explain, schema
 from fluidgrad.app.kinds import new
 from fluidgrad.app.report import output, page
 from fluidgrad.app.report.pictures import draw_check, draw_simulation

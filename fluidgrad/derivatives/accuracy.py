@@ -30,11 +30,12 @@ from scipy.spatial import KDTree
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import discretize, gradient
-from fluidgrad.flow.residual import Jacobian, assemble, at_boundary, balance, pattern, split
+from fluidgrad.flow.residual import at_boundary, balance, split
 from fluidgrad.flow.solution import Solution
 from fluidgrad.mesh.geometry import CellScalar, Geometry
 from fluidgrad.mesh.mesh import measure
 from fluidgrad.solve import linear as backends
+from fluidgrad.solve.jacobian import Jacobian, assemble, pattern
 
 CANDIDATES = 8  # cells nearest to a finer one, among which the one that holds it is looked for
 

@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from fluidgrad.derivatives.derivative import linearize
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.solve import steady
+from fluidgrad.solve.adjoint import differentiating
 
 TAYLOR_RATE, DOT_PRODUCT_GAP, DIFFERENCE_ERROR = 1.95, 1e-12, 1e-8  # what a right derivative must reach
 TIGHT = 1e-13  # the tolerance of the solves behind a check
@@ -105,7 +105,7 @@ def check(f: Callable[[Any], Any], x: Any, *, seed: int = 0, names: tuple[str, .
     def values(x: Any) -> Any:
         return jnp.atleast_1d(jax.flatten_util.ravel_pytree(f(x))[0])
 
-    with steady.differentiating("reverse", tolerance=TIGHT):
+    with differentiating("reverse", tolerance=TIGHT):
         derivative = linearize(values, x)
         f0 = np.asarray(derivative.value)
         rows = [np.asarray(jax.flatten_util.ravel_pytree(derivative.rmatvec(jnp.asarray(e)))[0]) for e in np.eye(len(f0))]

@@ -23,8 +23,7 @@ import scipy.sparse.linalg as spla
 from jaxtyping import Array
 
 from fluidgrad.errors import NotConverged
-from fluidgrad.solve import steady
-from fluidgrad.solve.adjoint import ACCEPTED, PROBE
+from fluidgrad.solve.adjoint import ACCEPTED, PROBE, differentiating
 
 KINK = "as at the kink of a square root, a norm, an absolute value or a maximum in it"
 
@@ -55,7 +54,7 @@ def _report(probes: np.ndarray) -> GradientReport:
 
 
 def _count_solves(f: Callable[..., Any], x: Any) -> int:
-    with steady.differentiating("reverse") as seen:
+    with differentiating("reverse") as seen:
         jax.eval_shape(lambda x: f(x), x)  # a new function each time: a cached trace would call no solve
     return seen.count
 
@@ -65,7 +64,7 @@ def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Callable[[Any], tuple[Any
     n = _count_solves(f, x)
 
     def probed(x: Any, probes: Array) -> Any:
-        with steady.differentiating("reverse", probes):
+        with differentiating("reverse", probes):
             return f(x)
 
     value, pull = jax.vjp(probed, x, jnp.zeros((n, PROBE)))
@@ -155,7 +154,7 @@ def linearize(f: Callable[[Any], Any], x: Any) -> Linearization:
     """
     last: list[GradientReport] = []
     value, pull_back = vjp(f, x)
-    with steady.differentiating("forward"):
+    with differentiating("forward"):
         _, push = jax.linearize(f, x)
 
     def matvec(v: Any) -> Any:

@@ -40,9 +40,10 @@ from jaxtyping import Array, Int
 
 from fluidgrad.flow.boundary import Conditions, between_mirrors, images, on_mirrors
 from fluidgrad.flow.flow import Flow
+from fluidgrad.flow.gradients import Stencil, least_squares, stencil
 from fluidgrad.mesh.geometry import Geometry
 from fluidgrad.mesh.mesh import measure
-from fluidgrad.mesh.topology import Stencil, Topology, stencil
+from fluidgrad.mesh.topology import Topology
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
 SIMPLEX_LENGTH = 0.1  # l over the size of the domain
@@ -105,19 +106,9 @@ def discretize(flow: Flow) -> Discrete:
     # A mirror's value sits at the cell's image; elsewhere it sits on the face.
     image = 2.0 * jnp.sum(out * normal, -1, keepdims=True) * normal
     r_face = jnp.concatenate([hop, jnp.where(mirror[:, None] > 0, image, out), jnp.zeros_like(hop[:1])])
-    r = jnp.einsum("hcs,hcsi->csi", jnp.asarray(s.sign, hop.dtype), r_face[s.face])
-    square = jnp.sum(r * r, -1)
-    used = s.sign[0] != 0
-    inverse_square = jnp.where(used, 1.0 / jnp.where(used, square, 1.0), 0.0)  # the safe value keeps 0/0 out of gradients
     gives_u = jnp.where(mirror > 0, 1.0, c.fix_n)
     gives_p = jnp.where(mirror > 0, 1.0, (1.0 - c.fix_n) * c.total)  # a do-nothing outflow gives p - nu du/dn, not p
-    inside = np.where(s.boundary == t.n_boundary, 1.0, 0.0)
-    weights = []
-    for gives_it in (gives_u, gives_p):
-        at_slot = inside + (1.0 - inside) * jnp.append(gives_it, 0.0)[s.boundary]
-        omega = inverse_square * at_slot
-        M = jnp.einsum("cs,csi,csj->cij", omega, r, r)
-        weights.append(jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r))
+    weights = jnp.stack([least_squares(s, r_face, given) for given in (gives_u, gives_p)])
 
     index, sign = t.cell_faces
     between = between_mirrors(t, gives)
@@ -131,22 +122,10 @@ def discretize(flow: Flow) -> Discrete:
     length = SIMPLEX_LENGTH * (extent * images(t, gives)) ** (1 / directions) * (counts.sum(1) <= 2 * directions - 1)
     spread = spread / (1.0 + length * jnp.sqrt(spread))
     return Discrete(
-        g, c, jnp.stack(weights), hop, mirror, jnp.asarray(flow.viscosity),
+        g, c, weights, hop, mirror, jnp.asarray(flow.viscosity),
         jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), spread,
         t, gives, flow.convection, flow.scheme,
     )  # fmt: skip
-
-
-def _inverse(M: Array) -> Array:
-    """The inverse of many small symmetric matrices by cofactors (LAPACK is slow on many tiny ones)."""
-    if M.shape[-1] == 2:
-        a, b, d = M[:, 0, 0], M[:, 0, 1], M[:, 1, 1]
-        rows = [[d, -b], [-b, a]]
-        det = a * d - b * b
-    else:
-        c = jnp.cross(jnp.roll(M, -1, 1), jnp.roll(M, -2, 1))
-        return jnp.swapaxes(c, 1, 2) / jnp.sum(M[:, 0] * c[:, 0], -1)[:, None, None]
-    return jnp.stack([jnp.stack(row, -1) for row in rows], -2) / det[:, None, None]
 
 
 def boundary_values(d: Discrete, q: Array) -> Array:

@@ -22,11 +22,11 @@ from scipy.interpolate import PchipInterpolator
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.mesh.blocks import checked, needs_like, reuse, whole
-from fluidgrad.mesh.grading import Axis, Near, edges, quads, tanh_nodes
+from fluidgrad.mesh.grading import Axis, Near, edges, quads, share, slant, tanh_nodes
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import Curve, number, with_normal
-from fluidgrad.shapes.polygons import crossings
+from fluidgrad.shapes.polygons import refuse_crossing
 from fluidgrad.shapes.splines import along
 
 SIDES = {"inlet": "inlet", "outlet": "outlet", "lower": "walls", "upper": "walls"}
@@ -156,23 +156,23 @@ def _recipe(
     shape = [np.asarray(x) for x in walls(t, t)]
     if numbers["centerline"] is None:
         _check_order(*shape)
-    corners = [_corners(numbers[name]) for name in ("lower", "upper")]
-    same_share = [np.interp(t, share, t) for share in map(_share, shape)]
-    same_t = [np.interp(t, _share((shape[0] + shape[1]) / 2), t)] * 2
-    joined = max(same_t, same_share, key=lambda ab: _slant(*map(np.asarray, walls(*ab))).min())
-    if (slant := _slant(*map(np.asarray, walls(*joined)))).min() <= 0:
-        x, y = np.asarray(walls(*joined)).mean(0)[slant.argmin()]
+    corners = [np.zeros(0) if numbers[name] is None else numbers[name].corners for name in ("lower", "upper")]
+    same_share = [np.interp(t, share(x), t) for x in shape]
+    same_t = [np.interp(t, share((shape[0] + shape[1]) / 2), t)] * 2
+    joined = max(same_t, same_share, key=lambda ab: slant(*map(np.asarray, walls(*ab))).min())
+    if (sine := slant(*map(np.asarray, walls(*joined)))).min() <= 0:
+        x, y = np.asarray(walls(*joined)).mean(0)[sine.argmin()]
         raise InputError(
             f"the lines across the duct cross each other near ({x:.4g}, {y:.4g})", accepted="wider turns than the duct is wide"
         )
-    _check_apart(*shape)
+    refuse_crossing(*shape)
     lines = np.unique(np.concatenate([[0.0, 1.0], *(np.interp(c, a, t) for c, a in zip(corners, joined, strict=True))]))
     lines = lines[np.append(True, np.diff(lines) > 1 / SAMPLES)]
     knots = [np.linspace(a, b, KNOTS) for a, b in zip(lines, lines[1:], strict=False)]
     exact = [[_snapped(np.interp(s, t, a), c) for a, c in zip(joined, corners, strict=True)] for s in knots]
     points = [[np.asarray(x) for x in walls(a, b)] for a, b in exact]
     a, b = (np.concatenate([p[k] for p in points]) for k in (0, 1))
-    length, across = _share((a + b) / 2, relative=False)[-1], float(np.linalg.norm(b - a, axis=1).mean())
+    length, across = share((a + b) / 2, relative=False)[-1], float(np.linalg.norm(b - a, axis=1).mean())
     pieces = tuple(None if numbers[k] is None else float(numbers[k]) for k in ("before", "after"))
     ends = [*([-pieces[0]] if pieces[0] else []), *(lines * length), *([length + pieces[1]] if pieces[1] else [])]
     axis = Axis(tuple(map(float, ends)), (Near(0.0, float(length), 1.0, 1.0, GROWTH / across),), LARGEST)
@@ -211,23 +211,9 @@ def _check_order(lower: Float[np.ndarray, "n 2"], upper: Float[np.ndarray, "n 2"
     gap = lambda i, j: float(np.linalg.norm(lower[i] - upper[j]))  # noqa: E731
     if gap(0, 0) + gap(-1, -1) > gap(0, -1) + gap(-1, 0):
         raise InputError("the walls run in opposite directions", accepted="both from inlet to outlet: reverse the order of one")
-    _check_apart(lower, upper)
-    if np.median(_slant(lower, upper)) <= 0:
+    refuse_crossing(lower, upper)
+    if np.median(slant(lower, upper)) <= 0:
         raise InputError("the lower wall is to the left of the flow", accepted="lower to its right and upper to its left: exchange them")
-
-
-def _check_apart(lower: Float[np.ndarray, "n 2"], upper: Float[np.ndarray, "n 2"]) -> None:
-    a, b = lower[::2], upper[::2]
-    if (found := crossings(a[:-1], a[1:], b[:-1], b[1:])).any():
-        x, y = a[int(found.any(1).argmax())]
-        raise InputError(f"the walls cross or touch near ({x:.4g}, {y:.4g})", accepted="walls that keep apart")
-
-
-def _corners(curve: Curve | None) -> Float[np.ndarray, " corners"]:
-    """The ``t`` at which a wall has corners."""
-    if curve is None or curve.kind != "polyline":
-        return np.zeros(0)
-    return np.arange(1, len(curve.numbers["points"]) - 1) / (len(curve.numbers["points"]) - 1)
 
 
 def _snapped(t: np.ndarray, corners: np.ndarray) -> np.ndarray:
@@ -236,20 +222,6 @@ def _snapped(t: np.ndarray, corners: np.ndarray) -> np.ndarray:
         if corners.size and abs(corners[np.argmin(np.abs(corners - t[end]))] - t[end]) < 2 / SAMPLES:
             t[end] = corners[np.argmin(np.abs(corners - t[end]))]
     return t
-
-
-def _share(x: Float[np.ndarray, "n 2"], relative: bool = True) -> Float[np.ndarray, " n"]:
-    """The length from the beginning of a line to each of its points, as a share of it all."""
-    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(x, axis=0), axis=1))])
-    return length / length[-1] if relative else length
-
-
-def _slant(lower: Float[np.ndarray, "n 2"], upper: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n-1"]:
-    """The sine between each line across and the walls, the smaller of the two."""
-    across = (upper - lower)[:-1]
-    ahead = np.stack([np.diff(lower, axis=0), np.diff(upper, axis=0)])
-    turn = ahead[..., 0] * across[:, 1] - ahead[..., 1] * across[:, 0]
-    return (turn / (np.linalg.norm(ahead, axis=-1) * np.linalg.norm(across, axis=1) + 1e-300)).min(0)
 
 
 def _frozen(nested: Any) -> Any:

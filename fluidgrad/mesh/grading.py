@@ -155,3 +155,17 @@ def _steps(axis: Axis, segment: int) -> Float[np.ndarray, " samples"]:
     x = np.linspace(axis.lines[segment], axis.lines[segment + 1], SAMPLES + 1)
     step = 1 / axis.size(x)
     return np.concatenate([[0.0], np.cumsum((step[1:] + step[:-1]) / 2 * np.diff(x))])
+
+
+def share(x: Float[np.ndarray, "n 2"], relative: bool = True) -> Float[np.ndarray, " n"]:
+    """The length from the beginning of a line to each of its points, as a share of it all."""
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(x, axis=0), axis=1))])
+    return length / length[-1] if relative else length
+
+
+def slant(lower: Float[np.ndarray, "n 2"], upper: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n-1"]:
+    """The sine between each line across and the walls, the smaller of the two."""
+    across = (upper - lower)[:-1]
+    ahead = np.stack([np.diff(lower, axis=0), np.diff(upper, axis=0)])
+    turn = ahead[..., 0] * across[:, 1] - ahead[..., 1] * across[:, 0]
+    return (turn / (np.linalg.norm(ahead, axis=-1) * np.linalg.norm(across, axis=1) + 1e-300)).min(0)

@@ -38,6 +38,7 @@ from fluidgrad.errors import InputError
 from fluidgrad.mesh.grading import edges, quads
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import Curve, arc_length
+from fluidgrad.shapes.splines import periodic_linear, periodic_spline
 
 NET = 64, 12  # intervals of the coarse net round and across
 SWEEPS = 12
@@ -79,13 +80,13 @@ def ring(
     if not bend:
         return rays
     coarse = np.linspace(0, 1, NET[1] + 1)
-    round_net = jnp.asarray(_periodic_linear(len(inner) // refine))
+    round_net = jnp.asarray(periodic_linear(NET[0], len(inner) // refine))
     net = _straight(round_net @ inner[::refine], round_net @ outer[::refine], coarse, mean)
     moved = _winslow(net) - net
     across = CubicSpline(coarse, np.eye(NET[1] + 1), bc_type="natural")(eta)
     # Straight rays rule near the outer curve, where layers should follow the neighbouring blocks.
     across = across * (1 - np.asarray(eta)[:, None] ** 2) ** 2
-    return rays + jnp.einsum("le,efi,nf->lni", across, moved, jnp.asarray(_periodic_spline(len(inner))))
+    return rays + jnp.einsum("le,efi,nf->lni", across, moved, jnp.asarray(periodic_spline(NET[0], len(inner))))
 
 
 def check_inside(name: str, shape: np.ndarray, length: float, height: float) -> None:
@@ -283,21 +284,3 @@ def ring_topology(recipe: RingRecipe) -> Topology:
     angle = 2 * np.pi * np.arange(around) / around
     circles = np.stack([np.cos(angle), np.sin(angle)], -1) * np.linspace(1, 2, across + 1)[:, None, None]
     return build_topology(circles.reshape(-1, 2), [("quad", quads(index))], {"body": edges(index[0]), "far": edges(index[-1])})
-
-
-@lru_cache(maxsize=16)
-def _periodic_linear(n: int) -> Float[np.ndarray, "net around"]:
-    """Values at the net's places round from values at ``n`` equally spaced ones."""
-    place = np.arange(NET[0]) * n / NET[0]
-    left = np.floor(place).astype(int)
-    one = np.eye(n)
-    share = (place - left)[:, None]
-    return (1 - share) * one[left] + share * one[(left + 1) % n]
-
-
-@lru_cache(maxsize=16)
-def _periodic_spline(n: int) -> Float[np.ndarray, "around net"]:
-    """Values at ``n`` equally spaced places round from values at the net's."""
-    one = np.eye(NET[0])
-    spline = CubicSpline(np.arange(NET[0] + 1) / NET[0], np.concatenate([one, one[:1]]), bc_type="periodic")
-    return spline(np.arange(n) / n)

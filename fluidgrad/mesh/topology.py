@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 
 from fluidgrad.errors import InputError
 
-WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
 # The faces of each kind of cell, in the vertex order of VTK and gmsh, seen from outside counter-clockwise.
 CELL_FACES: dict[str, tuple[tuple[int, ...], ...]] = {
     "triangle": ((0, 1), (1, 2), (2, 0)),
@@ -169,61 +168,6 @@ def corner_shares(face_points: Int[np.ndarray, "faces corners"]) -> Float[np.nda
     distinct = np.ones(face_points.shape)
     distinct[:, 1:] = face_points[:, 1:] != face_points[:, :-1]
     return distinct / distinct.sum(1, keepdims=True)
-
-
-@dataclass(frozen=True)
-class Stencil:
-    """Who takes part in each cell's gradient: slots of two hops across faces (the second is usually none), static.
-
-    Attributes:
-        cell: the cell at the end, ``(cells, slots)``; the cell itself where the slot is a boundary face or empty.
-        face, sign: hops, ``(2, cells, slots)``: faces, padded by the number of faces, and their direction.
-        boundary: the boundary face of a slot counted from the first, ``(cells, slots)``, or the number of them.
-    """
-
-    cell: Int[np.ndarray, "cells slots"]
-    face: Int[np.ndarray, "2 cells slots"]
-    sign: Float[np.ndarray, "2 cells slots"]
-    boundary: Int[np.ndarray, "cells slots"]
-
-
-@lru_cache(maxsize=64)
-def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
-    """The gradient stencil. ``given`` says what each patch gives (see ``boundary.py``), and so how much its faces help."""
-    t, n = topology, topology.n_interior
-    index, sign = t.cell_faces
-    is_interior = index < n
-    cell = t.across
-    boundary = np.where((index >= n) & (index < t.n_faces), index - n, t.n_boundary)
-
-    # Directions in which velocity and pressure have data; a mirror helps both.
-    kind = np.repeat(np.array([*given, "none"]), [*(hi - lo for lo, hi in t.patches.values()), 1])[boundary]
-    r = t.nominal_faces - t.nominal_centres[:, None]
-    r /= np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300)
-    weak = np.zeros(t.n_cells, bool)
-    for helps in ("velocity", "pressure"):
-        used = is_interior | (kind == helps) | (kind == "mirror")
-        spread = np.linalg.eigvalsh(np.einsum("ck,cki,ckj->cij", used.astype(float), r, r))
-        weak |= spread[:, 0] < WEAK_DIRECTION * spread[:, -1]
-    face, direction = [index, np.full_like(index, t.n_faces)], [sign, np.zeros_like(sign)]
-    if weak.any():
-        # P -> neighbour -> its neighbours, except back to P or to one that P touches already
-        P, k, j = np.nonzero((weak[:, None] & is_interior)[:, :, None] & is_interior[cell])
-        ends = cell[cell[P, k], j]
-        fresh = (ends != P) & ~(ends[:, None] == np.where(is_interior, cell, -1)[P]).any(1)
-        P, k, j, ends = (a[fresh] for a in (P, k, j, ends))
-        _, once = np.unique(P * t.n_cells + ends, return_index=True)
-        P, k, j, ends = (a[once] for a in (P, k, j, ends))
-
-        def extend(table: np.ndarray, value: np.ndarray, pad: float | None) -> np.ndarray:
-            return np.concatenate([table, ragged(P, t.n_cells, value.astype(table.dtype), pad)], 1)
-
-        mid = cell[P, k]
-        face = [extend(index, index[P, k], t.n_faces), extend(face[1], index[mid, j], t.n_faces)]
-        direction = [extend(sign, sign[P, k], 0), extend(direction[1], sign[mid, j], 0)]
-        cell = extend(cell, ends, None)
-        boundary = np.concatenate([boundary, np.full((t.n_cells, cell.shape[1] - boundary.shape[1]), t.n_boundary)], 1)
-    return Stencil(cell, np.stack(face), np.stack(direction), boundary)
 
 
 def middles(points: Any, face_points: Int[np.ndarray, "faces corners"]) -> Any:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluidgrad.errors import InputError
-from fluidgrad.plots.fields import Window, color_bar, field_maps, fill, limits, outline, vectors
+from fluidgrad.plots.fields import color_bar, field_maps, fill, limits, outline, vectors
 from fluidgrad.plots.interpolation import cut, geometry
 from fluidgrad.plots.style import UNNAMED, Labels, figure
+from fluidgrad.plots.windows import Window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from fluidgrad.mesh.topology import CELL_FACES
 
 if TYPE_CHECKING:
     from fluidgrad.mesh.mesh import Mesh
-    from fluidgrad.plots.fields import Window
+    from fluidgrad.plots.windows import Window
 
 
 def at_points(mesh: Mesh, cell: np.ndarray, edge: np.ndarray | None) -> np.ndarray:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluidgrad.plots.fields import Window, color_bar, outline, panels, windows
+from fluidgrad.plots.fields import color_bar, outline, panels
 from fluidgrad.plots.style import COLORS, UNNAMED, WIDTH, Labels, figure, new
+from fluidgrad.plots.windows import Window, windows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.files import file_name
-from fluidgrad.plots.fields import SIGNED, color_bar, field_maps, panels, signed, symmetric_limit, vectors, windows
+from fluidgrad.plots.fields import SIGNED, color_bar, field_maps, panels, signed, symmetric_limit, vectors
 from fluidgrad.plots.style import UNNAMED, WIDTH, Labels, figure, new, plane
+from fluidgrad.plots.windows import windows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from fluidgrad.plots.interpolation import triangles as cut_triangles
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fluidgrad.plots.fields import Window
+    from fluidgrad.plots.windows import Window
 
 LINE = (1, 1, 1, 0.8)
 APART = 0.04  # of the picture's width, between lines at the median speed

@@ -179,6 +179,12 @@ class Curve:
         return self.kind not in ("open", "polyline")
 
     @property
+    def corners(self) -> Float[np.ndarray, " corners"]:
+        """The ``t`` between its ends at which an open curve has corners."""
+        sides = len(self.numbers["points"]) - 1 if self.kind == "polyline" else 1
+        return np.arange(1, sides) / sides
+
+    @property
     def is_concrete(self) -> bool:
         """Whether every number is known now, rather than traced by ``jax.grad`` or ``jax.jit``."""
         return not traced(self.numbers)

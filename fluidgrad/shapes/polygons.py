@@ -66,3 +66,11 @@ def area(points: Float[np.ndarray, "points 2"]) -> float:
     """The area of a closed polygon, positive when counter-clockwise."""
     ahead = np.roll(points, -1, 0)
     return float(np.sum(points[:, 0] * ahead[:, 1] - points[:, 1] * ahead[:, 0]) / 2)
+
+
+def refuse_crossing(lower: Float[np.ndarray, "n 2"], upper: Float[np.ndarray, "n 2"]) -> None:
+    """Refuse two walls that cross or touch."""
+    a, b = lower[::2], upper[::2]
+    if (found := crossings(a[:-1], a[1:], b[:-1], b[1:])).any():
+        x, y = a[int(found.any(1).argmax())]
+        raise InputError(f"the walls cross or touch near ({x:.4g}, {y:.4g})", accepted="walls that keep apart")

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import BSpline
+from scipy.interpolate import BSpline, CubicSpline
 
 DEGREE = 3
 MAX_POINTS = 2000  # of a curve: the slopes of a spline are a dense matrix times its points
@@ -83,3 +83,21 @@ def _spline_slopes(n: int) -> Float[np.ndarray, "n n"]:
     one = np.eye(n)
     ahead, behind = np.roll(one, 1, 1), np.roll(one, -1, 1)
     return np.linalg.solve(4 * one + ahead + behind, 3 * (ahead - behind))
+
+
+@lru_cache(maxsize=16)
+def periodic_linear(places: int, n: int) -> Float[np.ndarray, "places around"]:
+    """The matrix that gives values at equally spaced places round from values at ``n`` of them, linear between."""
+    place = np.arange(places) * n / places
+    left = np.floor(place).astype(int)
+    one = np.eye(n)
+    share = (place - left)[:, None]
+    return (1 - share) * one[left] + share * one[(left + 1) % n]
+
+
+@lru_cache(maxsize=16)
+def periodic_spline(places: int, n: int) -> Float[np.ndarray, "around places"]:
+    """The matrix that gives values at ``n`` equally spaced places round from values at others, by a cubic spline."""
+    one = np.eye(places)
+    spline = CubicSpline(np.arange(places + 1) / places, np.concatenate([one, one[:1]]), bc_type="periodic")
+    return spline(np.arange(n) / n)

@@ -23,6 +23,10 @@ Griewank & Walther, Evaluating Derivatives (2008), chapter 15; Christianson, Opt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -169,3 +173,35 @@ def _solve_adjoint_traced(problem: ImplicitProblem, theta: Any, q: Array, factor
     _, transposed = jax.vjp(lambda q: problem.residual(theta, q), q)
     solvers = (_krylov(problem, theta, factor, transpose) for transpose in (True, False))
     return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, *solvers, has_aux=True)
+
+
+# ---- how the solves of a function are to be differentiated
+
+
+@dataclass
+class Differentiating:
+    """How the solves that the code being traced calls are to be differentiated, and how many it has called."""
+
+    derivative: str = "reverse"
+    probes: Array | None = None
+    tolerance: float = np.inf
+    count: int = 0
+
+    def next_probe(self) -> Array:
+        """Where the next solve's adjoint leaves its report: the cotangent of this."""
+        self.count += 1
+        return jnp.zeros(PROBE) if self.probes is None or self.count > len(self.probes) else self.probes[self.count - 1]
+
+
+mode: ContextVar[Differentiating | None] = ContextVar("differentiating", default=None)
+
+
+@contextmanager
+def differentiating(derivative: str, probes: Array | None = None, tolerance: float = np.inf) -> Iterator[Differentiating]:
+    """Within this, ``solve_steady`` is differentiated so where it leaves that open, and run to at least ``tolerance``."""
+    inner = Differentiating(derivative, probes, min(tolerance, (mode.get() or Differentiating()).tolerance))
+    token = mode.set(inner)
+    try:
+        yield inner
+    finally:
+        mode.reset(token)

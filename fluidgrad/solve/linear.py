@@ -26,8 +26,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fluidgrad.errors import InputError
-from fluidgrad.flow.residual import Jacobian, Pattern
 from fluidgrad.solve.block_tridiagonal import BlockTridiagonal
+from fluidgrad.solve.jacobian import Jacobian, Pattern
 from fluidgrad.solve.superlu import SuperLU
 
 BACKENDS = {"superlu": SuperLU, "block_tridiagonal": BlockTridiagonal}

@@ -29,10 +29,11 @@ from jaxtyping import Array, Complex, Float
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import discretize, gradient
-from fluidgrad.flow.residual import Jacobian, assemble, pattern, split
+from fluidgrad.flow.residual import split
 from fluidgrad.flow.solution import Solution
 from fluidgrad.iteration import traced
 from fluidgrad.solve import linear as backends
+from fluidgrad.solve.jacobian import Jacobian, assemble, pattern
 
 SHIFT = 1 / 3  # of the shear: sigma
 LEADING = 2  # that many of the fastest growing must be certain: a mode that swings is two

@@ -8,9 +8,6 @@ net over gross fluxes (``residual.imbalance``), so a tolerance means the same on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,12 +19,13 @@ from jaxtyping import Array
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow.flow import Flow, check_flow
 from fluidgrad.flow.fluxes import Discrete, discretize
-from fluidgrad.flow.residual import assemble, imbalance, pattern, residual, split
+from fluidgrad.flow.residual import imbalance, residual, split
 from fluidgrad.flow.solution import Solution, SolveReport
 from fluidgrad.iteration import either, repeat, traced
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.solve import linear as backends
-from fluidgrad.solve.adjoint import PROBE, root, root_forward
+from fluidgrad.solve.adjoint import Differentiating, mode, root, root_forward
+from fluidgrad.solve.jacobian import assemble, pattern
 from fluidgrad.solve.krylov import gmres
 
 NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
@@ -234,10 +232,10 @@ def solve_steady(
 
     Differentiable in: every leaf of ``flow``, by the implicit function theorem (``adjoint.py``).
     """
-    mode = _mode.get() or Differentiating()
-    derivative = derivative or mode.derivative
-    problem = Steady(backends.choose(linear), min(ACCURACY, mode.tolerance))
-    tolerance = min(tolerance, mode.tolerance)
+    how = mode.get() or Differentiating()
+    derivative = derivative or how.derivative
+    problem = Steady(backends.choose(linear), min(ACCURACY, how.tolerance))
+    tolerance = min(tolerance, how.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")
     if isinstance(start, Solution):
@@ -247,7 +245,7 @@ def solve_steady(
         raise InputError(f"the start has {q0.shape[0]} unknowns, the flow {flow.n_unknowns}", accepted="a solution on the same cells")
     begin = (jax.lax.stop_gradient(q0), jnp.asarray(tolerance, q0.dtype))
     if derivative == "reverse":
-        state, went = root(problem, flow, begin, mode.next_probe())  # pyright: ignore[reportGeneralTypeIssues]
+        state, went = root(problem, flow, begin, how.next_probe())  # pyright: ignore[reportGeneralTypeIssues]
     else:
         state, went, _ = root_forward(problem, flow, begin)
     went = jax.lax.stop_gradient(went)
@@ -257,35 +255,6 @@ def solve_steady(
         flow, state = jax.lax.stop_gradient((flow, state))
         raise NotConverged(advice(flow, report), report, Solution(flow, state, report))
     return Solution(flow, jnp.where(ok > 0, state, jnp.nan), report)
-
-
-@dataclass
-class Differentiating:
-    """How the solves that the code being traced calls are to be differentiated, and how many it has called."""
-
-    derivative: str = "reverse"
-    probes: Array | None = None
-    tolerance: float = np.inf
-    count: int = 0
-
-    def next_probe(self) -> Array:
-        """Where the next solve's adjoint leaves its report: the cotangent of this."""
-        self.count += 1
-        return jnp.zeros(PROBE) if self.probes is None or self.count > len(self.probes) else self.probes[self.count - 1]
-
-
-_mode: ContextVar[Differentiating | None] = ContextVar("differentiating", default=None)
-
-
-@contextmanager
-def differentiating(derivative: str, probes: Array | None = None, tolerance: float = np.inf) -> Iterator[Differentiating]:
-    """Within this, ``solve_steady`` is differentiated so where it leaves that open, and run to at least ``tolerance``."""
-    mode = Differentiating(derivative, probes, min(tolerance, (_mode.get() or Differentiating()).tolerance))
-    token = _mode.set(mode)
-    try:
-        yield mode
-    finally:
-        _mode.reset(token)
 
 
 def known_false(x: Array) -> bool:

@@ -22,8 +22,8 @@ import scipy.sparse.linalg as spla
 from jaxtyping import Array
 
 from fluidgrad.errors import InputError
-from fluidgrad.flow.residual import Pattern
 from fluidgrad.iteration import traced
+from fluidgrad.solve.jacobian import Pattern
 
 LEAF = 24  # cells that nested dissection leaves together
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked

@@ -7,8 +7,8 @@ import pytest
 
 from fluidgrad.app.cli import main
 from fluidgrad.app.config.case import get, put, walk
-from fluidgrad.app.config.explaining import explain
 from fluidgrad.app.config.reading import load, parse
+from fluidgrad.app.explaining import explain
 from fluidgrad.app.report.output import toml
 from fluidgrad.errors import InputError
 

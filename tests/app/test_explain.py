@@ -12,9 +12,9 @@ from test_malformed import TINY
 
 from fluidgrad.app.cli import main
 from fluidgrad.app.config.config import Config
-from fluidgrad.app.config.explaining import explain, schema
 from fluidgrad.app.config.reading import apply, shipped_folder
 from fluidgrad.app.config.sections import TRACED, models_in
+from fluidgrad.app.explaining import explain, schema
 from fluidgrad.design.optimizers import METHODS
 from fluidgrad.errors import InputError
 from fluidgrad.flow.functionals import REGISTRY

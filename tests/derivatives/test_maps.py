@@ -10,7 +10,7 @@ from cases import measure, mesh
 
 import fluidgrad as fg
 from fluidgrad.mesh.motion import Spread
-from fluidgrad.solve.steady import differentiating
+from fluidgrad.solve.adjoint import differentiating
 
 NAMES = ("coarse", "fine")
 

@@ -76,7 +76,7 @@ def test_the_pressure_at_faces_is_exact_across_a_jump_of_the_force():
 
 def test_what_is_static_is_compared_by_its_contents():
     """Tables made from a topology may have been forgotten and made anew: two equal flows are still one program."""
-    from fluidgrad.mesh.topology import stencil
+    from fluidgrad.flow.gradients import stencil
 
     flow, programs = study(), []
 

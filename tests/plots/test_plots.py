@@ -14,8 +14,8 @@ from fluidgrad.plots import flow as flow_plots
 from fluidgrad.plots import mesh as mesh_plots
 from fluidgrad.plots import sensitivity as sensitivity_plots
 from fluidgrad.plots import study as study_plots
-from fluidgrad.plots.fields import Window
 from fluidgrad.plots.style import Labels
+from fluidgrad.plots.windows import Window
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_colors_are_those_of_values_between_values(channel, tmp_path):
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
-    here = list(fields.windows(channel.flow.mesh).values())[0]
+    here = list(windows(channel.flow.mesh).values())[0]
     fields.fill(axes, here, np.asarray(channel.pressure), "viridis", (0.0, 1.0))
     shown = axes.collections[0].get_facecolor()[:, :3]
     table = matplotlib.colormaps["viridis"](np.linspace(0, 1, 2048))[:, :3]
@@ -185,9 +185,9 @@ def test_limits_of_signed_fields_are_symmetric_and_robust():
 
 def test_bodies_far_from_everything_are_shown_alone():
     mesh = fg.o_grid(fg.circle((0.0, 0.0), 0.5), 50.0, cells=(16, 12))
-    shown = fields.windows(mesh, ["body"])
+    shown = windows(mesh, ["body"])
     assert list(shown) == ["near"] and shown["near"].x[1] < 10
-    near = fields.windows(fg.channel(2.2, 0.41, body=fg.circle((0.2, 0.2), 0.05), cells=300), ["walls", "body"])
+    near = windows(fg.channel(2.2, 0.41, body=fg.circle((0.2, 0.2), 0.05), cells=300), ["walls", "body"])
     assert list(near) == ["", "near"] and near[""].x == pytest.approx((0.0, 2.2))
 
 
@@ -203,7 +203,7 @@ def test_a_3d_flow_is_cut_half_way_up(tmp_path):
 
 def test_values_on_a_grid_end_where_a_solid_of_cells_ends():
     mesh = fg.extrude(fg.box((0, 0), (1, 1), cells=(2, 2)), 1.0, 2, patches=("front", "back"))
-    window = next(iter(fields.windows(mesh, []).values())).wider(0.5)
+    window = next(iter(windows(mesh, []).values())).wider(0.5)
     x, y, found = interpolation.on_grid(window, np.ones((mesh.n_cells, 1)), 60)
     X, Y = np.meshgrid(x, y)
     within = (X >= 0) & (X <= 1) & (Y >= 0) & (Y <= 1)

@@ -10,9 +10,9 @@ from cases import study
 
 import fluidgrad as fg
 from fluidgrad.errors import OutOfReach
-from fluidgrad.flow.residual import pattern
 from fluidgrad.solve import block_tridiagonal
 from fluidgrad.solve.block_tridiagonal import BlockTridiagonal, free_memory, memory
+from fluidgrad.solve.jacobian import pattern
 
 
 def cavity(n):

@@ -14,8 +14,8 @@ from cases import driven, random_state, study
 import fluidgrad as fg
 from fluidgrad.errors import InputError
 from fluidgrad.flow.fluxes import discretize
-from fluidgrad.flow.residual import Jacobian, as_csr, assemble, pattern
 from fluidgrad.solve import krylov, linear, superlu
+from fluidgrad.solve.jacobian import Jacobian, as_csr, assemble, pattern
 
 FLOWS = {"open": study, "closed and driven": driven}
 

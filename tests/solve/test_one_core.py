@@ -22,7 +22,7 @@ SCRIPT = """
     from dataclasses import replace
     import jax, jax.numpy as jnp, numpy as np
     import fluidgrad as fg
-    from fluidgrad.flow.residual import Jacobian, pattern
+    from fluidgrad.solve.jacobian import Jacobian, pattern
     from fluidgrad.solve import linear, superlu
 
     mesh = fg.box((0, 0), (1, 1), (50, 50))

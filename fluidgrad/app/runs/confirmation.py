@@ -37,7 +37,7 @@ def derivatives(work: Job, study: Study, found: Result) -> dict[str, Any]:
 
     from fluidgrad.derivatives.check import TIGHT
     from fluidgrad.design.evaluation import evaluate
-    from fluidgrad.solve.steady import differentiating
+    from fluidgrad.solve.adjoint import differentiating
 
     variables = study.variables
     x, scale = 0.5 * (variables.start + variables.flat(found.design)), np.zeros_like(variables.start)

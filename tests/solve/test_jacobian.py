@@ -7,8 +7,9 @@ import pytest
 from cases import JACOBIANS, random_state
 
 from fluidgrad.flow.fluxes import discretize
-from fluidgrad.flow.residual import as_csr, assemble, pattern, residual
+from fluidgrad.flow.residual import residual
 from fluidgrad.solve.block_tridiagonal import _multiply
+from fluidgrad.solve.jacobian import as_csr, assemble, pattern
 
 TRACED = []
 
