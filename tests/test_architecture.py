@@ -1,6 +1,7 @@
 """Rules of the code itself: wings, where derivative rules live, what importing costs, public names, sizes."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,14 @@ def test_public_functions_are_annotated():
 def test_wings_stay_small(wing):
     files = [m.stem for m in (PACKAGE / wing).glob("*.py") if m.stem != "__init__"]
     assert len(files) <= 12, sorted(files)
+
+
+def test_contributing_names_every_file():
+    page = (Path(__file__).parents[1] / "docs" / "contributing.md").read_text()
+    tree = re.search(r"```text\nfluidgrad/\n(.*?)```", page, re.DOTALL)
+    assert tree is not None
+    named = re.findall(r"\b(\w+\.py)\b", tree[1])
+    assert sorted(named) == sorted(m.name for m in MODULES if m.name != "__main__.py" and (m.name != "__init__.py" or m.parent == PACKAGE))
 
 
 def test_public_names_stay_few():

@@ -24,7 +24,7 @@ weighted by inverse distance, over face neighbours and boundary values: exact fo
 out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
-(``residual.py``).
+(``solve/jacobian.py``).
 """
 
 from __future__ import annotations
