@@ -141,15 +141,11 @@ def minimize(
     method, why = choose(method, int(variables.free.sum()), [*intervals, *variables.linear], names)
     if not tolerance > 0:
         raise InputError(f"tolerance must be positive, got {tolerance}")
-    if max_iterations is not None and max_iterations < 0:
-        raise InputError(f"max_iterations must not be negative, got {max_iterations}")
-    if patience is not None and patience < 1:
-        raise InputError(f"patience must be at least 1, got {patience}")
-    if restarts is not None and restarts < 0:
-        raise InputError(f"restarts must not be negative, got {restarts}")
+    for key, given, least in (("max_iterations", max_iterations, 0), ("patience", patience, 1), ("restarts", restarts, 0)):
+        if given is not None and given < least:
+            raise InputError(f"{key} must be at least {least}, got {given}")
     chosen, limit = METHODS[method], ITERATIONS if max_iterations is None else max_iterations
-    patience = chosen.patience if patience is None else patience
-    search = _Search(evaluate, variables, intervals, tolerance, limit, patience, progress)
+    search = _Search(evaluate, variables, intervals, tolerance, limit, patience or chosen.patience, progress)
     try:
         search.at(search.stands)
         search.check_iterations()
@@ -219,21 +215,17 @@ class _Search:
         self.check_iterations()
 
     def gained(self) -> bool:
-        """Whether there was progress worth a restart since the last one. The next one is from ``stands``: where the method
-        is, or the best point where that is better in every respect."""
+        """Whether there was progress worth a restart since the last one; from now on ``stands`` is no worse than the best."""
         best = self.points[self.history[self.best()].design.tobytes()]
         here = self.points.get(self.variables.unscaled(self.stands).tobytes(), best)
-        if here.failed or self._level(best) <= self._level(here) and best.f <= here.f:
+        level = lambda point: max(violation_of(point), self.tolerance)  # noqa: E731  (the violation, as far as it counts)
+        if here.failed or level(best) <= level(here) and best.f <= here.f:
             here = best
         then, self.before, self.stands = self.before, (self.least, here), here.z
-        if then is None:
+        if then is None:  # the first
             return len(self.history) > 1
-        lower = self._level(here) <= self._level(then[1]) and here.f < then[1].f - self.tolerance
+        lower = level(here) <= level(then[1]) and here.f < then[1].f - self.tolerance
         return lower or bool((self.least < then[0] * [0.99, 1.0, 0.5] - [self.tolerance, self.tolerance, 0.0]).any())
-
-    def _level(self, point: Point) -> float:
-        """The violation, as far as it counts."""
-        return max(violation_of(point), self.tolerance)
 
     def check_iterations(self) -> None:
         if self.iteration >= self.max_iterations:

@@ -100,10 +100,15 @@ def optimize(
             a state that is needed.
         NotConverged: the start cannot be evaluated.
     """
-    variables, intervals, names = study.variables, [c.interval for c in study.constraints], study.names
+    variables, names = study.variables, study.names
     tolerance = TOLERANCE if tolerance is None else tolerance
-    method, why = choose(method, int(variables.free.sum()), [*intervals, *variables.linear], names[1:])
+    method, why = choose(method, int(variables.free.sum()), study.kinds, names[1:])
     journal = Journal(folder, _describe(study, method, tolerance))
+    first = [0.0] * len(names)
+    if any(c.relative for c in study.constraints):  # the search will ask for the start first, and be answered by the journal
+        x = variables.unscaled(variables.scaled(variables.start))
+        first = (journal.records or [_evaluated(study, x, journal)])[0]["values"]
+    intervals = [c.within(value) for c, value in zip(study.constraints, first[1:], strict=True)]
     replay = iter(list(journal.records))
 
     def answer(x: np.ndarray) -> Trial:
@@ -188,7 +193,7 @@ def _describe(study: Study, method: str, tolerance: float) -> Record:
     return more | {
         "format": 1,
         "functionals": list(study.names),
-        "intervals": [finite(c.interval) for c in study.constraints],
+        "intervals": [[c.equals, c.at_most, c.at_least, c.band] if c.relative else finite(c.interval) for c in study.constraints],
         "variables": list(v.names),
         "start": v.start.tolist(),
         "lower": finite(v.lower),

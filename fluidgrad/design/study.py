@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluidgrad.design.limits import limit_at
 from fluidgrad.design.variables import Variables, wall_basis
 from fluidgrad.errors import InputError
 
@@ -25,16 +26,17 @@ class Constraint:
 
     Attributes:
         functional: ``Solution -> scalar``.
-        equals, at_most, at_least: the value, in the functional's units.
+        equals, at_most, at_least: the value, in the functional's units; or "start" for the functional's own at the start,
+            or a multiple of that, as in "1.05 start".
         band: with ``equals``: within half of this width instead, for methods that take inequalities only.
         name: in results and messages; by default the functional's own.
         condition: which of a study's several flows it is of, counted from 0.
     """
 
     functional: Functional
-    equals: float | None = None
-    at_most: float | None = None
-    at_least: float | None = None
+    equals: float | str | None = None
+    at_most: float | str | None = None
+    at_least: float | str | None = None
     band: float | None = None
     name: str | None = None
     condition: int = 0
@@ -46,18 +48,33 @@ class Constraint:
         if len(given) != 1:
             raise InputError(f"a constraint with {' and '.join(given) or 'no value'}", accepted="one of equals, at_most and at_least")
         ((kind, value),) = given.items()
-        if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+        if isinstance(value, str):
+            try:
+                limit_at(value, 1.0)
+            except InputError as error:
+                raise InputError(f"a constraint with {kind} = {value!r}", error.accepted) from None
+        elif not isinstance(value, int | float | np.number) or not np.isfinite(value):
             raise InputError(f"a constraint with {kind} = {value!r}", accepted="a finite number")
         if self.band is not None and (self.equals is None or not 0 < self.band < np.inf):
             raise InputError(f"a constraint with {kind} and band = {self.band}", accepted="equals, and a positive width")
 
     @property
+    def relative(self) -> bool:
+        """Whether its value is a multiple of the start's."""
+        return any(isinstance(v, str) for v in (self.equals, self.at_most, self.at_least))
+
+    @property
     def interval(self) -> tuple[float, float]:
-        """The lowest and the highest value it allows."""
-        if self.equals is not None:
+        """The lowest and the highest value it allows; NaN where that is relative to the start."""
+        return self.within(float("nan"))
+
+    def within(self, start: float) -> tuple[float, float]:
+        """The lowest and the highest value it allows, where the functional is ``start`` at the start."""
+        equals, low, high = (None if v is None else limit_at(v, start) for v in (self.equals, self.at_least, self.at_most))
+        if equals is not None:
             half = 0.5 * (self.band or 0.0)
-            return self.equals - half, self.equals + half
-        return (-np.inf if self.at_least is None else self.at_least), (np.inf if self.at_most is None else self.at_most)
+            return equals - half, equals + half
+        return (-np.inf if low is None else low), (np.inf if high is None else high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +135,12 @@ class Study:
         return (self.flow,) if callable(self.flow) else tuple(self.flow)
 
     variables: Variables = field(init=False, repr=False)
+
+    @property
+    def kinds(self) -> list[tuple[float, float]]:
+        """Of the constraints as a method meets them, bounds that are constraints for it included: intervals, of which only
+        the kind is meant where a limit is relative to the start."""
+        return [*(c.within(1.0) for c in self.constraints), *self.variables.linear]
 
     @property
     def functionals(self) -> tuple[Functional, ...]:

@@ -323,9 +323,9 @@ def test_numbers_out_of_range_are_refused():
     problem = rosenbrock()
     with pytest.raises(InputError, match="tolerance must be positive, got 0"):
         minimize(problem, problem.variables, tolerance=0)
-    with pytest.raises(InputError, match="max_iterations must not be negative, got -1"):
+    with pytest.raises(InputError, match="max_iterations must be at least 0, got -1"):
         minimize(problem, problem.variables, max_iterations=-1)
     with pytest.raises(InputError, match="patience must be at least 1, got 0"):
         minimize(problem, problem.variables, patience=0)
-    with pytest.raises(InputError, match="restarts must not be negative, got -1"):
+    with pytest.raises(InputError, match="restarts must be at least 0, got -1"):
         minimize(problem, problem.variables, restarts=-1)

@@ -180,6 +180,27 @@ def test_an_interruption_keeps_what_was_computed(undisturbed, tmp_path):
     assert optimize(study(), tmp_path).optimum == result.optimum
 
 
+def test_a_limit_relative_to_the_start_is_that_number(tmp_path):
+    """The start's value is taken from its own evaluation: the search is the one with the number, and is resumed as such."""
+
+    def loss(solution):
+        return fg.dissipation(solution)
+
+    def limited(most):
+        return Study(flow, START, (0.0, 1.3), drag, [Constraint(rate, equals=0.6), Constraint(loss, at_most=most)])
+
+    found = optimize(limited("1.02 start"), tmp_path)
+    plain = optimize(limited(1.02 * (start := found.start["loss"])))
+    assert [s.design.tobytes() for s in found.history] == [s.design.tobytes() for s in plain.history]
+    assert found.optimum["loss"] == pytest.approx(1.02 * start, rel=1e-5)
+    whole = written(tmp_path)
+    for lines in (1, 2, 4):
+        (tmp_path / "journal.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:lines]))
+        assert optimize(limited("1.02 start"), tmp_path).optimum == found.optimum and written(tmp_path) == whole
+    with pytest.raises(InputError, match="is of another study: its intervals was"):
+        optimize(limited("1.03 start"), tmp_path)
+
+
 def test_folders_of_other_studies_are_refused(undisturbed, tmp_path):
     folder, _, _ = undisturbed
     with pytest.raises(InputError, match=r"is of another study: its intervals was \[\[0.6, 0.6\]\], now \[\[0.7, 0.7\]\]"):

@@ -53,6 +53,17 @@ def test_constraints_are_intervals():
     assert Constraint(rate, equals=2.0, band=0.5).interval == (1.75, 2.25)
     assert Constraint(rate, at_most=2.0).interval == (-np.inf, 2.0)
     assert Constraint(rate, at_least=2.0).interval == (2.0, np.inf)
+    assert Constraint(rate, at_most="1.05 start").within(2.0) == (-np.inf, 2.1) and Constraint(rate, at_most="start").relative
+    assert Constraint(rate, equals="start", band=0.5).within(2.0) == (1.75, 2.25) and not Constraint(rate, equals=2.0).relative
+    assert Constraint(rate, at_least=" -0.5  start ").within(2.0) == (-1.0, np.inf)
+
+
+@pytest.mark.parametrize("text", ["1.05 begin", "", "start start", "1.05", "nan start", "1 2 start", "start 1.05"])
+def test_a_limit_that_is_no_multiple_of_the_start_is_refused(text):
+    with pytest.raises(
+        InputError, match='a constraint with at_most = .*; a finite number, "start", or a multiple of that as in "1.05 start"'
+    ):
+        Constraint(rate, at_most=text)
     with pytest.raises(InputError, match="a constraint on 'drag'; a function of a solution"):
         Constraint("drag", equals=1.0)  # pyright: ignore[reportArgumentType]
 

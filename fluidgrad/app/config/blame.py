@@ -164,6 +164,8 @@ def _member(annotation: Any, data: Any) -> Any:
         return annotation
     models = [m for m in models_in(annotation)]
     kind = data.get("kind") if isinstance(data, dict) else None
+    if isinstance(data, dict) and kind is None:  # told apart by their keys
+        models = next(([m] for m in models[::-1] if any(k in m.model_fields for k in data)), models)
     for model in models:
         if "kind" in model.model_fields and get_args(model.model_fields["kind"].annotation)[0] == kind:
             return model

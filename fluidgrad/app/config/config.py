@@ -6,15 +6,17 @@ is sought of the flow, and how, is here. Nothing imports JAX before a mesh is bu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from fluidgrad.app.config.flow_sections import AnyBoundary, FlowSection, PeriodicSection, Porosity
 from fluidgrad.app.config.mesh_sections import AnyMesh
 from fluidgrad.app.config.paths import plain
 from fluidgrad.app.config.sections import LARGEST, Name, Section, place, suggestion
+from fluidgrad.design.limits import limit_at
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,12 +71,33 @@ def _plain(value: Any) -> str:
     return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
 
 
-class Constraint(Call):
-    """A functional and what it must be: one of equals, at_most and at_least."""
+class Term(Call):
+    """A functional in a sum, and its weight."""
 
-    equals: float | None = Field(None, description="the value it must have [of the functional]")
-    at_most: float | None = Field(None, description="the value it must not exceed [of the functional]")
-    at_least: float | None = Field(None, description="the value it must reach [of the functional]")
+    weight: float = Field(1.0, description="what it is multiplied by [of the sum over that of the functional]")
+
+
+class Sum(Section):
+    """A weighted sum of functionals."""
+
+    sum: list[Term] = Field(min_length=1, description='functionals with their weights, as { functional = "dissipation", weight = 0.5 }')
+
+    def __str__(self) -> str:
+        return f"sum({', '.join(f'{t.weight:g} {t}' if t.weight != 1 else str(t) for t in self.sum)})"
+
+
+Sought = Annotated[
+    Annotated[Call, Tag("one")] | Annotated[Sum, Tag("several")],
+    Discriminator(lambda given: "several" if isinstance(given, Sum) or (isinstance(given, Mapping) and "sum" in given) else "one"),
+]
+
+
+class Constraint(Call):
+    """A functional and what it must be, a number or a multiple of its value at the start: one of equals, at_most and at_least."""
+
+    equals: float | str | None = Field(None, description='the value it must have, or "start" for what it has there [of the functional]')
+    at_most: float | str | None = Field(None, description='the value it must not exceed, or as "1.05 start" [of the functional]')
+    at_least: float | str | None = Field(None, description='the value it must reach, or as "0.95 start" [of the functional]')
     condition: str | None = Field(None, description="name of the [[condition]] it holds in; the first by default")
 
     @model_validator(mode="after")
@@ -84,24 +107,30 @@ class Constraint(Call):
             raise InputError(f"a constraint with {' and '.join(given) or 'no limit'}", accepted="one of equals, at_most and at_least")
         return self
 
+    @field_validator("equals", "at_most", "at_least")
+    @classmethod
+    def _limit(cls, value: Any) -> Any:
+        if value is not None:
+            limit_at(value, 1.0)
+        return value
+
 
 class Objective(Section):
     """What is sought, and under which constraints."""
 
-    minimize: Call | None = Field(None, description="the functional to make small")
-    maximize: Call | None = Field(None, description="the functional to make large")
+    minimize: Sought | None = Field(None, description="the functional to make small, or a sum of several")
+    maximize: Sought | None = Field(None, description="the functional to make large, or a sum of several")
     subject_to: list[Constraint] = Field([], description="constraints: functionals that equal, or are at most or at least, a value")
 
     @model_validator(mode="after")
     def _one(self) -> Objective:
         if (self.minimize is None) == (self.maximize is None):
-            raise InputError(
-                "an objective needs one of minimize and maximize", accepted='minimize = { functional = "drag", patch = "body" }'
-            )
+            advice = 'minimize = { functional = "drag", patch = "body" }'
+            raise InputError("an objective needs one of minimize and maximize", accepted=advice)
         return self
 
     @property
-    def call(self) -> Call:
+    def sought(self) -> Call | Sum:
         found = self.minimize or self.maximize
         assert found is not None
         return found
@@ -124,9 +153,7 @@ class Optimizer(Section):
     max_iterations: int | None = Field(None, ge=1, description="stop after so many [1]")
     tolerance: float | None = Field(None, gt=0, description="stop when the relative change or the KKT residual falls below it [1]")
     patience: int | None = Field(None, ge=1, description="trials without progress that end the search; 20 when left out, of adam 60 [1]")
-    restarts: int | None = Field(
-        None, ge=0, description="of a line search that gives up and had gained, from where it stands; at most 10 when left out [1]"
-    )
+    restarts: int | None = Field(None, ge=0, description="of a line search that gave up but had gained; 10 at most when left out [1]")
     inner_product: Literal["parameters", "L2", "H1"] = Field(
         "parameters", description="how the size of a change is measured: of each number by its bounds, or of the walls' displacement"
     )

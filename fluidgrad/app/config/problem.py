@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.config.config import Condition, Config, Constraint
-from fluidgrad.app.config.quantities import Quantity, named_units, quantity
+from fluidgrad.app.config.config import Condition, Config, Constraint, Sum
+from fluidgrad.app.config.quantities import Quantity, named_units, quantity, total
 from fluidgrad.app.config.sections import LARGEST, place
 from fluidgrad.errors import InputError, NotConverged
 
@@ -41,9 +41,14 @@ class Problem:
         objective, constraints = None, []
         if config.objective is not None:
             key = "minimize" if config.objective.minimize is not None else "maximize"
-            with place(f"[objective] {key} in {file}"):
-                objective = quantity(config.objective.call, mesh, joined)
-                cls._try(case, objective)
+            sought = config.objective.sought
+            several = isinstance(sought, Sum)
+            terms = []
+            for i, call in enumerate(sought.sum if several else [sought]):
+                with place(f"[objective] {key}{f'.sum[{i}]' if several else ''} in {file}"):
+                    terms.append(quantity(call, mesh, joined))
+                    cls._try(case, terms[-1])
+            objective = total(sought, terms, mesh.dim) if several else terms[0]
             for i, c in enumerate(config.objective.subject_to):
                 with place(f"[objective] subject_to[{i}] in {file}"):
                     found = quantity(c, mesh, joined)
@@ -205,7 +210,8 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
         elif np.any(np.asarray(drop) != 0):
             extra.append((f"flow_rate({patch})", f.flow_rate.units, lambda s, patch=patch: f.flow_rate.function(s, patch)))
     extra.append(("dissipation()", f.dissipation.units, f.dissipation.function))
-    extra = [e for e in extra if e[0] not in found]
+    extra += [(part.name, part.units, part.of) for q in problem.quantities for part in q.parts]
+    extra = [e for i, e in enumerate(extra) if e[0] not in [*found, *(other[0] for other in extra[:i])]]
     try:
         values = {name: float(q(solution)) for name, q in found.items()}
     except InputError as error:  # one that not every flow has

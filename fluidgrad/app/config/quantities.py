@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluidgrad.app.config.config import Call, Config
+from fluidgrad.app.config.config import Call, Config, Sum
 from fluidgrad.app.config.sections import beyond, suggestion
 from fluidgrad.errors import InputError
 
@@ -28,6 +28,7 @@ class Quantity:
     name: str
     units: str
     of: Callable[[Solution], Any]
+    parts: tuple[Quantity, ...] = ()  # of a sum
 
     def __call__(self, solution: Solution) -> Any:
         return self.of(solution)
@@ -92,6 +93,17 @@ def quantity(call: Call, mesh: Mesh, joined: Mesh | None = None) -> Quantity:
     if call.functional == "probe":
         units = "L^2 T^-2" if given.get("what", "pressure") == "pressure" else "L T^-1"
     return Quantity(str(call), units, lambda solution: functional(solution, *positional, **arguments))
+
+
+def total(given: Sum, terms: Sequence[Quantity], dim: int) -> Quantity:
+    """A weighted sum. Its units are those of its terms where they agree; else the weights are taken to make them so."""
+    units = {in_space(q.units, q.name, dim) for q in terms}
+    weights = [t.weight for t in given.sum]
+
+    def of(solution: Solution) -> Any:
+        return sum(w * q(solution) for w, q in zip(weights, terms, strict=True))
+
+    return Quantity(str(given), units.pop() if len(units) == 1 else "1", of, tuple(terms))
 
 
 def _argument(key: str, value: Any, default: Any) -> Any:

@@ -13,7 +13,7 @@ from fluidgrad.app.config.problem import Problem
 from fluidgrad.app.config.quantities import in_space
 from fluidgrad.app.report import wall_maps
 from fluidgrad.app.report.output import read_csv
-from fluidgrad.app.runs.feasibility import limit_of
+from fluidgrad.design.limits import limit_at, limit_of
 from fluidgrad.plots import flow as flow_plots
 from fluidgrad.plots import mesh as mesh_plots
 from fluidgrad.plots import sensitivity as sensitivity_plots
@@ -97,10 +97,12 @@ def draw_history(folder: Path, labels: Labels, problem: Problem, name: str) -> N
     names = list(history)[3 : 3 + len(problem.constraints)]  # after evaluation, iteration and the objective
     for constraint, key in zip(problem.config.objective.subject_to, names, strict=True):
         value = column(key)
-        low, high = ((constraint.equals if end is None else end) for end in (constraint.at_least, constraint.at_most))
-        size = max(abs(value[0]) if len(value) else 0.0, *(abs(end) for end in (low, high) if end is not None), 1e-300)
+        first = float(value[0]) if len(value) else 0.0
+        ends = ((constraint.equals if end is None else end) for end in (constraint.at_least, constraint.at_most))
+        low, high = (None if end is None else limit_at(end, first) for end in ends)
+        size = max(abs(first), *(abs(end) for end in (low, high) if end is not None), 1e-300)
         over = [np.zeros_like(value), *([low - value] if low is not None else []), *([value - high] if high is not None else [])]
-        violations[f"{key} must {limit_of(constraint)}"] = np.max(over, axis=0) / size
+        violations[f"{key} must {limit_of(constraint, first)}"] = np.max(over, axis=0) / size
     label = labels(name, in_space(problem.quantities[0].units, name, problem.dim))
     study_plots.history(folder / "figures" / "history.png", [int(history["evaluation"][i]) for i in done], column(name).tolist(),
                         violations, label)  # fmt: skip

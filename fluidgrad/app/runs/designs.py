@@ -16,9 +16,10 @@ from fluidgrad.app.report import output, wall_maps
 from fluidgrad.app.report.pictures import draw_design
 from fluidgrad.app.report.solutions import save_solution
 from fluidgrad.app.runs.confirmation import better, derivatives, finer, share, stability
-from fluidgrad.app.runs.feasibility import check_feasible, limit_of
+from fluidgrad.app.runs.feasibility import check_feasible
 from fluidgrad.app.runs.jobs import Job
 from fluidgrad.app.runs.progress import watched
+from fluidgrad.design.limits import limit_of
 from fluidgrad.errors import Failed, NotConverged
 from fluidgrad.files import file_name
 
@@ -74,8 +75,7 @@ def study_of(problem: Problem, file: str) -> Study:
             config.optimizer.length,
         )
     with place(f"[optimizer] in {file}"):
-        free, linear = int(study.variables.free.sum()), study.variables.linear
-        choose(config.optimizer.method, free, [*(c.interval for c in constraints), *linear], study.names[1:])
+        choose(config.optimizer.method, int(study.variables.free.sum()), study.kinds, study.names[1:])
     with place(f"[objective] subject_to in {file}"):
         check_feasible(study)
     return study
@@ -97,7 +97,15 @@ def optimise(work: Job, problem: Problem) -> None:
     limit = options.max_iterations or ITERATIONS
     with place(f"[optimizer] in {work.name}"), watched(work, study.names, sign, limit) as progress:
         kept = {key: getattr(options, key) for key in ("method", "max_iterations", "tolerance", "patience", "restarts")}
-        found = optimize(study, work.folder, **kept, progress=progress)
+        try:
+            found = optimize(study, work.folder, **kept, progress=progress)
+        except NotConverged as error:
+            relative = [i for i, c in enumerate(study.constraints) if c.relative]
+            if not relative or (work.folder / "journal.jsonl").exists():
+                raise
+            asked = f"[objective] subject_to[{relative[0]}] in {work.name} is relative to the start, which cannot be evaluated"
+            raise NotConverged(f"{asked}: {error}", error.report, error.solution) from None
+    limits = [limit_of(c, found.start[key]) for c, key in zip(study.constraints, study.names[1:], strict=True)]
     output.write_csv(work.folder / "history.csv", *progress.history())
     work.say(f"{found.method_reason}; {found.evaluations} evaluations, stopped: {found.reason}")
     infeasible = found.violation > (TOLERANCE if options.tolerance is None else options.tolerance)
@@ -127,7 +135,7 @@ def optimise(work: Job, problem: Problem) -> None:
         "improvement": gain,
         "start": here["start"],
         "optimum": here["optimum"],
-        "must": {q.name: limit_of(c) for c, q in zip(study.constraints, problem.constraints, strict=True)},
+        "must": {q.name: limit for limit, q in zip(limits, problem.constraints, strict=True)},
         "kkt_residual": found.kkt_residual,
         "violation": found.violation,
         "multipliers": found.multipliers,
@@ -143,8 +151,8 @@ def optimise(work: Job, problem: Problem) -> None:
     }  # fmt: skip
     gained = "which violates the constraints" if infeasible else f"{better(first, last, gain)}"
     work.say(f"on {before[0].flow.mesh.n_cells} cells: {name} {first:.6g} -> {last:.6g}{units}, {gained}")
-    for c, q in zip(study.constraints, problem.constraints, strict=True):
-        work.say(f"  {q.name}: {here['start'][q.name]['value']:.6g} -> {here['optimum'][q.name]['value']:.6g}, must {limit_of(c)}")
+    for limit, q in zip(limits, problem.constraints, strict=True):
+        work.say(f"  {q.name}: {here['start'][q.name]['value']:.6g} -> {here['optimum'][q.name]['value']:.6g}, must {limit}")
     output.write_json(work.folder / "results.json", result)
     if any(path.startswith("mesh.") for path in study.start):
         with work.doing("maps of the walls: compiling, and one adjoint solve each"):
@@ -166,18 +174,19 @@ def optimise(work: Job, problem: Problem) -> None:
 def _missed(study: Study, found: Result) -> str:
     """That no design met the constraints, and by how much the best one fails."""
 
-    def gap(row: tuple[Constraint, float]) -> float:
-        (low, high), value = row[0].interval, row[1]
+    def gap(row: tuple[Constraint, float, float]) -> float:
+        (low, high), value = row[0].within(row[1]), row[2]
         return max(low - value, value - high) / max(abs(x) for x in (low, high, 1e-300) if np.isfinite(x))
 
-    c, value = max(zip(study.constraints, list(found.optimum.values())[1:], strict=True), key=gap)
+    ends = (list(values.values())[1:] for values in (found.start, found.optimum))
+    c, start, value = max(zip(study.constraints, *ends, strict=True), key=gap)
     other = ["another start", "wider bounds", "another limit"]
     if study.inner_product == "parameters" and any(path.startswith("mesh.") for path in study.start):
         other.append('optimizer.inner_product = "H1" with a length')
     if found.method not in ("CCSAQ", "MMA"):
         other.append('optimizer.method = "MMA"' + (" with a band" if any(c.equals is not None for c in study.constraints) else ""))
     return (
-        f"no feasible design was found: {c.name} is {value:.6g} at the nearest and must {limit_of(c)} ({found.reason}). "
+        f"no feasible design was found: {c.name} is {value:.6g} at the nearest and must {limit_of(c, start)} ({found.reason}). "
         f"Try {', '.join(other[:-1])}, or {other[-1]}."
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluidgrad.design.limits import limit_of
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check_feasible(study: Study) -> None:
     known = tuple(int(i) for i in np.flatnonzero(one == other))  # and none that is NaN at the start
     if not known:
         return
-    low, high = np.array([study.constraints[i].interval for i in known]).reshape(-1, 2).T
+    low, high = np.array([study.constraints[i].within(one[i]) for i in known]).reshape(-1, 2).T
     scale = np.maximum(np.abs(np.where(np.isfinite(low), low, high)), 1e-12)
 
     def missed(v: Any) -> Any:
@@ -76,15 +77,9 @@ def check_feasible(study: Study) -> None:
     if gap.max() > MISSED:
         i = int(gap.argmax())
         c = study.constraints[known[i]]
+        asked = limit_of(c, one[known[i]])
         others = " with the other constraints" if len(known) > 1 else ""
         raise InputError(
-            f"the constraints are infeasible: {c.name} cannot {limit_of(c)}{others}, the nearest within the bounds is {nearest[i]:.6g}",
+            f"the constraints are infeasible: {c.name} cannot {asked}{others}, the nearest within the bounds is {nearest[i]:.6g}",
             accepted="wider bounds, or another limit",
         )
-
-
-def limit_of(c: Any) -> str:
-    """What a constraint asks, in words."""
-    kind, value = next((k, v) for k in ("equals", "at_most", "at_least") if (v := getattr(c, k)) is not None)
-    word = {"equals": "equal", "at_most": "be at most", "at_least": "be at least"}[kind]
-    return f"{word} {value:g}" + (f" within {0.5 * c.band:g}" if getattr(c, "band", None) else "")
