@@ -26,7 +26,7 @@ from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import Discrete, discretize, gradient
 from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
-from fluidgrad.flow.patches import centroid_of, on, partner, surface, through, turn
+from fluidgrad.flow.patches import centroid_of, partner, surface, through, turn
 from fluidgrad.flow.residual import crossing, mean_gradient, pressure_drops, split
 from fluidgrad.flow.separation import reattachment, separation
 from fluidgrad.flow.solution import Solution
@@ -40,8 +40,7 @@ __all__ = ["REGISTRY", "Functional", "area", "centroid", "curvature", "functiona
 
 def _force(solution: Solution, patches: tuple[str, ...]) -> Array:
     s = surface(solution.flow, solution.state)
-    t = s.discrete.topology
-    return sum((jnp.sum(s.force[on(t, p)], 0) for p in patches), jnp.zeros(t.dim))
+    return sum((jnp.sum(s.force[s.on(p)], 0) for p in patches), jnp.zeros(s.x.shape[1]))
 
 
 @functional("L^3 T^-2")
@@ -72,11 +71,10 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     moments of all walls and of what crosses the open boundaries balance to round-off, as forces do.
     """
     s = surface(solution.flow, solution.state)
-    t = s.discrete.topology
     of_faces = turn(s.x - jnp.asarray(center), s.force) + s.couple
     of_cells = _couples(solution, s.discrete)
-    nearest = _enclosing_wall(t, solution.flow.walls)
-    return sum((jnp.sum(of_faces[on(t, p)]) - jnp.sum(of_cells[nearest == p]) for p in patch), jnp.zeros(()))
+    nearest = _enclosing_wall(s.discrete.topology, solution.flow.walls)
+    return sum((jnp.sum(of_faces[s.on(p)]) - jnp.sum(of_cells[nearest == p]) for p in patch), jnp.zeros(()))
 
 
 def _couples(solution: Solution, d: Discrete) -> Array:
@@ -158,7 +156,7 @@ def pressure_drop(solution: Solution, inlet: str | Sequence[str], outlet: str | 
     total = s.pressure + 0.5 * jnp.sum(s.velocity**2, -1)
 
     def mean(patches: tuple[str, ...]) -> Array:
-        here = np.concatenate([np.arange(len(total))[on(s.discrete.topology, p)] for p in patches])
+        here = np.concatenate([np.arange(len(total))[s.on(p)] for p in patches])
         return jnp.sum(s.flux[here, -1] * total[here]) / jnp.sum(s.flux[here, -1])
 
     return mean(inlets) - mean(outlets)

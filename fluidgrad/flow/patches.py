@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Periodic
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import Discrete, discretize, gradient
 from fluidgrad.flow.residual import at_boundary, crossing, mean_gradient, split
 from fluidgrad.mesh.mesh import boundary_pieces
-from fluidgrad.mesh.topology import Topology
 
 
 class Surface(NamedTuple):
@@ -38,6 +38,7 @@ class Surface(NamedTuple):
         force: on the boundary, pressure and viscous stress, ``(boundary, dim)``; acting at x, together with
         couple: about x, along z, ``(boundary,)``: that of a pressure that varies over the face.
         velocity, pressure: at x, ``(boundary, dim)`` and ``(boundary,)``.
+        periodic: the patches that are none of the boundary, since the flow goes on behind them.
     """
 
     discrete: Discrete
@@ -47,6 +48,16 @@ class Surface(NamedTuple):
     couple: Array
     velocity: Array
     pressure: Array
+    periodic: tuple[str, ...]
+
+    def on(self, patch: str) -> slice:
+        """A patch among the boundary faces."""
+        if patch in self.periodic:
+            left = ", ".join(self.discrete.topology.patches) or "none"
+            raise InputError(f"patch {patch!r} is periodic: nothing acts on it", accepted=f"one that is not: {left}")
+        t = self.discrete.topology
+        faces = t.faces_of(patch)
+        return slice(faces.start - t.n_interior, faces.stop - t.n_interior)
 
 
 def surface(flow: Flow, state: Array) -> Surface:
@@ -54,7 +65,8 @@ def surface(flow: Flow, state: Array) -> Surface:
     d = discretize(flow)
     q, extra = split(flow, state)
     edge, x = at_boundary(d, q, gradient(d, q)), d.geometry.x_face[d.topology.n_interior :]
-    plain = Surface(d, x, edge.flux, edge.force, jnp.zeros_like(edge.pressure), edge.velocity, edge.pressure)
+    behind = tuple(p for p in flow.mesh.patches if p not in d.topology.patches)
+    plain = Surface(d, x, edge.flux, edge.force, jnp.zeros_like(edge.pressure), edge.velocity, edge.pressure, behind)
     if not flow.joined[1]:
         return plain
     G, origin = mean_gradient(flow, extra), centroid_of(d)
@@ -74,12 +86,6 @@ def turn(r: Array, force: Array) -> Array:
     return r[..., 0] * force[..., 1] - r[..., 1] * force[..., 0]
 
 
-def on(t: Topology, patch: str) -> slice:
-    """A patch among the boundary faces."""
-    faces = t.faces_of(patch)
-    return slice(faces.start - t.n_interior, faces.stop - t.n_interior)
-
-
 def partner(flow: Flow, patch: str) -> str:
     """The first of the two periodic patches of which ``patch`` is one; ``patch`` itself if it is not."""
     first = {kind.other: name for name, kind in flow.boundary.items() if isinstance(kind, Periodic)}
@@ -96,7 +102,7 @@ def through(flow: Flow, state: Array, patch: str) -> tuple[Array, Array, Array]:
         out, where, sign = crossing(d, q, gradient(d, q))[0], joined[first], 1.0 if first == patch else -1.0
         return sign * out[where, -1], sign * d.geometry.S[where], d.geometry.x_face[where]
     s = surface(flow, state)
-    faces = on(s.discrete.topology, patch)
+    faces = s.on(patch)
     return s.flux[faces, -1], s.discrete.geometry.S[s.discrete.topology.faces_of(patch)], s.x[faces]
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.patches import on, surface
+from fluidgrad.flow.patches import surface
 
 
 class Piece(NamedTuple):
@@ -101,7 +101,7 @@ def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     """
     edge = surface(flow, state)
     t = edge.discrete.topology
-    here, S = on(t, patch), edge.discrete.geometry.S[t.faces_of(patch)]
+    here, S = edge.on(patch), edge.discrete.geometry.S[t.faces_of(patch)]
     x, pressure, force = edge.x[here], edge.pressure[here], edge.force[here]
     area = jnp.linalg.norm(S, axis=-1)
     n = -S / area[:, None]

@@ -70,8 +70,8 @@ class ChannelRecipe:
     lines: tuple[tuple[Line, ...], tuple[Line, ...]]
     counts: tuple[tuple[int, ...], tuple[int, ...]]
     holes: tuple[Hole, ...]
-    patches: tuple[tuple[str, str], ...]
     refine: int
+    patches: tuple[tuple[str, str], ...] = tuple(SIDES.items())
 
 
 def channel(
@@ -93,15 +93,13 @@ def channel(
         body: a curve, several, or several by name.
         cells: about how many cells, before refinement.
         refine: multiplies all counts; the points of a mesh are among those of its refinements.
-        like: use the counts and distributions of this mesh. Needed where ``length``, ``height`` or a body's size or
+        like: use the counts, distributions and patches of this mesh. Needed where ``length``, ``height`` or a body's size or
             place are traced, and wherever they vary in a design: without it their change may change the counts. A Fourier
             curve's modes and a curve's offsets may be traced, and never change the counts.
-        patches: other names for the sides inlet, outlet, bottom and top; several may share one. With bottom and top in
-            two patches a channel can be periodic from one to the other, too.
+        patches: other names for the sides inlet, outlet, bottom and top; several may share one.
 
     Raises:
-        InputError: a body that touches or leaves the channel, or another body; too few cells; a tangled mesh; a side that a
-            channel does not have.
+        InputError: a body that touches or leaves the channel, or another body; too few cells; a tangled mesh.
 
     Differentiable in every number.
     """
@@ -113,14 +111,12 @@ def channel(
         recipe = reuse(like, ChannelRecipe, refine)
         if tuple(h.name for h in recipe.holes) != tuple(bodies):
             raise InputError("like is a channel with other bodies", accepted="a mesh with as many bodies, of the same names")
-        if patches is not None and recipe.patches != sides:
-            raise InputError("like is a channel whose sides are other patches", accepted="the same names of patches, or none")
     else:
         nominal = {name: _nominal(curve) for name, curve in bodies.items()}
         if traced(length, height) or not all(n.is_concrete for n in nominal.values()):
             raise needs_like("channel")
         with jax.ensure_compile_time_eval():
-            recipe = _recipe(float(length), float(height), nominal, cells, sides, refine)
+            recipe = replace(_recipe(float(length), float(height), nominal, cells, refine), patches=sides)
     if not traced(length, height):
         for name, curve in bodies.items():
             if curve.is_concrete:
@@ -157,9 +153,7 @@ def _nominal(curve: Curve) -> Curve:
 # What is static: lines, sizes, counts
 
 
-def _recipe(
-    length: float, height: float, bodies: dict[str, Curve], cells: int, patches: tuple[tuple[str, str], ...], refine: int | None
-) -> ChannelRecipe:
+def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, refine: int | None) -> ChannelRecipe:
     if not (np.isfinite([length, height]).all() and length > 0 and height > 0):
         raise InputError(f"a channel {length:g} long and {height:g} high", accepted="positive numbers")
     if not (np.ndim(cells) == 0 and cells >= 4):
@@ -195,7 +189,7 @@ def _recipe(
         (x0, x1), (y0, y1) = (where[0][i0], where[0][i1]), (where[1][j0], where[1][j1])
         box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
         matched.append(replace(h, match=join(curve, box, [sum(counts[0][i0:i1]), sum(counts[1][j0:j1])])))
-    return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), patches, whole(refine))
+    return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), whole(refine))
 
 
 def _merge(positions: list[tuple[int, float]], near: float) -> list[list[tuple[int, float]]]:
@@ -287,10 +281,9 @@ def _topology(recipe: ChannelRecipe) -> Topology:
     nodes = [place(a.lines, a.nodes([c * recipe.refine for c in n]), np) for a, n in zip(recipe.axes, recipe.counts, strict=True)]
     grid = np.stack(np.meshgrid(*nodes, indexing="ij"), -1).reshape(-1, 2)
     lines = {"inlet": index[0], "outlet": index[-1], "bottom": index[:, 0], "top": index[:, -1]}
-    sides: dict[str, list] = {}
+    patches: dict[str, np.ndarray] = {}
     for side, name in recipe.patches:
-        sides.setdefault(name, []).append(edges(lines[side]))
-    patches = {name: np.concatenate(parts) for name, parts in sides.items()}
+        patches[name] = np.concatenate([*([patches[name]] if name in patches else []), edges(lines[side])])
     rings, points = [], [grid[kept]]
     for hole, loop in zip(recipe.holes, around, strict=True):
         outside[_spans(recipe, hole)] = False

@@ -171,7 +171,7 @@ def test_a_drop_is_from_a_periodic_patch_to_the_one_it_continues_at():
     s = solved("disk")
     with pytest.raises(InputError, match="from 'inlet' to 'bottom', of which one is periodic; a periodic patch and the one it continues"):
         fg.pressure_drop(s, "inlet", "bottom")
-    with pytest.raises(InputError, match="no patch named 'inlet'"):
+    with pytest.raises(InputError, match="patch 'inlet' is periodic: nothing acts on it; one that is not: body"):
         fg.drag(s, "inlet")
 
 

@@ -298,7 +298,6 @@ def test_the_sides_of_a_channel_have_the_names_they_are_given():
         (lambda: tube(DISK, refine=0), "refine = 0; 1, 2, 3"),
         (lambda: tube(DISK, like=box()), "like is a mesh of another generator"),
         (lambda: tube([DISK], like=tube(DISK, cells=400)), "like is a channel with other bodies"),
-        (lambda: tube(DISK, like=tube(DISK, cells=400), patches={"top": "top"}), "like is a channel whose sides are other patches"),
         (lambda: tube(DISK, patches={"left": "in"}), "a channel has no side 'left'; it has inlet, outlet, bottom, top"),
         (lambda: tube({"top": DISK}, patches={"top": "top"}), "a body cannot be called 'top'"),
         (lambda: jax.grad(lambda r: tube(circle((0.2, 0.2), r)).points.sum())(0.05), "traced numbers; make one mesh .*like=mesh"),
