@@ -19,7 +19,7 @@ def traced(*trees: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def repeat(unfinished: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) -> Any:
+def while_loop(unfinished: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) -> Any:
     """Take steps while ``unfinished``: ``jax.lax.while_loop``, or a loop of the host."""
     if traced(carry):
         return jax.lax.while_loop(unfinished, step, carry)
@@ -28,7 +28,7 @@ def repeat(unfinished: Callable[[Any], Any], step: Callable[[Any], Any], carry: 
     return carry
 
 
-def either(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+def cond(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
     """One of the two: ``jax.lax.cond``, or a branch of the host."""
     if traced(condition):
         return jax.lax.cond(condition, yes, no)

@@ -146,10 +146,10 @@ def _carried(flow: Flow, state: Array, parent: Array, finer: Geometry) -> Array:
     u_b = jnp.concatenate([edge.velocity, edge.pressure[:, None]], 1)
     index, sign = t.cell_faces
     inside, at_edge = (index < n)[..., None], (index >= n) & (sign != 0)
-    hop = jnp.concatenate([d.hop, geometry.x_face[n:] - geometry.x_cell[t.owner[n:]], jnp.zeros_like(d.hop[:1])])[index]
-    hop = hop * jnp.where(inside, sign[..., None], 1.0)
-    normal = jnp.concatenate([geometry.S, jnp.zeros_like(d.hop[:1])])[index] * sign[..., None]
-    slope, slope_there = jnp.einsum("cvi,cki->ckv", g, hop), jnp.einsum("ckvi,cki->ckv", g[t.across], hop)
+    delta = jnp.concatenate([d.delta, geometry.x_face[n:] - geometry.x_cell[t.owner[n:]], jnp.zeros_like(d.delta[:1])])[index]
+    delta = delta * jnp.where(inside, sign[..., None], 1.0)
+    normal = jnp.concatenate([geometry.S, jnp.zeros_like(d.delta[:1])])[index] * sign[..., None]
+    slope, slope_there = jnp.einsum("cvi,cki->ckv", g, delta), jnp.einsum("ckvi,cki->ckv", g[t.across], delta)
     at_face = jnp.concatenate([u_b, u_b[:1]])[jnp.clip(index - n, 0, len(u_b))]
     jump = jnp.where(at_edge[..., None], at_face, q[t.across]) - q[:, None] - slope
     bend = jnp.where(inside, slope_there - slope, 0.0)  # 0 in padding, as the jump is
@@ -158,7 +158,7 @@ def _carried(flow: Flow, state: Array, parent: Array, finer: Geometry) -> Array:
     moment = jnp.zeros_like(geometry.x_cell).at[parent].add(finer.V[:, None] * (finer.x_cell - geometry.x_cell[parent]))
     middle = moment / jnp.zeros_like(geometry.V).at[parent].add(finer.V)[:, None]
     away = finer.x_cell - geometry.x_cell[parent] - middle[parent]
-    across = jnp.einsum("cki,cki->ck", hop, normal)[parent]
+    across = jnp.einsum("cki,cki->ck", delta, normal)[parent]
     s = jnp.einsum("ni,nki->nk", away, normal[parent]) / jnp.where(across > 0, across, 1.0)
     s = jnp.clip(s, 0.0, 1.0)[..., None]
     return q[parent] + jnp.einsum("nvi,ni->nv", g[parent], away) + jnp.sum(s**2 * square[parent] + s**3 * cube[parent], 1)

@@ -2,7 +2,7 @@
 
     inflow      dJ/d(normal speed), per unit length of the patch
     wall        dJ/dn per unit length, n into the fluid: the total derivative for a wall that moves and takes the mesh
-                along (``motion.Spread``), divided by the length each point owns
+                along (``motion.InverseDistance``), divided by the length each point owns
     porosity    dJ/d(alpha), per unit volume
     force       dJ/d(force), per unit volume: the adjoint velocity
 
@@ -31,7 +31,7 @@ from fluidgrad.flow.measures import line_product
 from fluidgrad.flow.solution import Solution
 from fluidgrad.mesh.geometry import CellScalar, CellVector
 from fluidgrad.mesh.mesh import measure
-from fluidgrad.mesh.motion import Spread
+from fluidgrad.mesh.motion import InverseDistance
 from fluidgrad.mesh.topology import Topology, corner_shares, middles
 from fluidgrad.solve.steady import solve_steady
 
@@ -153,7 +153,7 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
     derivative, report = pull(jnp.ones_like(value))
     g = measure(flow.joined[0])
     S = np.asarray(measure(flow.mesh).S)
-    moved = np.asarray(Spread(flow.mesh).transpose(derivative.mesh.points))
+    moved = np.asarray(InverseDistance(flow.mesh).transpose(derivative.mesh.points))
     inflow = {k: _along_faces(t, k, S, np.asarray(flow.mesh.points), np.asarray(derivative.boundary[k].speed))
               for k, kind in full.boundary.items() if isinstance(kind, Inflow)}  # fmt: skip
     wall = {k: _along_points(t, k, S, np.asarray(flow.mesh.points), moved) for k in flow.walls}

@@ -49,7 +49,7 @@ OVER_RELAXATION = 4 / 3  # of the viscous flux
 SIMPLEX_LENGTH = 0.1  # l over the size of the domain
 
 
-_DISCRETE = ["geometry", "conditions", "weights", "hop", "mirror", "viscosity", "alpha", "force", "spread"]
+_DISCRETE = ["geometry", "conditions", "weights", "delta", "mirror", "viscosity", "alpha", "force", "inverse_h2"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["topology", "gives", "convection", "scheme"])
@@ -59,21 +59,21 @@ class Discrete:
 
     Attributes:
         weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
-        hop: d of every interior face, ``(interior, dim)``.
+        delta: d of every interior face, ``(interior, dim)``.
         mirror: 1 on symmetry faces, ``(boundary,)``.
-        spread: sum_d S_d^2 / V^2 of every cell, lowered in triangles, tetrahedra and prisms, ``(cells,)`` [1/L^2].
+        inverse_h2: sum_d S_d^2 / V^2 of every cell, lowered in triangles, tetrahedra and prisms, ``(cells,)`` [1/L^2].
         gives: what each patch gives to gradients (``boundary.py``).
     """
 
     geometry: Geometry
     conditions: Conditions
     weights: Array
-    hop: Array
+    delta: Array
     mirror: Array
     viscosity: Array
     alpha: Array
     force: Array
-    spread: Array
+    inverse_h2: Array
     topology: Topology
     gives: tuple[str, ...]
     convection: bool
@@ -100,12 +100,12 @@ def discretize(flow: Flow) -> Discrete:
     n = t.n_interior
     mirror = jnp.asarray(on_mirrors(t, gives), g.V.dtype)
 
-    hop = (g.x_face[:n] - g.x_cell[t.owner[:n]]) + (g.x_cell[t.neighbour] - g.x_twin)
+    delta = (g.x_face[:n] - g.x_cell[t.owner[:n]]) + (g.x_cell[t.neighbour] - g.x_twin)
     out = g.x_face[n:] - g.x_cell[t.owner[n:]]
     normal = g.S[n:] / jnp.linalg.norm(g.S[n:], axis=-1, keepdims=True)
     # A mirror's value sits at the cell's image; elsewhere it sits on the face.
     image = 2.0 * jnp.sum(out * normal, -1, keepdims=True) * normal
-    r_face = jnp.concatenate([hop, jnp.where(mirror[:, None] > 0, image, out), jnp.zeros_like(hop[:1])])
+    r_face = jnp.concatenate([delta, jnp.where(mirror[:, None] > 0, image, out), jnp.zeros_like(delta[:1])])
     gives_u = jnp.where(mirror > 0, 1.0, c.fix_n)
     gives_p = jnp.where(mirror > 0, 1.0, (1.0 - c.fix_n) * c.total)  # a do-nothing outflow gives p - nu du/dn, not p
     weights = jnp.stack([least_squares(s, r_face, given) for given in (gives_u, gives_p)])
@@ -114,16 +114,16 @@ def discretize(flow: Flow) -> Discrete:
     between = between_mirrors(t, gives)
     counts = np.abs(sign) * ~between
     square = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
-    spread = 0.5 * jnp.sum(square * counts, 1) / g.V**2
+    inverse_h2 = 0.5 * jnp.sum(square * counts, 1) / g.V**2
     directions = t.dim - between.sum(1) / 2
     extent = jnp.sum(g.V)
     if (directions == t.dim - 1).all():  # a layer is as large as the plane that it lies on
         extent = 0.5 * jnp.sum(jnp.sqrt(square) * between)
     length = SIMPLEX_LENGTH * (extent * images(t, gives)) ** (1 / directions) * (counts.sum(1) <= 2 * directions - 1)
-    spread = spread / (1.0 + length * jnp.sqrt(spread))
+    inverse_h2 = inverse_h2 / (1.0 + length * jnp.sqrt(inverse_h2))
     return Discrete(
-        g, c, weights, hop, mirror, jnp.asarray(flow.viscosity),
-        jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), spread,
+        g, c, weights, delta, mirror, jnp.asarray(flow.viscosity),
+        jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), inverse_h2,
         t, gives, flow.convection, flow.scheme,
     )  # fmt: skip
 
@@ -161,7 +161,20 @@ def interior_data(d: Discrete) -> tuple[Array, ...]:
     n = t.n_interior
     P, N = t.owner[:n], t.neighbour
     d_P, d_N = g.x_face[:n] - g.x_cell[P], g.x_twin - g.x_cell[N]
-    return (g.S[:n], d.hop, d_P, d_N, g.V[P], g.V[N], d.spread[P], d.spread[N], d.alpha[P], d.alpha[N], d.force[P], d.force[N])
+    return (
+        g.S[:n],
+        d.delta,
+        d_P,
+        d_N,
+        g.V[P],
+        g.V[N],
+        d.inverse_h2[P],
+        d.inverse_h2[N],
+        d.alpha[P],
+        d.alpha[N],
+        d.force[P],
+        d.force[N],
+    )
 
 
 class InteriorFlux(NamedTuple):
@@ -176,7 +189,7 @@ def interior_flux(
     q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str
 ) -> InteriorFlux:
     """What happens at interior faces, from values and gradients on both sides. Pointwise."""
-    S, d, d_P, d_N, V_P, V_N, spread_P, spread_N, alpha_P, alpha_N, f_P, f_N = data
+    S, d, d_P, d_N, V_P, V_N, inverse_h2_P, inverse_h2_N, alpha_P, alpha_N, f_P, f_N = data
     u_P, u_N, p_P, p_N = q_P[:, :-1], q_N[:, :-1], q_P[:, -1], q_N[:, -1]
     w = (_dot(d_P, S) / _dot(d, S))[:, None]
     skew = d_P - w * d
@@ -193,7 +206,7 @@ def interior_flux(
     p = p + w * (1 - w) * _dot(a_N - a_P, d)
     mean_h = grad[:, -1] + (1 - w[:, None]) * a_P + w[:, None] * a_N
     imbalance = (p_N - p_P) + _dot(a_P, d_P) - _dot(a_N, d_N) - _dot(mean_h, d)
-    tau = _relaxation_time(_dot(u, S), 0.5 * (V_P + V_N), nu, 0.5 * (spread_P + spread_N), 0.5 * (alpha_P + alpha_N), convection)
+    tau = _relaxation_time(_dot(u, S), 0.5 * (V_P + V_N), nu, 0.5 * (inverse_h2_P + inverse_h2_N), 0.5 * (alpha_P + alpha_N), convection)
     F = _dot(u, S) - tau * compact * imbalance
     momentum = p[:, None] * S - viscous
     if convection:
@@ -207,7 +220,7 @@ def boundary_data(d: Discrete) -> tuple[Array, ...]:
     """What :func:`boundary_flux` needs of each boundary face, leading axis faces."""
     t, g = d.topology, d.geometry
     P = t.owner[t.n_interior :]
-    return g.S[t.n_interior :], g.x_face[t.n_interior :] - g.x_cell[P], g.V[P], d.spread[P], d.alpha[P]
+    return g.S[t.n_interior :], g.x_face[t.n_interior :] - g.x_cell[P], g.V[P], d.inverse_h2[P], d.alpha[P]
 
 
 class BoundaryFlux(NamedTuple):
@@ -227,7 +240,7 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
     is p = p_given + nu n.du/dn. Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is
     taken off, by a term that is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
     """
-    S, d, V, spread, alpha = data
+    S, d, V, inverse_h2, alpha = data
     u_P, p_P = q_P[:, :-1], q_P[:, -1]
     n = S / jnp.sqrt(_dot(S, S))[:, None]
     outside = q_P + jnp.einsum("fvi,fi->fv", g_P, d)
@@ -252,7 +265,7 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
     given = c.pressure + jnp.where(c.total > 0, -0.5 * _dot(u, u), _dot(along, S) / _dot(S, S))
     p = c.fix_n * outside[:, -1] + (1 - c.fix_n) * given
 
-    tau = _relaxation_time(_dot(u, S), V, nu, spread, alpha, convection)
+    tau = _relaxation_time(_dot(u, S), V, nu, inverse_h2, alpha, convection)
     F = _dot(u, S) - (1 - c.fix_n) * tau * compact * (given - p_P - _dot(g_P[:, -1], d))
     force = p[:, None] * S - traction
     momentum = force
@@ -267,8 +280,8 @@ def _dot(a: Array, b: Array) -> Array:
     return jnp.sum(a * b, -1)
 
 
-def _relaxation_time(through: Array, V: Array, nu: Array, spread: Array, alpha: Array, convection: bool) -> Array:
-    square = (4.0 * nu * spread) ** 2 + alpha**2
+def _relaxation_time(through: Array, V: Array, nu: Array, inverse_h2: Array, alpha: Array, convection: bool) -> Array:
+    square = (4.0 * nu * inverse_h2) ** 2 + alpha**2
     if convection:
         square = square + (2.0 * through / V) ** 2
     return 1.0 / jnp.sqrt(square)

@@ -87,8 +87,8 @@ def _couples(solution: Solution, d: Discrete) -> Array:
     fluxes, edge = crossing(d, q, gradient(d, q))
     n = t.n_interior
     d_P = g.x_face[:n] - g.x_cell[t.owner[:n]]
-    share = jnp.sum(d_P * g.S[:n], -1) / jnp.sum(d.hop * g.S[:n], -1)
-    inside = turn(d.hop, fluxes[:, :-1])
+    share = jnp.sum(d_P * g.S[:n], -1) / jnp.sum(d.delta * g.S[:n], -1)
+    inside = turn(d.delta, fluxes[:, :-1])
     out = turn(g.x_face[n:] - g.x_cell[t.owner[n:]], edge.flux[:, :-1])
     couple = jnp.zeros_like(g.V).at[t.owner].add(jnp.concatenate([share * inside, out]))
     return couple.at[t.neighbour].add((1 - share) * inside)

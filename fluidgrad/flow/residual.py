@@ -103,7 +103,7 @@ def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, conv
 
     So half a flow between mirrored cells is the half of the whole, and one layer between two planes is flow in 2D: to round-off.
     """
-    S, d_P, V, spread, alpha, f_P = data
+    S, d_P, V, inverse_h2, alpha, f_P = data
     n = S / jnp.linalg.norm(S, axis=-1, keepdims=True)
 
     def image(v: Array) -> Array:
@@ -113,7 +113,7 @@ def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, conv
     turned = image(g_P)  # the direction of the slopes, then that of the velocity
     g_N = jnp.concatenate([jnp.swapaxes(image(jnp.swapaxes(turned[:, :-1], 1, 2)), 1, 2), turned[:, -1:]], 1)
     d_N = image(d_P)
-    sides = (S, d_P - d_N, d_P, d_N, V, V, spread, spread, alpha, alpha, f_P, image(f_P))
+    sides = (S, d_P - d_N, d_P, d_N, V, V, inverse_h2, inverse_h2, alpha, alpha, f_P, image(f_P))
     flux, u, p = interior_flux(q_P, q_N, g_P, g_N, sides, nu, convection, scheme)
     return BoundaryFlux(flux, flux[:, :-1], u, p)
 

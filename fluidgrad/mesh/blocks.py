@@ -78,7 +78,7 @@ def box(
         if not known and (np.ndim(cells) == 0 or any(not isinstance(p, str) for p in (patches or {}).values())):
             raise needs_like("box")
         ends = (np.asarray(lower), np.asarray(upper)) if known else None
-        recipe = BoxRecipe(_box_counts(cells, ends), _pair(grading), _box_patches(patches or {}, ends), whole(refine))
+        recipe = BoxRecipe(_box_counts(cells, ends), _pair(grading), _box_patches(patches or {}, ends), refinement(refine))
     topology, s = _box_layout(recipe)
     mesh = Mesh(jnp.asarray(lower + (upper - lower) * s), topology, recipe)
     return checked(mesh)
@@ -233,7 +233,7 @@ def _ring_recipe(body: Curve, outer: Curve, cells: int | tuple[int, int], gradin
         raise InputError(f"cells = {cells}", accepted="a number, or two: round (3 or more) and across")
     if not grading > 0:
         raise InputError(f"grading must be positive, got {grading:g}", accepted="last thickness over first; 1 is uniform")
-    return RingRecipe(counts, float(grading), not (body.is_round and outer.is_round), whole(refine))
+    return RingRecipe(counts, float(grading), not (body.is_round and outer.is_round), refinement(refine))
 
 
 # Layers
@@ -273,7 +273,7 @@ def _pair(grading: float | tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-def whole(refine: int | None) -> int:
+def refinement(refine: int | None) -> int:
     refine = 1 if refine is None else refine
     if int(refine) != refine or refine < 1:
         raise InputError(f"refine = {refine}", accepted="1, 2, 3, ...")
@@ -283,7 +283,7 @@ def whole(refine: int | None) -> int:
 def reuse(like: Mesh, kind: type, refine: int | None) -> Any:
     if not isinstance(like.recipe, kind):
         raise InputError("like is a mesh of another generator", accepted="a mesh made by this one")
-    return like.recipe if refine is None else replace(like.recipe, refine=whole(refine))
+    return like.recipe if refine is None else replace(like.recipe, refine=refinement(refine))
 
 
 def needs_like(generator: str) -> InputError:

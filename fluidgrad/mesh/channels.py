@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.blocks import checked, needs_like, reuse, whole
+from fluidgrad.mesh.blocks import checked, needs_like, refinement, reuse
 from fluidgrad.mesh.grading import Axis, Near, counts_for, edges, place, quads
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.ring import Match, boxes, check_inside, join, joined, ring
@@ -189,7 +189,7 @@ def _recipe(length: float, height: float, bodies: dict[str, Curve], cells: int, 
         (x0, x1), (y0, y1) = (where[0][i0], where[0][i1]), (where[1][j0], where[1][j1])
         box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
         matched.append(replace(h, match=join(curve, box, [sum(counts[0][i0:i1]), sum(counts[1][j0:j1])])))
-    return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), whole(refine))
+    return ChannelRecipe(axes, tuple(lines), counts, tuple(matched), refinement(refine))
 
 
 def _merge(positions: list[tuple[int, float]], near: float) -> list[list[tuple[int, float]]]:

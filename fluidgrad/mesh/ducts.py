@@ -21,7 +21,7 @@ from scipy.interpolate import PchipInterpolator
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.blocks import checked, needs_like, reuse, whole
+from fluidgrad.mesh.blocks import checked, needs_like, refinement, reuse
 from fluidgrad.mesh.grading import Axis, Near, edges, quads, share, slant, tanh_nodes
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.topology import Topology, build_topology
@@ -178,7 +178,7 @@ def _recipe(
     axis = Axis(tuple(map(float, ends)), (Near(0.0, float(length), 1.0, 1.0, GROWTH / across),), LARGEST)
     return DuctRecipe(
         axis, _counts(axis, cells, across), float(grading), _frozen(exact), _frozen(points), pieces,
-        tuple((side, patches.get(side, name)) for side, name in SIDES.items()), whole(refine),
+        tuple((side, patches.get(side, name)) for side, name in SIDES.items()), refinement(refine),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.blocks import whole
+from fluidgrad.mesh.blocks import refinement
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.mesh.topology import build_topology
@@ -79,7 +79,7 @@ def read_mesh(path: str | Path, refine: int | None = None) -> Mesh:
             raise InputError(f"the surface in {str(path)!r} is not flat", accepted="a plane z = constant, or a mesh of solids")
         points = points[:, :2]
     points, cells, faces = _compact(points, cells, {n: np.concatenate(f) for n, f in patches.items()})
-    points, cells, faces = refined(points, cells, faces, whole(refine))
+    points, cells, faces = refined(points, cells, faces, refinement(refine))
     cells = [(kind, _outside_out(points, kind, corners, path)) for kind, corners in cells]
     try:
         mesh = Mesh(jnp.asarray(points, float), build_topology(points, cells, faces))

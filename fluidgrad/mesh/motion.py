@@ -40,7 +40,7 @@ EDGE = 1e-9  # of the box: what lies on its faces to round-off lies in it
 
 
 @dataclass(frozen=True)
-class Spread:
+class InverseDistance:
     """How the inside of a mesh follows its boundary: the linear map from displacements of the boundary points to
     displacements of all points; see the module. Differentiable in the displacement and in the mesh's points."""
 
@@ -70,16 +70,16 @@ class Spread:
 @jax.jit  # one compilation for each kind of mesh, instead of one for each operation
 def _followed(mesh: Mesh, displacement: Points) -> Points:
     """Displacements of all points, from those of the boundary points."""
-    x, spread = mesh.points, Spread(mesh)
-    moved, places, area = displacement[spread.boundary], x[spread.boundary], _areas(mesh)[spread.boundary]
+    x, follows = mesh.points, InverseDistance(mesh)
+    moved, places, area = displacement[follows.boundary], x[follows.boundary], _areas(mesh)[follows.boundary]
 
     @jax.checkpoint  # its reverse computes the weights again, and keeps none
     def follow(point: Float[Array, " dim"]) -> Float[Array, " dim"]:
         weight = area * jnp.sum((point - places) ** 2, -1) ** (-0.5 * (x.shape[1] + 1))
         return weight @ moved / jnp.sum(weight)
 
-    following = jax.lax.map(follow, x[spread.inside], batch_size=ROWS) if len(spread.inside) else moved[:0]
-    return jnp.concatenate([moved, following])[np.argsort(np.concatenate([spread.boundary, spread.inside]))]
+    following = jax.lax.map(follow, x[follows.inside], batch_size=ROWS) if len(follows.inside) else moved[:0]
+    return jnp.concatenate([moved, following])[np.argsort(np.concatenate([follows.boundary, follows.inside]))]
 
 
 def _areas(mesh: Mesh) -> Float[Array, " points"]:

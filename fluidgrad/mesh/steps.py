@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.blocks import checked, needs_like, reuse, whole
+from fluidgrad.mesh.blocks import checked, needs_like, refinement, reuse
 from fluidgrad.mesh.grading import Axis, Near, counts_for, edges, place, quads
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.topology import Topology, build_topology
@@ -94,7 +94,7 @@ def _recipe(lengths: list[float], cells: int, refine: int | None) -> StepRecipe:
         (a, b), (below, above) = counts = (axes[0].counts(scale), axes[1].counts(scale))
         return counts, (a + b) * above + b * below
 
-    return StepRecipe(axes, counts_for(cells, counted, "step", "one number, {} or more"), whole(refine))
+    return StepRecipe(axes, counts_for(cells, counted, "step", "one number, {} or more"), refinement(refine))
 
 
 def _nodes(recipe: StepRecipe, axis: int) -> list[Float[np.ndarray, " nodes"]]:

@@ -32,7 +32,7 @@ from jaxtyping import Array, ArrayLike, Float
 from fluidgrad.errors import InputError
 from fluidgrad.files import read_text
 from fluidgrad.iteration import traced
-from fluidgrad.shapes.curves import Curve, Numbers, number, taken
+from fluidgrad.shapes.curves import Curve, Numbers, checked_numbers, number
 
 FARTHEST = 5e-3  # chords from a point of a file to the side that is fitted
 DENSE = 400  # places where sides of known numbers must not cross
@@ -102,7 +102,7 @@ def aerofoil(
         if w.ndim != 1 or not w.size:
             raise InputError(f"{name} of an aerofoil has shape {w.shape}", accepted="one or more numbers")
     given = {"center": (center, (2,)), "chord": (chord, ()), "thickness": (thickness, ()), "exponents": (exponents, (2,))}
-    numbers = taken("aerofoil", given | {name: (w, w.shape) for name, w in sides.items()})
+    numbers = checked_numbers("aerofoil", given | {name: (w, w.shape) for name, w in sides.items()})
     _refuse_crossing(numbers)
     return Aerofoil(numbers, "aerofoil")
 

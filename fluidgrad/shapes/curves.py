@@ -171,7 +171,7 @@ class Curve:
     def _with(self, **more: tuple[Numbers, tuple[int, ...]]) -> Curve:
         if again := set(more) & set(self.numbers):
             raise InputError(f"the {sorted(again)[0]} of a curve is given twice", accepted="each once")
-        return replace(self, numbers=self.numbers | taken(self.kind, more))
+        return replace(self, numbers=self.numbers | checked_numbers(self.kind, more))
 
     @property
     def is_closed(self) -> bool:
@@ -238,11 +238,11 @@ def fourier_curve(center: Numbers, radius: ArrayLike, modes: Numbers) -> Curve:
 
 def _curve(kind: str, **numbers: tuple[Numbers, tuple[int, ...]]) -> Curve:
     """A curve of the given kind after a look at its numbers' shapes and signs."""
-    return Curve(taken(kind, numbers), kind)
+    return Curve(checked_numbers(kind, numbers), kind)
 
 
-def taken(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) -> dict[str, Any]:
-    taken = {}
+def checked_numbers(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) -> dict[str, Any]:
+    found = {}
     a = f"a{'n' * (kind[0] in 'ae')} {kind}"
     for name, (value, shape) in numbers.items():
         value = number(value)
@@ -254,8 +254,8 @@ def taken(kind: str, numbers: Mapping[str, tuple[Numbers, tuple[int, ...]]]) -> 
                 raise InputError(f"{name} of {a} is {np.asarray(value)}", accepted="finite numbers")
             if name in POSITIVE and not (np.asarray(value) > 0).all():
                 raise InputError(f"{name} of {a} must be positive, got {np.asarray(value)}")
-        taken[name] = value
-    return taken
+        found[name] = value
+    return found
 
 
 def refuse_open(name: str, curve: Curve) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fluidgrad.iteration import either, repeat
+from fluidgrad.iteration import cond, while_loop
 
 
 def gmres(
@@ -35,9 +35,9 @@ def gmres(
         z = precondition(V[j])
         return _extend(V, Z, H, j, z, matvec(z), beta)
 
-    _, Z, H, j, _ = repeat(unfinished, extend, (V, Z, H, jnp.zeros((), int), beta))
+    _, Z, H, j, _ = while_loop(unfinished, extend, (V, Z, H, jnp.zeros((), int), beta))
     x = _combine(Z, H, j, beta)
-    true = either(beta == 0, lambda: beta, lambda: jnp.linalg.norm(b - matvec(x)) / beta)  # NaN if b is
+    true = cond(beta == 0, lambda: beta, lambda: jnp.linalg.norm(b - matvec(x)) / beta)  # NaN if b is
     return x / scale, true, j
 
 

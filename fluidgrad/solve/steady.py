@@ -21,7 +21,7 @@ from fluidgrad.flow.flow import Flow, check_flow
 from fluidgrad.flow.fluxes import Discrete, discretize
 from fluidgrad.flow.residual import imbalance, residual, split
 from fluidgrad.flow.solution import Solution, SolveReport
-from fluidgrad.iteration import either, repeat, traced
+from fluidgrad.iteration import cond, traced, while_loop
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.solve import linear as backends
 from fluidgrad.solve.adjoint import Differentiating, mode, root, root_forward
@@ -79,7 +79,7 @@ class Steady:
 
         first = _Newton(q0, self._no_factor(flow, d), one * jnp.inf, one * 0, jnp.asarray(True))
         search = _Search(first, q0, one * jnp.inf, one, one * FIRST_RATIO, one * 0, one * 0)
-        s = repeat(unfinished, stage, search)
+        s = while_loop(unfinished, stage, search)
         q = jnp.where(jnp.isfinite(s.found), s.best, s.newton.q)
         worst, place = _worst(flow, d, q)
         ok = (s.found == 1.0).astype(q.dtype)
@@ -117,14 +117,14 @@ class Steady:
                 return x, r <= FORCING
 
             nothing = jnp.zeros_like(R), jnp.asarray(False)
-            dq, good = either((n.steps > 0) & (n.residual < NEAR), held, lambda: nothing)
-            dq, factor = either(good, lambda: (dq, n.factor), fresh)
+            dq, good = cond((n.steps > 0) & (n.residual < NEAR), held, lambda: nothing)
+            dq, factor = cond(good, lambda: (dq, n.factor), fresh)
             q, residual, fell = _line_search(flow, d, n.q, R, gross, -dq, tolerance)
             return _Newton(q, factor, residual, n.steps + 1, fell)
 
         zero = jnp.zeros((), q.dtype)
         begin = _Newton(q, self._no_factor(flow, d), zero + jnp.inf, zero, zero == 0)
-        return repeat(unfinished, step, begin)
+        return while_loop(unfinished, step, begin)
 
 
 _discretize, _imbalance, _assemble = jax.jit(discretize), jax.jit(imbalance), jax.jit(assemble)

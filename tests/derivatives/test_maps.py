@@ -9,7 +9,7 @@ import pytest
 from cases import measure, mesh
 
 import fluidgrad as fg
-from fluidgrad.mesh.motion import Spread
+from fluidgrad.mesh.motion import InverseDistance
 from fluidgrad.solve.adjoint import differentiating
 
 NAMES = ("coarse", "fine")
@@ -63,7 +63,7 @@ def test_the_wall_map_is_the_derivative_for_a_bump():
     given = np.zeros_like(x)
     wall = np.unique(f.mesh.topology.face_points[f.mesh.topology.faces_of("bottom")])
     given[wall, 1] = bump(x[wall])  # into the fluid
-    moved = Spread(f.mesh)(given)
+    moved = InverseDistance(f.mesh)(given)
     # differences of fourth order at h = 1e-2, of a functional solved to 1e-13
     assert weak("coarse") == pytest.approx(difference(lambda h: flow("coarse", points=x + h * moved)), rel=1e-6)
 
@@ -116,7 +116,7 @@ def test_a_map_holds_the_derivative_of_every_leaf():
 
 def test_spreading_a_displacement_and_its_transpose():
     m = flow("coarse").mesh
-    spread, rng = Spread(m), np.random.default_rng(2)
+    spread, rng = InverseDistance(m), np.random.default_rng(2)
     d, f = rng.normal(size=(2, *m.points.shape))
     boundary = np.zeros_like(d)
     boundary[spread.boundary] = d[spread.boundary]

@@ -83,7 +83,7 @@ def test_what_is_static_is_compared_by_its_contents():
     @jax.jit
     def total(d):
         programs.append(1)
-        return d.hop.sum()
+        return d.delta.sum()
 
     total(discretize(flow))
     stencil.cache_clear()

@@ -13,7 +13,7 @@ from fluidgrad.app.config.config import Config
 from fluidgrad.errors import InputError
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.meshfile import refined
-from fluidgrad.mesh.motion import Spread, control_points
+from fluidgrad.mesh.motion import InverseDistance, control_points
 from fluidgrad.mesh.topology import build_topology
 
 LOWER, UPPER = np.array([0.5, -0.3]), np.array([1.5, 1.2])  # of a box over the middle of the duct, from wall to wall
@@ -81,17 +81,17 @@ def test_patches_move_exactly_and_the_others_stay_exactly(dim):
     others, moving = points_of(m, "left", "right"), points_of(m, "walls")
     assert (np.asarray(walls.points)[others] == np.asarray(m.points)[others]).all()
     np.testing.assert_allclose(np.asarray(walls.points)[moving], np.asarray(all_of_it.points)[moving], atol=1e-15)
-    inside = Spread(m).inside
+    inside = InverseDistance(m).inside
     assert np.abs(np.asarray(walls.points - m.points)[inside]).max() > 0.01
     assert (walls.topology, fg.deform(m, *box, 0 * d, patches=["walls"]).points.tolist()) == (m.topology, m.points.tolist())
 
 
 def test_the_inside_follows_a_translation_exactly_and_stays_between_what_the_boundary_does():
     m = duct()
-    np.testing.assert_allclose(Spread(m)(np.ones(m.points.shape)), 1.0, rtol=1e-13)
+    np.testing.assert_allclose(InverseDistance(m)(np.ones(m.points.shape)), 1.0, rtol=1e-13)
     given = np.random.default_rng(0).uniform(size=m.points.shape)
-    followed = np.asarray(Spread(m)(given))
-    edge = given[Spread(m).boundary]
+    followed = np.asarray(InverseDistance(m)(given))
+    edge = given[InverseDistance(m).boundary]
     assert (followed >= edge.min(0) - 1e-12).all() and (followed <= edge.max(0) + 1e-12).all()
 
 
@@ -99,7 +99,7 @@ def test_a_body_that_moves_by_a_third_of_its_size_keeps_good_cells():
     m = fg.channel(1.2, 0.41, DISK, cells=600)
     given = np.zeros(m.points.shape)
     given[points_of(m, "body"), 1] = 0.03
-    moved = Mesh(m.points + Spread(m)(given), m.topology).quality
+    moved = Mesh(m.points + InverseDistance(m)(given), m.topology).quality
     assert moved.corner.min() > 0.6  # springs of stiffness 1/length leave 0.5
     assert moved.skewness.max() < 1.1 * m.quality.skewness.max()
 

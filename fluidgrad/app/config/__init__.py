@@ -1,1 +1,1 @@
-"""The config: its sections, how a file is read and blamed, and the case and problem that it describes."""
+"""The config: its sections, how a file is read and what is wrong with it told, and the case and problem that it describes."""

@@ -1,6 +1,6 @@
 """From a file to a config.
 
-What is wrong with it is told in one line (``blame.py``): what was given, where, and what is accepted.
+What is wrong with it is told in one line (``diagnosis.py``): what was given, where, and what is accepted.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fluidgrad.app.config.blame import blame
 from fluidgrad.app.config.config import Config
+from fluidgrad.app.config.diagnosis import diagnose
 from fluidgrad.app.config.paths import assignment, dotted, steps
 from fluidgrad.app.config.sections import suggestion
 from fluidgrad.errors import InputError
@@ -45,7 +45,7 @@ def parse(text: str, name: str, folder: Path, settings: Sequence[str] = (), over
     try:
         return Config.model_validate(data, context={"folder": folder})
     except ValidationError as error:
-        raise blame(error, data, file, name, given) from None
+        raise diagnose(error, data, file, name, given) from None
 
 
 def _toml(text: str, name: str, accepted: str) -> dict[str, Any]:

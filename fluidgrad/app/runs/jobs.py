@@ -179,8 +179,8 @@ def _unexpected(error: Exception | SystemExit, work: Job, on: str) -> InputError
     if work.screen.level >= VERBOSE and isinstance(error, Exception):
         return error
     what = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-    blame = f"mend {work.imports[0]}" if work.imports else "report it with that file"
-    return InputError(f"unexpected {what} (traceback in {file})", accepted=f"{blame}{on}")
+    advice = f"mend {work.imports[0]}" if work.imports else "report it with that file"
+    return InputError(f"unexpected {what} (traceback in {file})", accepted=f"{advice}{on}")
 
 
 def import_functionals(file: str) -> Path:

@@ -35,7 +35,7 @@ LIMITS = {
 }
 
 
-def blame(error: ValidationError, data: Any, file: Any, name: str, settings: Mapping[str, str]) -> InputError:
+def diagnose(error: ValidationError, data: Any, file: Any, name: str, settings: Mapping[str, str]) -> InputError:
     """The one error worth telling: where a value may be one of several things, that which came nearest.
 
     Args:
