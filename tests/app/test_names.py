@@ -13,12 +13,13 @@ from fluidgrad.app import commands
 from fluidgrad.app.config.case import get, put, walk
 from fluidgrad.app.config.paths import dotted, steps
 from fluidgrad.app.config.reading import apply, parse
-from fluidgrad.app.report import page
-from fluidgrad.app.report.output import toml
+from fluidgrad.app.report import page, wall_maps
+from fluidgrad.app.report.output import toml, write_arrays
 from fluidgrad.app.report.screen import QUIET
 from fluidgrad.app.runs.redrawing import report
 from fluidgrad.files import file_name
 from fluidgrad.plots import study as study_plots
+from fluidgrad.plots.style import Labels
 
 SCRIPT, LONG = "<script>alert(1)</script>", "x" * 300
 HOSTILE = [
@@ -114,6 +115,16 @@ def test_hostile_names_stay_in_the_folder_and_off_the_page(tmp_path):
     report([str(folder)])
     assert all(p.parent in (folder, folder / "figures") for p in tmp_path.rglob("*") if p.is_file() and p.name != "case.toml")
     shutil.rmtree(folder)
+
+
+def test_walls_called_as_the_start_of_others_have_pictures_of_their_own(tmp_path, monkeypatch):
+    line = {"s": np.arange(3.0), "x": np.eye(3)[:, :2], "n": np.eye(3)[:, :2], "value": np.ones(3), "weight": np.ones(3)}
+    names = [f"{which}/{patch}" for which in ("start", "optimum") for patch in ("a", "a_start")]
+    write_arrays(tmp_path / wall_maps.FILE, **{f"{name}/{key}": column for name in names for key, column in line.items()})
+    drawn = []
+    monkeypatch.setattr(wall_maps.sensitivity_plots, "wall", lambda file, *_: drawn.append(file.name))
+    wall_maps.draw(tmp_path, Labels("m", "s"), "drag(a)", "L^3 T^-2", 2, 0.0)
+    assert sorted(drawn) == ["wall_a.png", "wall_a_start.png", "wall_a_start_start.png", "wall_a~start.png"]
 
 
 def test_keys_of_any_script_are_written_as_toml():

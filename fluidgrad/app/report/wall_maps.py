@@ -67,7 +67,8 @@ def draw(folder: Path, labels: Labels, name: str, units: str, dim: int, length: 
     label = labels.over("dJ/dn", units, "L^2" + " L" * (dim - 2))
     for (patch, which), arrays in columns.items():
         line = Line(**arrays)
-        file = folder / "figures" / f"wall_{patch}{'_start' if which == 'start' else ''}.png"
+        begun = "~start" if (f"{patch}_start", which) in columns else "_start"  # a wall may be called so
+        file = folder / "figures" / f"wall_{patch}{begun if which == 'start' else ''}.png"
         title = f"J = {name}, {patch} at the {which}"
         if dim == 3:
             sensitivity_plots.surface(file, line, label, labels, title)
