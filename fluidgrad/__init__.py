@@ -36,6 +36,7 @@ _NAMES = {
     "flow.profiles": ("nodes", "parabola"),
     "design.study": ("Study", "Constraint"),
     "design.optimization": ("optimize",),
+    "plots.plot": ("plot",),
     "errors": ("InputError", "NotConverged"),
     "flow": ("functionals",),  # a module: all of them
 }  # fmt: skip

@@ -123,12 +123,6 @@ class Sensitivity:
         """The adjoint velocity: the map of the force."""
         return self.force
 
-    def plot(self, path: str) -> None:
-        """Draw the maps into a picture."""
-        from fluidgrad.plots.sensitivity import overview
-
-        overview(path, self)
-
 
 def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: Solution | None = None) -> Sensitivity:
     """The maps of a functional, by one adjoint solve.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.vorticity import stream_function, vorticity
-from fluidgrad.flow.walls import WallData, wall_data
+from fluidgrad.flow.walls import WallData, all_walls, wall_data
 from fluidgrad.mesh.geometry import CellScalar, CellVector
 
 
@@ -91,6 +91,11 @@ class Solution:
             InputError: the mesh has no such patch, or it is periodic.
         """
         return wall_data(self.flow, self.state, patch)
+
+    @property
+    def walls(self) -> dict[str, WallData]:
+        """:meth:`wall` of every wall."""
+        return all_walls(self.flow, self.state)
 
     @property
     def pressure_drop(self) -> Array:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.patches import surface
+from fluidgrad.flow.patches import Surface, surface
 
 
 class Piece(NamedTuple):
@@ -33,7 +33,7 @@ class Piece(NamedTuple):
     closed: bool
 
 
-_WALL_DATA = ["x", "n", "area", "s", "pressure", "shear", "along", "reference"]
+_WALL_DATA = ["face", "x", "n", "area", "s", "pressure", "shear", "along", "reference"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=_WALL_DATA, meta_fields=["pieces"])
@@ -42,6 +42,7 @@ class WallData:
     """What acts on a patch, a row a face; see the module.
 
     Attributes:
+        face: the number of each row's face in the patch, ``(faces,)``.
         x: centres of the faces, ``(faces, dim)`` [L].
         n: unit normals into the fluid, ``(faces, dim)``.
         area: ``(faces,)`` [L^(dim-1)].
@@ -53,6 +54,7 @@ class WallData:
         pieces: the rows of each piece; static, empty in 3D.
     """
 
+    face: Int[Array, " faces"]
     x: Float[Array, "faces dim"]
     n: Float[Array, "faces dim"]
     area: Float[Array, " faces"]
@@ -99,7 +101,17 @@ def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     Raises:
         InputError: the mesh has no such patch, or it is periodic.
     """
+    return _on_patch(flow, surface(flow, state), patch)
+
+
+@jax.jit
+def all_walls(flow: Flow, state: Array) -> dict[str, WallData]:
+    """:func:`wall_data` of every wall of a flow, by one program."""
     edge = surface(flow, state)
+    return {patch: _on_patch(flow, edge, patch) for patch in flow.walls}
+
+
+def _on_patch(flow: Flow, edge: Surface, patch: str) -> WallData:
     t = edge.discrete.topology
     here, S = edge.on(patch), edge.discrete.geometry.S[t.faces_of(patch)]
     x, pressure, force = edge.x[here], edge.pressure[here], edge.force[here]
@@ -108,7 +120,7 @@ def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     stress = force / area[:, None]
     shear = stress - jnp.sum(stress * n, -1, keepdims=True) * n
     if t.dim == 3:
-        return WallData(x, n, area, None, pressure, shear, None, flow.reference, ())
+        return WallData(jnp.arange(len(x)), x, n, area, None, pressure, shear, None, flow.reference, ())
     s, along, order, pieces, first = [], [], [], [], 0
     for points, face in t.lines(patch):
         closed = bool(points[0] == points[-1])
@@ -121,7 +133,7 @@ def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
         first += len(face)
     rows = jnp.concatenate(order)
     x, n, area, pressure, shear = (a[rows] for a in (x, n, area, pressure, shear))
-    return WallData(x, n, area, jnp.concatenate(s), pressure, shear, jnp.concatenate(along), flow.reference, tuple(pieces))
+    return WallData(rows, x, n, area, jnp.concatenate(s), pressure, shear, jnp.concatenate(along), flow.reference, tuple(pieces))
 
 
 def _arc_length(points: Array, length: Array, closed: bool) -> tuple[Array, Array]:

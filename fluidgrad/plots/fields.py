@@ -28,7 +28,7 @@ BODY = "0.82"  # gray of what is not fluid
 FLAT = 0.45  # height over width below which a color bar lies below its axes
 GRAPH = 2.6  # inches, the height of a graph below maps
 LEVELS = 257  # of a color map
-ROBUST = 99.0  # per cent of the area whose values set the limits of signed maps
+TAILS = 0.01  # of the area, whose values set no limits
 
 
 Draw = Callable[["Figure", "Axes", Window], None]
@@ -79,9 +79,14 @@ def signed(value: np.ndarray, label: str, near: Window) -> Draw:
     g = geometry(near.mesh)
     seen = near.has(g.x_cell)
     limit, extend = symmetric_limit(value[seen], g.V[seen])
+    return colored(value, label, SIGNED, (-limit, limit, extend))
+
+
+def colored(value: np.ndarray, label: str, cmap: str, limits: tuple[float, float, str], edge: np.ndarray | None = None) -> Draw:
+    """A field in colors between limits, and at which ends of the bar there is more."""
 
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
-        color_bar(fig, axes, fill(axes, here, value, SIGNED, (-limit, limit)), label, extend)
+        color_bar(fig, axes, fill(axes, here, value, cmap, limits[:2], edge), label, limits[2])
 
     return draw
 
@@ -89,24 +94,36 @@ def signed(value: np.ndarray, label: str, near: Window) -> Draw:
 def fill(
     axes: Axes, shown: Window, cell: Float[np.ndarray, " cells"], cmap: str, limits: tuple[float, float], edge: np.ndarray | None = None
 ) -> Any:
-    """Draws a field, linear between the mesh's points (not its colors: halfway from yellow to violet is green, not brown);
-    in 3D the cells of the cut. ``edge``: its values on boundary faces. Returns what a color bar needs."""
-    from matplotlib.cm import ScalarMappable
+    """Draws a field of the cells, in 3D those of the cut. ``edge``: its values on boundary faces. Returns what a color bar needs."""
     from matplotlib.collections import PolyCollection
+
+    if shown.mesh.dim == 2:
+        return paint(axes, shown.mesh, at_points(shown.mesh, cell, edge), cmap, limits)
+    polygons, number = cut(shown.mesh)
+    colors = _colors(cmap, limits)
+    style = {"edgecolors": "face", "linewidths": 0.2, "rasterized": True, "cmap": colors.cmap, "norm": colors.norm}
+    axes.add_collection(PolyCollection(polygons, array=cell[number], **style))
+    return colors
+
+
+def paint(axes: Axes, mesh: Mesh, value: Float[np.ndarray, " points"], cmap: str, limits: tuple[float, float]) -> Any:
+    """Draws a field of the points of a 2D mesh, linear between them (not its colors: halfway from yellow to violet is green,
+    not brown). Returns what a color bar needs."""
+    colors = _colors(cmap, limits)
+    value = np.clip(value, *limits)
+    levels = np.linspace(*limits, LEVELS)
+    levels[[0, -1]] += [-1e-9 * (limits[1] - limits[0]), 1e-9 * (limits[1] - limits[0])]
+    style: Any = {"levels": levels, "antialiased": False, "cmap": colors.cmap, "norm": colors.norm}
+    axes.tricontourf(*np.asarray(mesh.points).T, triangles(mesh, value), value, **style).set_rasterized(True)  # pyright: ignore
+    outline(axes, mesh)
+    return colors
+
+
+def _colors(cmap: str, limits: tuple[float, float]) -> Any:
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    colors: Any = {"cmap": cmap, "norm": Normalize(*limits)}
-    if shown.mesh.dim == 2:
-        x, y = np.asarray(shown.mesh.points).T
-        value = np.clip(at_points(shown.mesh, cell, edge), *limits)
-        levels = np.linspace(*limits, LEVELS)
-        levels[[0, -1]] += [-1e-9 * (limits[1] - limits[0]), 1e-9 * (limits[1] - limits[0])]
-        axes.tricontourf(x, y, triangles(shown.mesh, value), value, levels=levels, antialiased=False, **colors).set_rasterized(True)  # pyright: ignore
-    else:
-        polygons, number = cut(shown.mesh)
-        axes.add_collection(PolyCollection(polygons, array=cell[number], edgecolors="face", linewidths=0.2, rasterized=True, **colors))
-    outline(axes, shown.mesh)
-    return ScalarMappable(**colors)  # pyright: ignore[reportArgumentType]
+    return ScalarMappable(Normalize(*limits), cmap)
 
 
 def outline(axes: Axes, mesh: Mesh) -> None:
@@ -139,28 +156,53 @@ def color_bar(fig: Figure, axes: Axes, drawn: Any, label: str, extend: str = "ne
     bar.outline.set_linewidth(0.5)  # pyright: ignore
 
 
-def symmetric_limit(value: np.ndarray, weight: np.ndarray | None = None) -> tuple[float, str]:
-    """A limit that ``ROBUST`` per cent of the area stays below, and where the bar says that there is more."""
+def symmetric_limit(value: np.ndarray, weight: np.ndarray | None = None, tails: float = TAILS) -> tuple[float, str]:
+    """A limit that all but a share ``tails`` of the area stays below, and where the bar says that there is more."""
     size = np.abs(value[np.isfinite(value)])
     if not len(size) or size.max() == 0:
         return 1.0, "neither"
     order = np.argsort(size)
     share = np.cumsum(np.ones(len(size)) if weight is None else weight[np.isfinite(value)][order])
-    limit = size[order][np.searchsorted(share, ROBUST / 100 * share[-1]).clip(max=len(size) - 1)]
+    limit = size[order][np.searchsorted(share, (1 - tails) * share[-1]).clip(max=len(size) - 1)]
     if limit <= 0 or size.max() < 1.5 * limit:
         return float(size.max()), "neither"
     return float(limit), "both"
 
 
-def limits(value: np.ndarray, weight: np.ndarray) -> tuple[float, float, str]:
-    """Limits that all but the last per cent of the area is within, if singular corners would set them otherwise, and at
-    which ends of the bar there is more."""
+def limits(value: np.ndarray, weight: np.ndarray, tails: float = TAILS) -> tuple[float, float, str]:
+    """Limits that all but a share ``tails`` of the area is within, if singular corners would set them otherwise, and at which
+    ends of the bar there is more."""
     order = np.argsort(value)
     share = np.cumsum(weight[order]) / weight.sum()
     low, high = (float(v) for v in (value.min(), value.max()))
-    inner_low, inner_high = (float(value[order][np.searchsorted(share, q).clip(max=len(value) - 1)]) for q in (0.005, 0.995))
+    inner_low, inner_high = (float(value[order][np.searchsorted(share, q).clip(max=len(value) - 1)]) for q in (tails / 2, 1 - tails / 2))
     width = inner_high - inner_low
     ends = low < inner_low - 0.5 * width, high > inner_high + 0.5 * width
     low, high = inner_low if ends[0] else low, inner_high if ends[1] else high
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[ends]
     return (low, high, extend) if high > low else (low - 0.5, low + 0.5, "neither")
+
+
+def within(axes: Axes, value: np.ndarray, low: float, high: float) -> None:
+    """Shows a graph between limits, with a margin, and says how far what is cut off goes."""
+    margin = 0.1 * (high - low)
+    low, high = low - margin, high + margin
+    axes.set_ylim(low, high)
+    least, most = float(np.nanmin(value)), float(np.nanmax(value))
+    beyond = [f"{v:.3g}" for v, out in ((least, least < low), (most, most > high)) if out]
+    if beyond:
+        axes.annotate(f"cut off: to {' and '.join(beyond)}", (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=7,
+                      color="0.35")  # fmt: skip
+
+
+def cloud(axes: Any, x: np.ndarray, value: np.ndarray, cmap: str, limits: tuple[float, float], labels: Labels) -> Any:
+    """Values at places in space, each a dot. Returns what a color bar needs."""
+    from matplotlib.ticker import MaxNLocator
+
+    shown = axes.scatter(*x.T, c=value, cmap=cmap, vmin=limits[0], vmax=limits[1], s=14, depthshade=False)
+    size = np.maximum(np.ptp(x, axis=0), 0.15 * np.ptp(x))
+    axes.set_box_aspect(size)
+    for k, name in enumerate("xyz"):
+        getattr(axes, f"set_{name}label")(labels(name, "L"))
+        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(2 if size[k] < 0.3 * size.max() else 4))
+    return shown

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluidgrad.errors import InputError
-from fluidgrad.plots.fields import color_bar, field_maps, fill, limits, outline, vectors
+from fluidgrad.plots.fields import FIELD, color_bar, colored, field_maps, limits, outline, paint, signed, vectors
 from fluidgrad.plots.interpolation import cut, geometry
+from fluidgrad.plots.streamlines import level_lines
 from fluidgrad.plots.style import UNNAMED, Labels, figure
-from fluidgrad.plots.windows import Window
+from fluidgrad.plots.windows import Window, windows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,29 +51,46 @@ def speed(solution: Solution, labels: Labels = UNNAMED, title: str = "", most: f
 
 @figure
 def pressure(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figure:
-    """Kinematic pressure; its periodic part where a drop drives the flow."""
+    """Kinematic pressure, in all windows with the same colors; its periodic part where a drop drives the flow."""
     from fluidgrad.flow.patches import pressure_name
 
-    value, (_, what) = np.asarray(solution.pressure), pressure_name(solution.flow, solution.state)
+    value, V = np.asarray(solution.pressure), geometry(solution.flow.mesh).V
+    draw = colored(value, labels(pressure_name(solution.flow, solution.state)[1], "L^2 T^-2"), "cividis", limits(value, V))
+    return field_maps(solution.flow.mesh, solution.flow.walls, draw, labels, title)
+
+
+@figure
+def vorticity(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """Vorticity, in 3D its component along z."""
+    mesh, walls, value = solution.flow.mesh, solution.flow.walls, np.asarray(solution.vorticity)
+    near = list(windows(mesh, walls).values())[-1]
+    draw = signed(value if mesh.dim == 2 else value[:, 2], labels("vorticity" if mesh.dim == 2 else "vorticity along z", "T^-1"), near)
+    return field_maps(mesh, walls, draw, labels, title)
+
+
+@figure
+def streamlines(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """The stream function in colors, with its lines.
+
+    Raises:
+        InputError: there is none: in 3D, or where a body blows.
+    """
+    flow, psi = solution.flow, np.asarray(solution.stream_function)
+    low, high = (float(v) for v in (psi.min(), psi.max()))
 
     def draw(fig: Figure, axes: Axes, here: Window) -> None:
-        g = geometry(here.mesh)
-        seen = here.has(g.x_cell)
-        low, high, extend = limits(value[seen], g.V[seen])
-        color_bar(fig, axes, fill(axes, here, value, "cividis", (low, high)), labels(what, "L^2 T^-2"), extend)
+        drawn = paint(axes, flow.mesh, psi, FIELD, (low, high if high > low else low + 1.0))
+        level_lines(axes, here, psi, np.asarray(solution.velocity))
+        color_bar(fig, axes, drawn, labels("stream function", "L^2 T^-1"))
 
-    return field_maps(solution.flow.mesh, solution.flow.walls, draw, labels, title)
+    return field_maps(flow.mesh, flow.walls, draw, labels, title)
 
 
 @figure
 def resistance(mesh: Mesh, value: np.ndarray, walls: Sequence[str] = (), labels: Labels = UNNAMED, title: str = "") -> Figure:
     """The resistance of a porous medium."""
     top = max(float(np.max(value)), 1e-300)
-
-    def draw(fig: Figure, axes: Axes, here: Window) -> None:
-        color_bar(fig, axes, fill(axes, here, np.asarray(value), "cividis", (0.0, top)), labels("α", "T^-1"))
-
-    return field_maps(mesh, walls, draw, labels, title)
+    return field_maps(mesh, walls, colored(np.asarray(value), labels("α", "T^-1"), "cividis", (0.0, top, "neither")), labels, title)
 
 
 def stream_function(solution: Solution) -> np.ndarray | None:

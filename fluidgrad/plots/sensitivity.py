@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.files import file_name
-from fluidgrad.plots.fields import SIGNED, color_bar, field_maps, panels, signed, symmetric_limit, vectors
+from fluidgrad.plots.fields import SIGNED, cloud, color_bar, field_maps, limits, panels, signed, symmetric_limit, vectors, within
 from fluidgrad.plots.style import UNNAMED, WIDTH, Labels, figure, new, plane
 from fluidgrad.plots.windows import windows
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from fluidgrad.flow.flow import Flow
     from fluidgrad.mesh.mesh import Mesh
+
+TAILS = 0.04  # of a wall's length: corners, whose values a mesh never resolves, set no limits
 
 
 def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels: Labels, smooth: Mapping[str, Any]) -> None:
@@ -46,7 +48,7 @@ def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels
 
 
 @figure
-def overview(sensitivity: Any, labels: Labels = UNNAMED) -> Figure:
+def overview(sensitivity: Any, labels: Labels = UNNAMED, title: str = "") -> Figure:
     """Porosity, adjoint velocity, walls and inflow, one below the other."""
     flow = sensitivity.solution.flow
     here = list(windows(flow.mesh, flow.walls).values())[-1]
@@ -57,7 +59,7 @@ def overview(sensitivity: Any, labels: Labels = UNNAMED) -> Figure:
     graphs = [(label, lines) for label, lines in (("dJ/dn of walls", sensitivity.wall), ("dJ/du of inflows", sensitivity.inflow)) if lines]
     if flow.mesh.dim == 3:
         graphs = []
-    fig, below = panels(fields, labels, graphs=len(graphs))
+    fig, below = panels(fields, labels, title, len(graphs))
     for axes, (label, lines) in zip(below, graphs, strict=True):
         _against_arc(axes, lines, label, labels)
     return fig
@@ -78,18 +80,25 @@ def adjoint(mesh: Mesh, force: np.ndarray, label: str, walls: Sequence[str] = ()
 
 @figure
 def wall(
-    lines: Mapping[str, Any], label: str, labels: Labels = UNNAMED, title: str = "", smooth: Mapping[str, Any] | None = None
+    lines: Mapping[str, Any],
+    label: str,
+    labels: Labels = UNNAMED,
+    title: str = "",
+    smooth: Mapping[str, Any] | None = None,
+    beside: Sequence[Any] = (),
 ) -> Figure:
     """dJ/dn along walls: colored curves, arrows along which moving the wall raises J, and graphs against arc length: thin
-    the map itself, and thick the smoothed one, which the curves and arrows show then."""
+    the map as computed, and thick the smoothed one, which the curves and arrows show then and which sets the limits. Maps
+    that this one is looked at ``beside`` have a part in them."""
     from matplotlib.collections import LineCollection
 
     shown = smooth or lines
-    x, value = (np.concatenate([getattr(line, k) for line in shown.values()]) for k in ("x", "value"))
+    x = np.concatenate([line.x for line in shown.values()])
     low, high = np.nanmin(x, 0), np.nanmax(x, 0)
     size = float((high - low).max())
     flat = bool((high - low).min() < 0.4 * size)
-    limit, extend = symmetric_limit(value)
+    everything = [*shown.values(), *beside]
+    limit, extend = symmetric_limit(*_together(everything), TAILS)
     fig, (axes, graph) = new(WIDTH, 4.6, 2, 1) if flat else new(WIDTH, 3.6, 1, 2, width_ratios=[1, 1.15])
     reach = (0.06 if flat else 0.28) * size
     for line in shown.values():
@@ -120,7 +129,7 @@ def wall(
     low, high = low - 1.35 * reach, high + 1.35 * reach
     plane(axes, (low[0], high[0]), (low[1], high[1]), labels)
     color_bar(fig, axes, axes.collections[0], label, extend)
-    _against_arc(graph, lines, label, labels, smooth)
+    _against_arc(graph, lines, label, labels, smooth, everything)
     fig.suptitle(title)
     return fig
 
@@ -128,17 +137,9 @@ def wall(
 @figure
 def surface(line: Any, label: str, labels: Labels = UNNAMED, title: str = "") -> Figure:
     """A map on a patch in space, each place a dot."""
-    from matplotlib.ticker import MaxNLocator
-
     fig, axes = new(6.4, 4.8, subplot_kw={"projection": "3d"})
     limit, extend = symmetric_limit(line.value, line.weight)
-    x, y, z = line.x.T
-    shown = axes.scatter(x, y, z, c=line.value, cmap=SIGNED, vmin=-limit, vmax=limit, s=14, depthshade=False)
-    size = np.maximum(np.ptp(line.x, axis=0), 0.15 * np.ptp(line.x))
-    axes.set_box_aspect(size)
-    for k, name in enumerate("xyz"):
-        getattr(axes, f"set_{name}label")(labels(name, "L"))
-        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(2 if size[k] < 0.3 * size.max() else 4))
+    shown = cloud(axes, line.x, line.value, SIGNED, (-limit, limit), labels)
     fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.12, extend=extend, label=label)
     axes.set_title(title)
     return fig
@@ -169,19 +170,31 @@ def table(rows: Sequence[tuple[str, float]], label: str, title: str = "") -> Fig
     return fig
 
 
-def _against_arc(axes: Axes, lines: Mapping[str, Any], label: str, labels: Labels, smooth: Mapping[str, Any] | None = None) -> None:
+def _together(lines: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Values and weights of several maps, without the gaps between their pieces."""
+    value, weight = (np.concatenate([getattr(line, k) for line in lines]) for k in ("value", "weight"))
+    return value[~np.isnan(value)], weight[~np.isnan(value)]
+
+
+def _against_arc(
+    axes: Axes, lines: Mapping[str, Any], label: str, labels: Labels, smooth: Mapping[str, Any] | None = None, of: Sequence[Any] = ()
+) -> None:
+    """Maps over arc length, between the limits of ``of`` (or of those that are shown thick)."""
     count = 0
     for name, line in lines.items():
         for i, piece in enumerate(line.pieces):
             named = f"{name} ({i + 1})" if len(line.pieces) > 1 else name
             if smooth:
                 axes.plot(line.s[piece], smooth[name].value[piece], lw=2.2, label=f"{named}, smoothed")
-                axes.plot(line.s[piece], line.value[piece], color="0.25", lw=0.6, zorder=3)
+                axes.plot(line.s[piece], line.value[piece], color="0.25", lw=0.6, zorder=3, label="as computed" if count == 0 else None)
             else:
                 axes.plot(line.s[piece], line.value[piece], label=named)
             count += 1
     axes.axhline(0, color="0.6", lw=0.6, zorder=0)
     axes.set_xlabel(labels("arc length", "L"))
     axes.set_ylabel(label)
-    if count > 1 or smooth:
-        axes.legend()
+    if count:
+        raw, shown = (_together(list(some)) for some in (lines.values(), of or (smooth or lines).values()))
+        within(axes, raw[0], *limits(*shown, TAILS)[:2])
+    if count > 1 or smooth:  # above the axes, where no line is
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)

@@ -14,6 +14,7 @@ from fluidgrad.plots.interpolation import geometry
 from fluidgrad.plots.style import UNNAMED, WIDTH, Labels, figure, new, plane
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fluidgrad.mesh.mesh import Mesh
@@ -87,9 +88,12 @@ def profile(flow: Any, patch: str, zero_ends: bool) -> tuple[np.ndarray, np.ndar
 def values(
     before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], bounds: Mapping[str, Any] | None = None, title: str = ""
 ) -> Figure:
-    """Any design before and after, number by number, between its bounds."""
-    fig, all_axes = new(WIDTH * 0.8, 0.9 + 1.7 * len(before), len(before), 1, squeeze=False)
-    for axes, path in zip(all_axes[:, 0], before, strict=True):
+    """Any design before and after, between its bounds: lists of numbers each in a panel, single numbers in one together."""
+    single = [path for path in before if np.size(before[path]) == 1]
+    lists = [path for path in before if path not in single]
+    heights = [1.7] * len(lists) + [0.5 + 0.34 * len(single)] * bool(single)
+    fig, all_axes = new(WIDTH * 0.8, 0.9 + sum(heights), len(heights), 1, squeeze=False, height_ratios=heights)
+    for axes, path in zip(all_axes[:, 0], lists, strict=False):
         a, b = np.ravel(before[path]), np.ravel(after[path])
         k = np.arange(1, len(a) + 1)
         for bound in (bounds or {}).get(path, ()):
@@ -101,9 +105,37 @@ def values(
         axes.set_xlim(0.4, len(a) + 0.6)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    all_axes[-1, 0].set_xlabel("number")
+        axes.set_xlabel("number" if path == lists[-1] else "")
+    if single:
+        _between_bounds(
+            all_axes[-1, 0], {path: tuple(float(np.ravel(v[path])[0]) for v in (before, after)) for path in single}, bounds or {}
+        )
     fig.suptitle(title)
     return fig
+
+
+def _between_bounds(axes: Axes, numbers: Mapping[str, tuple[float, float]], bounds: Mapping[str, Any]) -> None:
+    """Single numbers before and after, a row each, from its lower bound to its upper; from one to the other without bounds."""
+    for row, (path, (a, b)) in enumerate(numbers.items()):
+        low, high = (float(np.ravel(bound)[0]) for bound in bounds.get(path, (-np.inf, np.inf)))
+        ends = [f"{v:.4g}" if np.isfinite(v) else "" for v in (low, high)]
+        reach = max(abs(b - a), 1e-300)
+        low, high = low if np.isfinite(low) else min(a, b) - reach, high if np.isfinite(high) else max(a, b) + reach
+        at = [(v - low) / max(high - low, 1e-300) for v in (a, b)]
+        axes.plot([0, 1], [row, row], color="0.75", lw=3, solid_capstyle="butt", zorder=1)
+        axes.annotate("", (at[1], row), (at[0], row), arrowprops={"arrowstyle": "-", "color": "C0", "lw": 1.6}, zorder=2)
+        axes.plot(at[0], row, "o", ms=5, mfc="white", color="0.35", label=None if row else "start", zorder=3)
+        axes.plot(at[1], row, "o", ms=5, color="C0", label=None if row else "optimum", zorder=3)
+        for x, text, side in ((-0.015, ends[0], "right"), (1.015, ends[1], "left")):
+            axes.annotate(text, (x, row), ha=side, va="center", fontsize=7, color="0.4", annotation_clip=False)
+        axes.annotate(f"{a:.4g} → {b:.4g}", (0.5, row), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=7.5)
+    axes.set_yticks(range(len(numbers)), list(numbers))
+    axes.tick_params(axis="y", length=0, pad=34)
+    axes.set_ylim(len(numbers) - 0.5, -0.6)
+    axes.set_xlim(-0.005, 1.005)
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
 
 
 @figure

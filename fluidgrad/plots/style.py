@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -51,21 +52,29 @@ def figure(draw: Callable[..., Figure]) -> Callable[..., Path]:
 
     @wraps(draw)
     def drawn(file: str | Path, *args: Any, **kwargs: Any) -> Path:
-        import matplotlib
-        from cycler import cycler
-
-        with matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLORS)}):  # pyright: ignore
-            shown = draw(*args, **kwargs)
-            _spell(shown)
-            data = io.BytesIO()
-            kind = Path(file).suffix.lstrip(".") or "png"
-            # no date in the file: the same numbers make the same bytes
-            shown.savefig(data, format=kind, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None} if kind == "png" else None)
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        write(Path(file), data.getvalue())
-        return Path(file)
+        with styled():
+            return save(draw(*args, **kwargs), file)
 
     return drawn
+
+
+def styled() -> AbstractContextManager[None]:
+    """Within this, figures are made and saved in the style."""
+    import matplotlib
+    from cycler import cycler
+
+    return matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLORS)})  # pyright: ignore
+
+
+def save(shown: Figure, file: str | Path) -> Path:
+    """Save a figure; the same numbers make the same bytes: no date is in it."""
+    _spell(shown)
+    data = io.BytesIO()
+    kind = Path(file).suffix.lstrip(".") or "png"
+    shown.savefig(data, format=kind, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None} if kind == "png" else None)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    write(Path(file), data.getvalue())
+    return Path(file)
 
 
 def _spell(shown: Figure) -> None:

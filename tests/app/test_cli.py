@@ -50,8 +50,10 @@ def test_a_simulation_leaves_a_folder_that_explains_itself(simulation):
         "solution.npz",
         "fields.nc",
         "fields.vtu",
+        "walls.csv",
+        "walls.vtu",
         "report.html",
-        *(f"figures/{n}.png" for n in ("mesh", "quality", "speed", "pressure")),
+        *(f"figures/{n}.png" for n in ("mesh", "quality", "speed", "pressure", "vorticity", "stream_function", "walls")),
     }
     result = read(simulation)
     assert result["converged"] and result["solve"]["residual"] <= 1e-10

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import vtk
 import xarray
-from cases import MESHES, measure, mesh
+from cases import MESHES, measure, mesh, state_of
 from vtk.util.numpy_support import vtk_to_numpy
 
+import fluidgrad as fg
 from fluidgrad.app.config.config import Units
-from fluidgrad.app.report.solutions import dataset, read_solution, write_vtu
+from fluidgrad.app.report.output import read_csv
+from fluidgrad.app.report.solutions import dataset, read_solution, save_walls, write_vtu
 from fluidgrad.errors import InputError
 
 
@@ -87,8 +89,35 @@ def test_a_run_leaves_them(simulation, design):
             velocity = data["velocity"].values
             np.testing.assert_array_equal(velocity.ravel(), state.reshape(36, 3)[:, :2].ravel())
             assert float(data["volume"].sum()) == pytest.approx(2.0)
+            assert data["vorticity"].dims == ("cell",) and data["vorticity"].attrs["units"] == "s^-1"
+            psi = data["stream_function"]
+            assert psi.dims == ("point",) and psi.attrs["location"] == "node" and np.ptp(psi.values) == pytest.approx(1.0)
+        at_points = vtk_read(folder / f"fields{which}.vtu").GetPointData().GetArray("stream_function")
+        np.testing.assert_array_equal(vtk_to_numpy(at_points), psi)
         read = vtk_to_numpy(vtk_read(folder / f"fields{which}.vtu").GetCellData().GetArray("velocity"))
         np.testing.assert_array_equal(read[:, :2], velocity)
+
+
+@pytest.mark.parametrize("kind", ["channel", "extruded"])
+def test_walls_are_left_as_a_table_and_as_a_surface(kind, tmp_path):
+    m = mesh(kind)
+    walls = {p: fg.Wall() for p in m.patches if p not in ("inlet", "outlet", "left", "right")}
+    ends = dict(zip([p for p in m.patches if p not in walls], (fg.Inflow(1.0), fg.Outflow()), strict=True))
+    flow = fg.Flow(m, viscosity=0.5, reference=(2.0, 0.1), **walls, **ends)
+    x = measure(m).x_cell
+    save_walls(tmp_path, fg.Solution(flow, state_of(flow, 0 * x, 3 - x[:, 0]), None))
+    table, surface = read_csv(tmp_path / "walls.csv"), vtk_read(tmp_path / "walls.vtu")
+    count = sum(len(m.face_centers(p)) for p in walls)
+    assert len(table["patch"]) == surface.GetNumberOfCells() == count and set(table["patch"]) == set(walls)
+    found = np.array([[float(v) for v in table[k]] for k in ("x", "y", "pressure", "pressure_coefficient")])
+    np.testing.assert_allclose(found[2], 3 - found[0], atol=0.02)
+    np.testing.assert_allclose(found[3], found[2] / 2, rtol=1e-12)
+    assert ("s" in table) == ("piece" in table) == (m.dim == 2) and "z" in table or m.dim == 2
+    pressure = vtk_to_numpy(surface.GetCellData().GetArray("pressure"))
+    np.testing.assert_allclose(sorted(pressure), sorted(found[2]), rtol=1e-12)  # a file may order cells by kind
+    corners = [[surface.GetCell(i).GetPointId(j) for j in range(surface.GetCell(i).GetNumberOfPoints())] for i in range(count)]
+    middle = np.array([np.mean([surface.GetPoint(j)[0] for j in cell]) for cell in corners])
+    np.testing.assert_allclose(pressure, 3 - middle, atol=0.02)
 
 
 def test_a_solution_of_another_flow_is_refused(simulation, tmp_path):

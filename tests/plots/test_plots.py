@@ -8,6 +8,7 @@ import pytest
 
 import fluidgrad as fg
 from fluidgrad.derivatives.maps import Line
+from fluidgrad.errors import InputError
 from fluidgrad.flow.solution import Solution
 from fluidgrad.plots import fields, interpolation, streamlines
 from fluidgrad.plots import flow as flow_plots
@@ -52,6 +53,62 @@ def test_every_picture_of_a_flow_is_drawn(channel, tmp_path):
         sensitivity_plots.adjoint(tmp_path / "adjoint.png", channel.flow.mesh, np.asarray(channel.velocity), "dJ/df", walls),
     ]
     assert all(is_png(f) for f in drawn)
+
+
+@pytest.mark.parametrize("what", ["speed", "vorticity", "walls", "mesh"])
+def test_python_draws_the_standard_pictures(channel, what, tmp_path):
+    shown = fg.plot(channel, what, tmp_path / f"{what}.svg", title="a flow", units=("m", "s"))
+    assert "a flow" in (tmp_path / f"{what}.svg").read_text() or shown.axes[0].get_title() == "a flow"
+    shown.axes[0].set_title("changed")
+
+
+@pytest.mark.parametrize(("what", "message"), [("sped", "there is no picture of 'sped'; one of speed, pressure"),
+                                               ("streamlines", "a stream function of many values")])  # fmt: skip
+def test_pictures_that_there_are_not_are_refused(channel, what, message):
+    with pytest.raises(InputError, match=message):
+        fg.plot(channel, what)
+
+
+def test_walls_in_space_are_drawn(tmp_path):
+    mesh = fg.extrude(fg.box((0.0, 0.0), (2.0, 1.0), cells=(4, 3)), 0.5, 2)
+    walls = {k: fg.Wall() for k in mesh.patches if k not in ("left", "right")}
+    flow = fg.Flow(mesh, viscosity=1.0, left=fg.Inflow(1.0), right=fg.Outflow(), **walls)
+    solution = Solution(flow, jnp.asarray(np.tile([1.0, 0.1, 0.0, 0.5], (mesh.n_cells, 1)).ravel()), None)
+    fg.plot(solution, "walls", tmp_path / "walls.png")
+    assert is_png(tmp_path / "walls.png")
+
+
+def test_corners_set_no_limits_and_are_said_to_be_cut_off():
+    from matplotlib.figure import Figure
+
+    value = np.r_[np.linspace(-1, 1, 100), 40.0]
+    axes = Figure().subplots()
+    fields.within(axes, value, *fields.limits(value, np.ones(101), 0.04)[:2])
+    assert axes.get_ylim()[1] < 1.5 and [t.get_text() for t in axes.texts] == ["cut off: to 40"]
+    fields.within(axes, value[:-1], *fields.limits(value[:-1], np.ones(100), 0.04)[:2])
+    assert len(axes.texts) == 1
+
+
+def test_a_wall_at_the_start_and_at_the_optimum_has_the_same_limits():
+    from fluidgrad.plots.style import styled
+
+    s = np.linspace(0, 1, 50)
+    line = {"s": s, "x": np.column_stack([s, 0 * s]), "n": np.tile([0.0, 1.0], (50, 1)), "weight": 0 * s + 1}
+    start, end = (Line(value=k * s, **line) for k in (1.0, 5.0))
+    draw = sensitivity_plots.wall.__wrapped__
+    with styled():
+        shown = [draw({"w": a}, "dJ/dn", smooth={"w": a}, beside=[b]) for a, b in ((start, end), (end, start))]
+    assert len({graph.axes[1].get_ylim() for graph in shown}) == len({f.axes[0].collections[0].get_clim() for f in shown}) == 1
+    named = [text.get_text() for text in shown[0].axes[1].get_legend().get_texts()]
+    assert named == ["w, smoothed", "as computed"]
+
+
+def test_single_numbers_of_a_design_stand_in_one_panel(tmp_path):
+    before = {"a.b": np.array(1.0), "c": np.array([2.0]), "list": np.zeros(3), "free": 0.0}
+    after = {"a.b": np.array(1.5), "c": np.array([2.0]), "list": np.ones(3), "free": 3.0}
+    shown = study_plots.values.__wrapped__(before, after, {"a.b": (0.0, 2.0), "c": (1.0, 4.0), "list": (0.0, 2.0)})
+    assert len(shown.axes) == 2 and [t.get_text() for t in shown.axes[1].get_yticklabels()] == ["a.b", "c", "free"]
+    assert is_png(study_plots.values(tmp_path / "values.png", before, after, {"a.b": (0.0, 2.0)}))
 
 
 @pytest.mark.parametrize("kind", ["perfect", "one cell", "3D"])

@@ -18,6 +18,7 @@ from fluidgrad.plots import flow as flow_plots
 from fluidgrad.plots import mesh as mesh_plots
 from fluidgrad.plots import sensitivity as sensitivity_plots
 from fluidgrad.plots import study as study_plots
+from fluidgrad.plots import walls as wall_plots
 from fluidgrad.plots.interpolation import geometry
 from fluidgrad.plots.style import Labels
 
@@ -31,7 +32,17 @@ def draw_simulation(folder: Path, labels: Labels, solution: Solution) -> None:
     flow_plots.mesh(folder / "figures" / "mesh.png", solution.flow.mesh, solution.flow.walls, labels)
     mesh_plots.quality(folder / "figures" / "quality.png", solution.flow.mesh, solution.flow.walls, labels)
     flow_plots.speed(folder / "figures" / "speed.png", solution, labels)
-    flow_plots.pressure(folder / "figures" / "pressure.png", solution, labels)
+    draw_fields(folder / "figures", labels, solution)
+
+
+def draw_fields(out: Path, labels: Labels, solution: Solution, title: str = "") -> None:
+    """Pressure, vorticity, stream function where there is one, and what acts on the walls."""
+    flow_plots.pressure(out / "pressure.png", solution, labels, title)
+    flow_plots.vorticity(out / "vorticity.png", solution, labels, title)
+    if flow_plots.stream_function(solution) is not None:
+        flow_plots.streamlines(out / "stream_function.png", solution, labels, title)
+    if solution.flow.walls:
+        wall_plots.walls(out / "walls.png", solution, labels, title)
 
 
 def draw_design(
@@ -50,12 +61,12 @@ def draw_design(
     walls = before.flow.walls
     flow_plots.mesh(out / "mesh.png", before.flow.mesh, walls, labels)
     mesh_plots.quality(out / "quality.png", before.flow.mesh, walls, labels)
-    most = max(float(np.linalg.norm(np.asarray(s.velocity), axis=1).max()) for s in flows)
+    most = max(float(np.linalg.norm(np.asarray(s.velocity), axis=1).max()) for s in (*flows, *others.values()))
     flow_plots.speed(out / "speed_start.png", before, labels, "start", most)
     flow_plots.speed(out / "speed.png", after, labels, "optimum", most)
-    flow_plots.pressure(out / "pressure.png", after, labels, "optimum")
+    draw_fields(out, labels, after, "optimum")
     for condition, solution in others.items():
-        flow_plots.speed(out / f"speed_{condition}.png", solution, labels, f"optimum, {condition}")
+        flow_plots.speed(out / f"speed_{condition}.png", solution, labels, f"optimum, {condition}", most)
     inflows = problem.config.boundary
     flat = before.flow.mesh.dim == 2
     profiles = [path for path in design if flat and path.startswith("boundary.") and inflows[steps(path)[1]].kind == "inflow"]

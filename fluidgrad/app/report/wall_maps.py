@@ -65,15 +65,17 @@ def draw(folder: Path, labels: Labels, name: str, units: str, dim: int, length: 
         which, patch, key = path.split("/")
         columns.setdefault((patch, which), {})[key] = value
     label = labels.over("dJ/dn", units, "L^2" + " L" * (dim - 2))
-    for (patch, which), arrays in columns.items():
-        line = Line(**arrays)
+    lines = {key: Line(**arrays) for key, arrays in columns.items()}
+    smooth = {key: smoothed(line, length) for key, line in lines.items()}
+    for (patch, which), line in lines.items():
         begun = "~start" if (f"{patch}_start", which) in columns else "_start"  # a wall may be called so
         file = folder / "figures" / f"wall_{patch}{begun if which == 'start' else ''}.png"
         title = f"J = {name}, {patch} at the {which}"
         if dim == 3:
             sensitivity_plots.surface(file, line, label, labels, title)
-        else:
-            sensitivity_plots.wall(file, {patch: line}, label, labels, title, {patch: smoothed(line, length)})
+        else:  # start and optimum of a wall in the same colors
+            beside = [smooth[key] for key in smooth if key[0] == patch and key[1] != which]
+            sensitivity_plots.wall(file, {patch: line}, label, labels, title, {patch: smooth[patch, which]}, beside)
 
 
 def smoothed(line: Line, length: float | None) -> Line:
