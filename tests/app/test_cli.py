@@ -31,6 +31,9 @@ def read(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+FLOW = ("speed", "pressure", "vorticity", "stream_function", "walls")  # pictures of a flow
+
+
 def test_help_comes_within_a_second_and_without_jax():
     heavy = "print([m for m in ('jax', 'matplotlib', 'pydantic') if m in sys.modules])"
     code = f"import sys; from fluidgrad.app.cli import main; main(['--help']); {heavy}"
@@ -53,7 +56,7 @@ def test_a_simulation_leaves_a_folder_that_explains_itself(simulation):
         "walls.csv",
         "walls.vtu",
         "report.html",
-        *(f"figures/{n}.png" for n in ("mesh", "quality", "speed", "pressure", "vorticity", "stream_function", "walls")),
+        *(f"figures/{n}.png" for n in ("mesh", "quality", *FLOW)),
     }
     result = read(simulation)
     assert result["converged"] and result["solve"]["residual"] <= 1e-10
@@ -83,7 +86,7 @@ def test_a_design_improves_and_is_compared_on_a_finer_mesh(design):
     assert {"objective", "violation", "gradient_norm", "primal_residual", "adjoint_residual", "seconds"} - set(rows[0]) == {"objective"}
     assert float(rows[0]["dissipation()"]) == pytest.approx(result["start"]["dissipation()"]["value"], rel=1e-9)
     assert (design / "journal.jsonl").is_file() and list((design / "states").iterdir())
-    figures = {"mesh", "quality", "speed_start", "speed", "pressure", "history", "design"}
+    figures = {"mesh", "quality", "speed_start", "history", "design", *FLOW}
     assert {f.stem for f in (design / "figures").iterdir()} == figures
     with np.load(design / "design.npz") as data:
         assert data["optimum/boundary.inlet.profile.values"].shape == (4,)
@@ -130,7 +133,7 @@ def test_sensitivity_gives_the_derivative_by_every_number(sensitivities, here):
         rows = {(r["number"], r["index"]): float(r["per_unit"]) for r in csv.DictReader(file)}
     assert len(rows) == 2 + 2 + 1 + 4 + 1
     assert {f.stem for f in (folder / "figures").iterdir()} == {
-        "mesh", "quality", "speed", "pressure", "porosity", "adjoint_velocity", "inflow", "wall_walls", "numbers", "error"
+        "mesh", "quality", "porosity", "adjoint_velocity", "inflow", "wall_walls", "numbers", "error", *FLOW
     }  # fmt: skip
     accuracy = read(folder)["accuracy"]
     assert accuracy["estimated"] and accuracy["finer_cells"] == 4 * 36
