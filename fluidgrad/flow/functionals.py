@@ -26,11 +26,10 @@ from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import Discrete, discretize, gradient
 from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
-from fluidgrad.flow.patches import centroid_of, partner, surface, through, turn
+from fluidgrad.flow.patches import centroid_of, dynamic_pressure, partner, surface, through, turn
 from fluidgrad.flow.residual import crossing, mean_gradient, pressure_drops, split
 from fluidgrad.flow.separation import reattachment, separation
 from fluidgrad.flow.solution import Solution
-from fluidgrad.flow.walls import dynamic_pressure
 from fluidgrad.mesh.topology import Topology, middles
 
 # of measures.py and separation.py, for those who look here

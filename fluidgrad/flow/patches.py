@@ -1,4 +1,4 @@
-"""What a solution does at its patches: what flows through them, the forces and the pressure on them.
+"""What a solution does at its patches: what flows through them, the forces on them, and face by face pressure and shear.
 
 Between periodic patches that a drop of pressure drives, the pressure is
 
@@ -10,15 +10,28 @@ force -int G.(x - x_0) dS, which for a body is G times its volume. It is integra
 that the force on all walls is that of the body forces and, for every pair, the drop times the area vector of the patch: the
 balance of the cell holds to round-off, and that of moments. Faces are where the mesh has them, also those of a wall that
 goes on behind a periodic patch.
+
+Along a patch, with n into the fluid and f the force on a face,
+
+    shear       tau = (f - n n.f) / |S|
+    c_p = 2 p / U^2,  c_f = 2 tau / U^2              U the flow's reference velocity
+
+and sum |S| (tau - p n) is the force on it, but for the viscous stress along the normal, which is zero on a wall to the order of
+the scheme. In 2D faces are in order along the patch: an open piece runs towards the larger x (the larger y where it is
+steeper than 45 degrees), a closed one with the fluid on its left, from its point of smallest x on, and tau is positive
+where the fluid pulls that way. All of it is differentiable in the flow and its state.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Periodic
@@ -111,3 +124,131 @@ def pressure_name(flow: Flow, state: Array) -> tuple[str, str]:
     if np.any(np.asarray(mean_gradient(flow, split(flow, state)[1]))):
         return "periodic_pressure", "periodic part of the kinematic pressure"
     return "pressure", "kinematic pressure"
+
+
+class Piece(NamedTuple):
+    """The rows of one connected piece of a patch, and whether the last is beside the first."""
+
+    start: int
+    stop: int
+    closed: bool
+
+
+_WALL_DATA = ["face", "x", "n", "area", "s", "pressure", "shear", "along", "reference"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=_WALL_DATA, meta_fields=["pieces"])
+@dataclass(frozen=True)
+class WallData:
+    """What acts on a patch, a row a face; see the module.
+
+    Attributes:
+        face: the number of each row's face in the patch, ``(faces,)``.
+        x: centres of the faces, ``(faces, dim)`` [L].
+        n: unit normals into the fluid, ``(faces, dim)``.
+        area: ``(faces,)`` [L^(dim-1)].
+        s: arc length to the centres from the start of each piece on, ``(faces,)`` [L]; in 3D None.
+        pressure: kinematic, ``(faces,)`` [L^2/T^2].
+        shear: the stress on the wall along the wall, ``(faces, dim)`` [L^2/T^2].
+        along: unit tangents in the direction of s, ``(faces, dim)``; in 3D None.
+        reference: of the flow: velocity and length, or None.
+        pieces: the rows of each piece; static, empty in 3D.
+    """
+
+    face: Int[Array, " faces"]
+    x: Float[Array, "faces dim"]
+    n: Float[Array, "faces dim"]
+    area: Float[Array, " faces"]
+    s: Float[Array, " faces"] | None
+    pressure: Float[Array, " faces"]
+    shear: Float[Array, "faces dim"]
+    along: Float[Array, "faces dim"] | None
+    reference: tuple[Array, Array] | None
+    pieces: tuple[Piece, ...]
+
+    @property
+    def friction(self) -> Float[Array, " faces"]:
+        """The shear in the direction of s, with its sign; in 3D its size [L^2/T^2]."""
+        if self.along is None:
+            square = jnp.sum(self.shear**2, -1)
+            return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+        return jnp.sum(self.shear * self.along, -1)
+
+    @property
+    def pressure_coefficient(self) -> Float[Array, " faces"]:
+        """2 p / U^2. Raises InputError for a flow without a reference."""
+        return self.pressure / dynamic_pressure(self.reference)
+
+    @property
+    def friction_coefficient(self) -> Float[Array, " faces"]:
+        """2 tau / U^2, with the sign of :attr:`friction`. Raises InputError for a flow without a reference."""
+        return self.friction / dynamic_pressure(self.reference)
+
+
+def dynamic_pressure(reference: tuple[Array, Array] | None) -> Array:
+    """U^2 / 2 of a flow's reference [L^2/T^2]."""
+    if reference is None:
+        raise InputError(
+            "a coefficient needs a reference velocity and length",
+            accepted="give flow.reference = { velocity = ..., length = ... }, or use the force itself",
+        )
+    return 0.5 * jnp.asarray(reference[0]) ** 2
+
+
+@partial(jax.jit, static_argnums=2)
+def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
+    """Pressure and shear on the faces of a patch.
+
+    Raises:
+        InputError: the mesh has no such patch, or it is periodic.
+    """
+    return _on_patch(flow, surface(flow, state), patch)
+
+
+@jax.jit
+def all_walls(flow: Flow, state: Array) -> dict[str, WallData]:
+    """:func:`wall_data` of every wall of a flow, by one program."""
+    edge = surface(flow, state)
+    return {patch: _on_patch(flow, edge, patch) for patch in flow.walls}
+
+
+def _on_patch(flow: Flow, edge: Surface, patch: str) -> WallData:
+    t = edge.discrete.topology
+    here, S = edge.on(patch), edge.discrete.geometry.S[t.faces_of(patch)]
+    x, pressure, force = edge.x[here], edge.pressure[here], edge.force[here]
+    area = jnp.linalg.norm(S, axis=-1)
+    n = -S / area[:, None]
+    stress = force / area[:, None]
+    shear = stress - jnp.sum(stress * n, -1, keepdims=True) * n
+    if t.dim == 3:
+        return WallData(jnp.arange(len(x)), x, n, area, None, pressure, shear, None, flow.reference, ())
+    s, along, order, pieces, first = [], [], [], [], 0
+    for points, face in t.lines(patch):
+        closed = bool(points[0] == points[-1])
+        s_piece, sign = _arc_length(flow.mesh.points[points], area[face], closed)
+        by_s = jnp.argsort(s_piece)
+        s.append(s_piece[by_s])
+        order.append(jnp.asarray(face)[by_s])
+        along.append(sign * jnp.stack([n[face, 1], -n[face, 0]], -1)[by_s])  # the fluid is on the left of n turned so
+        pieces.append(Piece(first, first + len(face), closed))
+        first += len(face)
+    rows = jnp.concatenate(order)
+    x, n, area, pressure, shear = (a[rows] for a in (x, n, area, pressure, shear))
+    return WallData(rows, x, n, area, jnp.concatenate(s), pressure, shear, jnp.concatenate(along), flow.reference, tuple(pieces))
+
+
+def _arc_length(points: Array, length: Array, closed: bool) -> tuple[Array, Array]:
+    """Arc length to the middle of each side of a line, and 1 or -1: whether it runs as the line's points do.
+
+    Which way and from where depends on where the points are now, not on how they were when the mesh was built: meshes of
+    the same cells share one compiled program.
+    """
+    end = jnp.cumsum(length)
+    start, total = end - length, end[-1]
+    middle = start + 0.5 * length
+    if closed:
+        front = start[jnp.argmin(points[:-1, 0])]
+        return jnp.where(middle < front, middle - front + total, middle - front), jnp.ones(())
+    reach = points[-1] - points[0]
+    forward = jnp.where(jnp.abs(reach[0]) >= jnp.abs(reach[1]), reach[0], reach[1]) >= 0
+    return jnp.where(forward, middle, total - middle), jnp.where(forward, 1.0, -1.0)

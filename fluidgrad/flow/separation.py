@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.measures import functional
-from fluidgrad.flow.walls import wall_data
+from fluidgrad.flow.patches import wall_data
 
 if TYPE_CHECKING:
     from fluidgrad.flow.solution import Solution

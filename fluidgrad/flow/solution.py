@@ -12,8 +12,8 @@ import jax
 from jaxtyping import Array, Float
 
 from fluidgrad.flow.flow import Flow
+from fluidgrad.flow.patches import WallData, all_walls, wall_data
 from fluidgrad.flow.vorticity import stream_function, vorticity
-from fluidgrad.flow.walls import WallData, all_walls, wall_data
 from fluidgrad.mesh.geometry import CellScalar, CellVector
 
 

@@ -1,4 +1,4 @@
-"""The standard pictures from Python."""
+"""The standard pictures from Python: one call that draws, saves where it is asked to, and returns the figure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fluidgrad.plots.style import Labels, save, styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fluidgrad.derivatives.maps import Sensitivity
     from fluidgrad.flow.solution import Solution
 
 PICTURES: dict[str, Any] = {
@@ -27,7 +26,7 @@ PICTURES: dict[str, Any] = {
 
 
 def plot(
-    of: Solution | Sensitivity, what: str = "speed", file: str | Path | None = None, title: str = "", units: tuple[str, str] = ("L", "T")
+    of: Solution | Any, what: str = "speed", file: str | Path | None = None, title: str = "", units: tuple[str, str] = ("L", "T")
 ) -> Figure:
     """Draw a solution, or the maps of a sensitivity.
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from fluidgrad.flow.patches import WallData
     from fluidgrad.flow.solution import Solution
-    from fluidgrad.flow.walls import WallData
 
 COLUMNS = 4  # walls side by side
 TAILS = 0.04  # of a wall's length: corners, whose values a mesh never resolves, set no limits

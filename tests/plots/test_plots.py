@@ -16,7 +16,7 @@ from fluidgrad.plots import mesh as mesh_plots
 from fluidgrad.plots import sensitivity as sensitivity_plots
 from fluidgrad.plots import study as study_plots
 from fluidgrad.plots.style import Labels
-from fluidgrad.plots.windows import Window
+from fluidgrad.plots.windows import Window, windows
 
 
 @pytest.fixture(scope="module")
