@@ -63,3 +63,29 @@ def test_programs_are_kept_between_processes_of_python_where_jax_was_not_told_ot
         assert code == 0 and not any(ours.iterdir()), said
     code, out, said = told(["-c", areas], tmp_path, XDG_CACHE_HOME="/dev/null")
     assert code == 0 and out.split() == ["None"], said
+
+
+@pytest.mark.parametrize("others,own,ends", [(0, 0, 0), (0, 5, 5), (4, 0, 4), (4, 5, 5)])
+def test_ci_tests_the_versions_that_are_installed_and_ends_with_pytests_code(others, own, ends, tmp_path):
+    """With stand-ins for what it calls: this is 3.11, 3.12 is installed, 3.13 is a shim that starts nothing."""
+    stands_in = {
+        "python3": 'case "$1" in -c) echo 3.11;; -m) mkdir -p "$3/bin" && : > "$3/bin/activate";; esac',
+        "python3.13": "exit 127",
+        "pip": "",
+        "fluidgrad": 'echo "fluidgrad $*"',
+        "pytest": f'echo "pytest $*"; [ $# = 0 ] && exit {own} || exit {others}',
+    }
+    stands_in["python3.12"] = stands_in["python3"]
+    (tmp_path / "bin").mkdir()
+    for name, does in stands_in.items():
+        (tmp_path / "bin" / name).write_text(f"#!/usr/bin/env bash\n{does}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run([tmp_path / ".ci" / "run"], env=environment, capture_output=True, text=True)
+    said = done.stdout.splitlines()
+    assert done.returncode == ends and said[-1] == "pytest " and done.stderr == ""
+    assert said[0] == "== Python 3.12" and said[1].startswith("pytest tests/shapes tests/mesh")
+    assert sum(line.startswith("fluidgrad") for line in said) == (0 if others else 3)
+    assert ("== Python 3.12: failed" in said) == bool(others) and "== Python 3.13" not in said
