@@ -26,7 +26,7 @@ HOSTS = {  # all that pages may link to
 }  # fmt: skip
 
 
-LONG = ("tutorials/geometry.md", "tutorials/differentiating.md")  # notebooks whose programs take longest to compile
+LONG = ("tutorials/geometry.md", "tutorials/differentiating.md", "tutorials/uncertain.md")  # notebooks whose programs take longest to compile
 
 
 @pytest.fixture(scope="module")
