@@ -26,7 +26,8 @@ HOSTS = {  # all that pages may link to
 }  # fmt: skip
 
 
-LONG = ("tutorials/geometry.md", "tutorials/differentiating.md", "tutorials/uncertain.md")  # notebooks whose programs take longest to compile
+# notebooks whose programs take longest to compile
+LONG = ("tutorials/geometry.md", "tutorials/differentiating.md", "tutorials/uncertain.md")
 
 
 @pytest.fixture(scope="module")
