@@ -650,7 +650,7 @@ COMMANDS = [
      "patch 'inlet' is periodic: the flow goes on behind it, and nothing acts on it"),
     (["config", "validate", "case.toml", "--set", "design=[]", "--set", "boundary={walls={kind='wall'}, outlet={kind='periodic', "
       "other='inlet', pressure_drop=1.0}}", "--set", "objective.minimize={functional='pressure_drop', inlet='outlet', outlet='walls'}"],
-     "the pressure drop from 'outlet' to 'walls', of which one is periodic; a periodic patch and the one it continues at"),
+     "the pressure drop from 'outlet' to 'walls', of which one is periodic ([objective] minimize in case.toml); a periodic"),
 ]  # fmt: skip
 USAGE = [[], ["walk"], ["run"], ["report"], ["config"], ["run", "case.toml", "--nope"], ["run", "case.toml", "--set"]]
 
