@@ -19,7 +19,7 @@ def flow_over(cells, reynolds, length=15.0):
 @pytest.mark.slow
 @pytest.mark.parametrize("reynolds", [100, 200])
 def test_the_flow_comes_back_to_the_floor_where_it_is_known_to(reynolds):
-    """The corner makes the order one: 2.7 % too short on 690 cells, 1.4 % on 2,750, 1.0 % on 6,200 at Re 100. (Its everyday
+    """The corner makes the order one: 1.7 % too short on 690 cells, 1.0 % on 2,760, 0.7 % on 6,200 at Re 100. (Its everyday
     sibling is the mesh, in test_ducts.py.)"""
     found = float(fg.functionals.reattachment(flow_over(2750, reynolds, 20.0), "walls", number=-1))
     known = REFERENCE["erturk2008"]["xr_over_h"][str(reynolds)]

@@ -8,6 +8,7 @@
       results.json     every final figure, with units and residuals
       history.csv      one row for each evaluation of an optimisation
       fields.nc, .vtu  the flow on its mesh, for xarray and ParaView (of an optimisation: at the optimum, and fields_start)
+      walls.csv, .vtu  pressure and friction along the walls
       solution.npz     the unknowns, for fluidgrad itself
       figures/*.png
 
