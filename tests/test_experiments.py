@@ -26,6 +26,7 @@ EXPERIMENTS = {
     "unbounded_cylinder": ("--around 24 --radius 20 --reynolds 20", "re20_cd re40_cd re20_wake re40_wake"),
     "kovasznay": ("--cells 8 --meshes curved", "curved_velocity curved_pressure"),
     "journalling": ("--cells 300", "share"),
+    "periodic_array": ("--fractions 0.2 --cells 100 --refine 1", "worst_error_to_0.4 worst_error least_order_to_0.4 worst_slope_error"),
     "minimum_drag_body": (
         "--flows Stokes --cells 300 --coefficients 2 --iterations 1",
         "stokes_drag_ratio stokes_end_angle_deg re40_drag_ratio area_error",
@@ -104,6 +105,13 @@ def test_unbounded_cylinder_reaches_the_published_figures(capsys: pytest.Capture
     assert found["re40_cd"] == pytest.approx(1.497, rel=5e-3)
     assert found["re20_wake"] == pytest.approx(0.905, rel=1e-2)
     assert found["re40_wake"] == pytest.approx(2.240, rel=1e-2)
+
+
+@pytest.mark.slow
+def test_drag_of_arrays_of_cylinders_reaches_the_published_figures(capsys: pytest.CaptureFixture[str]):
+    found = run("periodic_array", "", capsys)
+    assert abs(found["worst_error_to_0.4"]) <= 0.01 and abs(found["worst_error"]) <= 0.01
+    assert found["least_order_to_0.4"] >= 1.8 and abs(found["worst_slope_error"]) <= 1e-8
 
 
 def kills(count: int, *options: str) -> dict[str, int | bool]:
