@@ -27,7 +27,7 @@ def start() -> None:
     import jax  # here, so that commands that compute nothing do not wait for it
 
     jax.config.update("jax_enable_x64", True)  # an adjoint in float32 is noise below 1e-3
-    asked = jax.config.jax_platforms
+    asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
     if asked and asked != "cpu":
         try:
             jax.devices()
@@ -48,7 +48,8 @@ def keep_programs() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
-    if jax.config.jax_compilation_cache_dir is None and os.access(folder, os.W_OK):
+    given = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if given is None and os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -130,13 +130,16 @@ def _feasible(along: Callable[[float], np.ndarray]) -> float:
     Raises:
         InputError, NotConverged: what the last of them met, with advice.
     """
-    longest = 2 * DIFFERENCE_STEPS.max()
-    for part in 0.5 ** np.arange(HALVINGS + 1):
+    longest, part = 2 * DIFFERENCE_STEPS.max(), 1.0
+    while True:
         try:
             along(part * longest), along(-part * longest)
-            return float(part)
+            return part
         except (InputError, NotConverged) as error:
             met = error
+        if part <= 0.5**HALVINGS:
+            break
+        part *= 0.5
     advice = f"{met} (by steps of a check, {part:.3g} of the longest; most = ... in fg.check, or narrower bounds, make them shorter)"
     raise InputError(advice) if isinstance(met, InputError) else NotConverged(advice, met.report, met.solution)
 

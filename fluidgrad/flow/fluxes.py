@@ -40,7 +40,7 @@ from jaxtyping import Array, Int
 
 from fluidgrad.flow.boundary import Conditions, between_mirrors, images, on_mirrors
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.gradients import Stencil, least_squares, stencil
+from fluidgrad.flow.gradients import Stencil, least_squares, stencil, values_outside
 from fluidgrad.mesh.geometry import Geometry
 from fluidgrad.mesh.mesh import measure
 from fluidgrad.mesh.topology import Topology
@@ -133,15 +133,6 @@ def boundary_values(d: Discrete, q: Array) -> Array:
     n = d.topology.n_interior
     q_P = q[d.topology.owner[n:]]
     return values_outside(q_P, d.geometry.S[n:], d.conditions, d.mirror)
-
-
-def values_outside(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
-    """:func:`boundary_values` from the values of the cells inside. Pointwise."""
-    u, p = q_P[:, :-1], q_P[:, -1]
-    reflected = u - 2.0 * jnp.sum(u * S, -1, keepdims=True) / jnp.sum(S * S, -1, keepdims=True) * S
-    given = c.pressure - 0.5 * c.total * jnp.sum(u * u, -1)
-    u_b = jnp.where(mirror[:, None] > 0, reflected, c.velocity)
-    return jnp.concatenate([u_b, jnp.where(mirror > 0, p, given)[:, None]], -1)
 
 
 def gradient(d: Discrete, q: Array) -> Array:

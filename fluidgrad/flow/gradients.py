@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fluidgrad.flow.boundary import Conditions
 from fluidgrad.mesh.topology import Topology, ragged
 
 WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
@@ -92,6 +93,15 @@ def least_squares(s: Stencil, r_face: Array, gives: Array) -> Array:
     omega = inverse_square * (inside + (1.0 - inside) * jnp.append(gives, 0.0)[s.boundary])
     M = jnp.einsum("cs,csi,csj->cij", omega, r, r)
     return jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r)
+
+
+def values_outside(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
+    """The values that boundary faces give, ``(boundary, dim+1)``, from those of the cells inside. Pointwise."""
+    u, p = q_P[:, :-1], q_P[:, -1]
+    reflected = u - 2.0 * jnp.sum(u * S, -1, keepdims=True) / jnp.sum(S * S, -1, keepdims=True) * S
+    given = c.pressure - 0.5 * c.total * jnp.sum(u * u, -1)
+    u_b = jnp.where(mirror[:, None] > 0, reflected, c.velocity)
+    return jnp.concatenate([u_b, jnp.where(mirror > 0, p, given)[:, None]], -1)
 
 
 def _inverse(M: Array) -> Array:

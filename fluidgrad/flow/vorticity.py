@@ -67,7 +67,7 @@ def _stream_function(flow: Flow, state: Array) -> tuple[Array, Array]:
     F = through[face]
     wall = next(iter(flow.walls), None)
     strides, side, sign = _tree(d.topology, wall)
-    psi = sign * F[side]
+    psi = jnp.asarray(sign) * F[side]
     for parent in strides:
         psi = psi + psi[parent]
     gap = jnp.max(jnp.abs(psi[b] - psi[a] - F)) / jnp.maximum(jnp.ptp(psi), jnp.finfo(psi.dtype).tiny)

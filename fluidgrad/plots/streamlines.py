@@ -69,14 +69,14 @@ def level_lines(axes: Axes, here: Window, psi: Float[np.ndarray, " points"], u: 
 
     triangles = triangles[here.wider(0.05).has(x)[triangles].any(1)]
     used, corners = np.unique(triangles, return_inverse=True)
-    coarse, value = Triangulation(*x[used].T, corners.reshape(triangles.shape)), psi[used]
+    coarse, value = Triangulation(x[used, 0], x[used, 1], corners.reshape(triangles.shape)), psi[used]
     strides = int(np.clip(np.log(FINE / max(len(triangles), 1)) / np.log(4), 0, 3))
     fine, value = UniformTriRefiner(coarse).refine_field(value, CubicTriInterpolator(coarse, value, kind="geom"), strides)
 
     def about(b: Bubble) -> np.ndarray:
         """The triangles that a bubble's lines may pass through: those of its points and of their neighbours."""
         some = np.isin(triangles, b.points).any(1)
-        return np.isin(triangles, triangles[some]).any(1)
+        return np.asarray(np.isin(triangles, triangles[some]).any(1))
 
     for level, bubble, number in drawn:
         kept = np.ones(len(triangles), bool) if bubble is None else about(bubble)

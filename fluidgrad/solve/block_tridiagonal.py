@@ -52,7 +52,7 @@ class BlockTridiagonal:
             return _lu_solve(lu, permutation, upper, False), (lu, permutation)
 
         rows = (levels.entry, levels.place, jnp.asarray(levels.empty, blocks.dtype))
-        _, (lu, permutation) = jax.lax.scan(eliminate, jnp.zeros((size, size), blocks.dtype), rows)
+        _, (lu, permutation) = jax.lax.scan(eliminate, jnp.zeros((size, size), blocks.dtype), jax.tree.map(jnp.asarray, rows))
         return lu, permutation, blocks
 
     @partial(jax.jit, static_argnums=(0, 1, 4))
@@ -86,8 +86,8 @@ class BlockTridiagonal:
             return x, x
 
         zero = jnp.zeros((size, k), b.dtype)
-        _, y = jax.lax.scan(down, zero, (lu, permutation, below, rhs))
-        _, x = jax.lax.scan(up, zero, (lu, permutation, above, y), reverse=True)
+        _, y = jax.lax.scan(down, zero, (lu, permutation, jnp.asarray(below), rhs))
+        _, x = jax.lax.scan(up, zero, (lu, permutation, jnp.asarray(above), y), reverse=True)
         return x.reshape(L * size, k)[levels.unknown]
 
 

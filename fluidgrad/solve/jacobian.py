@@ -28,9 +28,8 @@ from fluidgrad.flow.fluxes import (
     gradient,
     interior_data,
     interior_flux,
-    values_outside,
 )
-from fluidgrad.flow.gradients import stencil
+from fluidgrad.flow.gradients import stencil, values_outside
 from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sources, split
 from fluidgrad.mesh.mesh import to_faces
 from fluidgrad.mesh.topology import Topology
