@@ -31,7 +31,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Periodic
@@ -163,7 +163,7 @@ class WallData:
     pressure: Float[Array, " faces"]
     shear: Float[Array, "faces dim"]
     along: Float[Array, "faces dim"] | None
-    reference: tuple[Array, Array] | None
+    reference: tuple[ArrayLike, ArrayLike] | None
     pieces: tuple[Piece, ...]
 
     @property
@@ -185,7 +185,7 @@ class WallData:
         return self.friction / dynamic_pressure(self.reference)
 
 
-def dynamic_pressure(reference: tuple[Array, Array] | None) -> Array:
+def dynamic_pressure(reference: tuple[ArrayLike, ArrayLike] | None) -> Array:
     """U^2 / 2 of a flow's reference [L^2/T^2]."""
     if reference is None:
         raise InputError(

@@ -49,7 +49,7 @@ def plot(
     labels = Labels(*units)
     if isinstance(of, Solution) and what not in PICTURES:
         raise InputError(f"there is no picture of {what!r}", accepted=f"one of {', '.join(PICTURES)}")
-    draw = PICTURES[what] if isinstance(of, Solution) else sensitivity.overview
+    draw: Any = PICTURES[what] if isinstance(of, Solution) else sensitivity.overview
     with styled():
         shown = getattr(draw, "__wrapped__", draw)(of, labels, title)
         if file is not None:

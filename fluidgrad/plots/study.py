@@ -108,7 +108,7 @@ def values(
         axes.set_xlabel("number" if path == lists[-1] else "")
     if single:
         _between_bounds(
-            all_axes[-1, 0], {path: tuple(float(np.ravel(v[path])[0]) for v in (before, after)) for path in single}, bounds or {}
+            all_axes[-1, 0], {path: (float(np.ravel(before[path])[0]), float(np.ravel(after[path])[0])) for path in single}, bounds or {}
         )
     fig.suptitle(title)
     return fig

@@ -60,7 +60,7 @@ def _along(axes: Axes, w: WallData, value: np.ndarray) -> None:
     for start, stop, _ in w.pieces:
         axes.plot(w.s[start:stop], value[start:stop], label="from ({:.3g}, {:.3g})".format(*w.x[start]))
     axes.axhline(0, color="0.6", lw=0.6, zorder=0)
-    within(axes, value, *limits(value, w.area, TAILS)[:2])
+    within(axes, value, *limits(value, np.asarray(w.area), TAILS)[:2])
 
 
 def _turns(axes: Axes, w: WallData, value: np.ndarray) -> None:

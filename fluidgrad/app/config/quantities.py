@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -106,13 +106,17 @@ def total(given: Sum, terms: Sequence[Quantity], dim: int) -> Quantity:
     return Quantity(str(given), units.pop() if len(units) == 1 else "1", of, tuple(terms))
 
 
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _argument(key: str, value: Any, default: Any) -> Any:
     """An argument as a functional takes it: text as it is, numbers as an array."""
     if isinstance(default, str) and not isinstance(value, str):
         raise InputError(f"{key} = {value}", accepted=f'text in quotes, such as "{default}"')
-    if key == "radius" and not (type(value) in (int, float) and value > 0):
+    if key == "radius" and not (_is_number(value) and value > 0):
         raise InputError(f"{key} = {value}", accepted="a positive number")
-    if key == "p" and not (type(value) in (int, float) and 2 <= value <= 100):
+    if key == "p" and not (_is_number(value) and 2 <= value <= 100):
         raise InputError(f"{key} = {value}", accepted="a number from 2 to 100")
     if key == "number" and (type(value) is not int or value == 0):
         raise InputError(f"{key} = {value}", accepted="a whole number, from the start 1, 2, ..., from the end -1, -2, ...")

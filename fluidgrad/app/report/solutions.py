@@ -86,8 +86,8 @@ def save_walls(folder: Path, solution: Solution, which: str = "") -> None:
     every |= {
         k: np.concatenate([np.asarray(getattr(w, k)) for w in walls.values()]) for k in ("pressure", "shear", "friction", *coefficients)
     }
-    data = {k: [np.pad(v[r], in_space) if v.ndim == 2 else v[r] for r in some.values()] for k, v in every.items()}
-    blocks = [(kinds.get(n, "polygon"), corners[r][:, :n]) for n, r in some.items()]
+    data: dict[str, Any] = {k: [np.pad(v[r], in_space) if v.ndim == 2 else v[r] for r in some.values()] for k, v in every.items()}
+    blocks: list[Any] = [(kinds.get(n, "polygon"), corners[r][:, :n]) for n, r in some.items()]
     with replacing(folder / f"walls{which}.vtu") as file:
         meshio.Mesh(np.pad(np.asarray(mesh.points), in_space), blocks, cell_data=data).write(file, file_format="vtu")
 
