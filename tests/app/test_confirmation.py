@@ -145,3 +145,13 @@ def test_the_badge_says_how_a_run_ended_by_color_and_word(tmp_path, word):
     rule = next(r for r in style.split("}") if f".{word}" in r and "background" in r)
     color = rule[rule.index("var(--") :]
     assert all(color not in r for r in style.split("}") if "background" in r and any(f".{w}" in r for w in STATES if w != word))
+
+
+def test_a_sensitivity_that_something_cut_off_ends_in_1_with_its_results_kept(tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\nstability = false\n")
+    (tmp_path / "mine.py").write_text(FUNCTIONALS)
+    settings = ["--set", "objective.minimize={functional='cut'}", "--import", str(tmp_path / "mine.py"), "--runs", str(tmp_path)]
+    assert main(["sensitivity", str(tmp_path / "tiny.toml"), *settings]) == 1
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("failed: the derivative of cut() is exactly zero in everything") and len(err.splitlines()) == 1
+    assert json.loads((tmp_path / "tiny-1" / "results.json").read_text())["kind"] == "sensitivity"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,18 @@ from fluidgrad.app.report.solutions import save_solution, solve_report
 from fluidgrad.app.report.wall_maps import smoothed
 from fluidgrad.app.runs.confirmation import refined, stability
 from fluidgrad.app.runs.jobs import Job, job
-from fluidgrad.errors import InputError, NotConverged
+from fluidgrad.errors import Failed, InputError, NotConverged
 from fluidgrad.files import file_name
 from fluidgrad.plots.style import ratio
 
 if TYPE_CHECKING:
+    from fluidgrad.app.config.quantities import Quantity
     from fluidgrad.derivatives.accuracy import ErrorEstimate
     from fluidgrad.derivatives.maps import Line, Sensitivity
     from fluidgrad.flow.solution import Solution
 
 MOST = {2: 150_000, 3: 15_000}  # cells of a finer mesh that a direct solver takes
+DISTURBANCE = 1e-3  # of a state, relative, that no functional of the flow can miss
 
 
 def sensitivity(
@@ -95,12 +98,26 @@ def sensitivity(
         if work.config.output.stability:
             result["stability"] = stability(work, {"flow": [solution]})
         output.write_json(work.folder / "results.json", result)
+        if _cut_off(objective, solution, maps):
+            raise Failed(
+                f"the derivative of {objective.name} is exactly zero in everything, and yet it changes with the flow: "
+                "something in it cuts the derivative off (stop_gradient, an integer, NumPy in place of jax.numpy)"
+            )
         if work.config.output.figures:
             with work.doing("drawing"):
                 draw_simulation(work.folder, work.labels, solution)
                 draw_sensitivity(work.folder, work.labels, flow, maps, objective, rows, smooth, estimate and np.asarray(estimate.cells))
         work.say(f"done in {work.seconds:.0f} s")
     return work.folder
+
+
+def _cut_off(objective: Quantity, solution: Solution, maps: Sensitivity) -> bool:
+    """Whether there is no derivative where there ought to be one: a disturbed state gives another value."""
+    import jax
+
+    if any(np.asarray(leaf).any() for leaf in jax.tree.leaves(maps.flow)):
+        return False
+    return float(objective(replace(solution, state=solution.state * (1 + DISTURBANCE)))) != float(objective(solution))
 
 
 def _estimate(work: Job, solution: Solution) -> tuple[ErrorEstimate | None, dict[str, Any]]:
