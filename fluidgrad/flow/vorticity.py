@@ -63,7 +63,7 @@ def _stream_function(flow: Flow, state: Array) -> tuple[Array, Array]:
     q, _ = split(flow, state)
     interior, edge = crossing(d, q, gradient(d, q))
     through = jnp.concatenate([interior[:, -1], edge.flux[:, -1]])
-    a, b, face = _sides(d.topology)
+    a, b, face = sides_of_cells(d.topology)
     F = through[face]
     wall = next(iter(flow.walls), None)
     strides, side, sign = _tree(d.topology, wall)
@@ -74,7 +74,7 @@ def _stream_function(flow: Flow, state: Array) -> tuple[Array, Array]:
     return psi, gap
 
 
-def _sides(t: Topology) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sides_of_cells(t: Topology) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every side of a cell with its first and last point and its face: a periodic face is in two places."""
     ends, face = t.face_points[:, :2], np.arange(t.n_faces)
     if t.twin is not None:
@@ -89,7 +89,7 @@ def _tree(
 ) -> tuple[list[Int[np.ndarray, " points"]], Int[np.ndarray, " points"], Float[np.ndarray, " points"]]:
     """A tree along sides of cells to all points from the first of a wall: the point 1, 2, 4, ... sides nearer to the root,
     the last side on the way to each point, and 1 if it ends there, -1 if it begins there (0 at the root)."""
-    a, b, _ = _sides(t)
+    a, b, _ = sides_of_cells(t)
     n = len(t.nominal)
     root = int(t.face_points[t.faces_of(wall).start, 0]) if wall else int(t.face_points[-1, 0])
     graph = coo_matrix((np.arange(1, len(a) + 1), (a, b)), shape=(n, n)).tocsr()

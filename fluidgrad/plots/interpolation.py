@@ -1,4 +1,4 @@
-"""Values in the cells of a mesh, elsewhere: at its points, on an even grid across it."""
+"""Values in the cells of a mesh, elsewhere: at its points, on an even grid across it; the stream function of a velocity."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from fluidgrad.flow.vorticity import sides_of_cells
 from fluidgrad.mesh.topology import CELL_FACES
 
 if TYPE_CHECKING:
     from fluidgrad.mesh.mesh import Mesh
     from fluidgrad.plots.windows import Window
+
+SOURCES = 0.1  # of a velocity, by root mean square, above which it has no stream function
 
 
 def at_points(mesh: Mesh, cell: np.ndarray, edge: np.ndarray | None) -> np.ndarray:
@@ -35,6 +38,27 @@ def at_points(mesh: Mesh, cell: np.ndarray, edge: np.ndarray | None) -> np.ndarr
         np.add.at(count, ends, 1)
         value = np.where(count > 0, total / np.where(count > 0, count, 1), value)
     return value
+
+
+def stream_function(mesh: Mesh, u: Float[np.ndarray, "cells 2"]) -> Float[np.ndarray, " points"] | None:
+    """At the points of a 2D mesh, of a velocity that is known in the cells alone (the adjoint one): the function whose
+    differences along faces fit the flow through them best, by least squares. None where that is no stream function: the
+    velocity has sources. Boundaries let through what they will, so they count for next to nothing."""
+    from scipy.sparse import csr_matrix, diags, identity
+    from scipy.sparse.linalg import spsolve
+
+    t, x, V = mesh.topology, np.asarray(mesh.points), geometry(mesh).V
+    a, b, face = sides_of_cells(t)
+    other = np.append(t.neighbour, t.owner[t.n_interior :])
+    mean, volume = ((v[t.owner] + v[other])[face] / 2 for v in (u, V))
+    (dx, dy), row = (x[b] - x[a]).T, np.arange(len(a))
+    through = mean[:, 0] * dy - mean[:, 1] * dx
+    weight = volume / (dx**2 + dy**2) * np.where(face < t.n_interior, 1.0, 1e-3)
+    D = csr_matrix((np.repeat([1.0, -1.0], len(a)), (np.tile(row, 2), np.append(b, a))), (len(a), len(x)))
+    normal = D.T @ diags(weight) @ D
+    psi = np.asarray(spsolve((normal + 1e-10 * weight.mean() * identity(len(x))).tocsc(), D.T @ (weight * through)))
+    left, whole = (weight @ v**2 for v in (D @ psi - through, through))
+    return psi if left < SOURCES**2 * whole else None
 
 
 def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Float[np.ndarray, "boundary k"] | None = None) -> tuple:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.files import file_name
-from fluidgrad.plots.fields import SIGNED, cloud, color_bar, field_maps, limits, panels, signed, symmetric_limit, vectors, within
+from fluidgrad.plots.fields import SIGNED, Draw, cloud, color_bar, field_maps, limits, panels, signed, symmetric_limit, vectors, within
+from fluidgrad.plots.interpolation import stream_function
 from fluidgrad.plots.style import UNNAMED, WIDTH, Labels, figure, new, plane
 from fluidgrad.plots.windows import windows
 
@@ -54,7 +55,7 @@ def overview(sensitivity: Any, labels: Labels = UNNAMED, title: str = "") -> Fig
     here = list(windows(flow.mesh, flow.walls).values())[-1]
     fields = [
         (here, signed(np.asarray(sensitivity.porosity), "dJ/dα per unit volume", here)),
-        (here, vectors(np.asarray(sensitivity.force), None, "dJ/df per unit volume")),
+        (here, _adjoint(flow.mesh, np.asarray(sensitivity.force), "dJ/df per unit volume")),
     ]
     graphs = [(label, lines) for label, lines in (("dJ/dn of walls", sensitivity.wall), ("dJ/du of inflows", sensitivity.inflow)) if lines]
     if flow.mesh.dim == 3:
@@ -75,7 +76,11 @@ def signed_field(mesh: Mesh, value: np.ndarray, label: str, walls: Sequence[str]
 @figure
 def adjoint(mesh: Mesh, force: np.ndarray, label: str, walls: Sequence[str] = (), labels: Labels = UNNAMED, title: str = "") -> Figure:
     """The adjoint velocity: where and along which direction a push on the fluid raises J most."""
-    return field_maps(mesh, walls, vectors(force, None, label), labels, title)
+    return field_maps(mesh, walls, _adjoint(mesh, force, label), labels, title)
+
+
+def _adjoint(mesh: Mesh, force: np.ndarray, label: str) -> Draw:
+    return vectors(force, None, label, psi=stream_function(mesh, force) if mesh.dim == 2 else None)
 
 
 @figure

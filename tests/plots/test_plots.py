@@ -201,6 +201,19 @@ def test_bubbles_are_found_with_their_peaks_and_rims(vortices):
     assert [round(b.rim, 9) for b in found] == [0.1, 0.0] and len(found[0].points) < len(found[1].points)
 
 
+def test_a_velocity_of_cells_has_a_stream_function_unless_it_has_sources(vortices):
+    mesh, psi = vortices
+    x, y = np.asarray(interpolation.geometry(mesh).x_cell).T
+    turning = np.column_stack([2 * np.pi * np.sin(np.pi * x) * np.cos(2 * np.pi * y), -np.pi * np.cos(np.pi * x) * np.sin(2 * np.pi * y)])
+    found = interpolation.stream_function(mesh, turning)
+    assert found is not None
+    assert found - found.mean() == pytest.approx(psi - psi.mean(), abs=0.04)  # most at corners, which cells know least about
+    up = found.reshape(17, 17) - found.mean()
+    assert up == pytest.approx(-up[::-1], abs=1e-6) or up == pytest.approx(-up[:, ::-1], abs=1e-6)  # a mirror of it is the other vortex
+    source = np.column_stack([x - 0.5, y - 0.5])
+    assert interpolation.stream_function(mesh, source) is None
+
+
 def test_lines_of_a_symmetric_stream_function_are_symmetric_and_closed(vortices):
     from matplotlib.figure import Figure
 
