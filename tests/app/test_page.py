@@ -166,7 +166,7 @@ def test_what_is_damaged_is_left_out_and_said_to_be(design, tmp_path):
     (copy / "results.json").write_bytes(b"{")
     (copy / "figures" / "speed.png").write_bytes(b"no picture")
     found = opened(page.write(copy))
-    assert "Left out: cannot read" in found.words and len(found.images) == 6
+    assert "Left out: cannot read" in found.words and len(found.images) == 9
 
 
 def test_a_page_stays_small(design, tmp_path, monkeypatch):
@@ -182,7 +182,7 @@ def test_runs_side_by_side(design, simulation, tmp_path, capsys):
     found = opened(file)
     assert found.headings == ["Runs", "What differs", "Results", "Figures"]
     assert "design.1.vary" in found.words and "optimizer.max_iterations" not in found.words
-    assert len(found.images) == 7 + 4 and all(i["alt"].endswith(("run 1", "run 2")) for i in found.images)
+    assert len(found.images) == 10 + 7 and all(i["alt"].endswith(("run 1", "run 2")) for i in found.images)
     assert "2.11337" in found.words and "2.300232" in found.words
     assert "Of optimisations, at the optimum" in found.words
     assert main(["report", str(design), "-o", "page.html"]) == 2
