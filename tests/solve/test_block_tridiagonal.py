@@ -33,7 +33,11 @@ def test_the_memory_of_a_solve_and_its_gradient_is_predicted(n, transform):
     def loss(nu):
         return fg.dissipation(fg.solve_steady(replace(flow, viscosity=nu), linear="block_tridiagonal"))
 
-    assert memory(pattern(flow)) == pytest.approx(taken(transform(loss), jnp.asarray(0.1)), rel=0.2)
+    predicted, planned = memory(pattern(flow)), taken(transform(loss), jnp.asarray(0.1))
+    assert planned < 1.2 * predicted
+    # From JAX 0.11 on a compiled loop of Newton's keeps one factor, not two. Outside of jit, where steps are calls of their
+    # own, the last one's factor is there while the next is made, whatever the version.
+    assert planned > (0.8 if jax.__version_info__ < (0, 11) else 0.6) * predicted
 
 
 @pytest.mark.parametrize("n", [20, 80])
