@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
+
+Number = Any  # a single one: JAX's where something is traced, NumPy's on the host
 
 
 def traced(*trees: Any) -> bool:
@@ -19,12 +22,19 @@ def traced(*trees: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def numbers(tree: Any) -> Any:
+    """A tree whose single numbers are NumPy's where nothing is traced: to calculate with them then starts no program, and
+    every program, however small, has to be compiled."""
+    return tree if traced(tree) else jax.tree.map(lambda leaf: np.asarray(leaf)[()] if np.ndim(leaf) == 0 else leaf, tree)
+
+
 def while_loop(unfinished: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) -> Any:
     """Take steps while ``unfinished``: ``jax.lax.while_loop``, or a loop of the host."""
     if traced(carry):
         return jax.lax.while_loop(unfinished, step, carry)
+    carry = numbers(carry)
     while unfinished(carry):
-        carry = step(carry)
+        carry = numbers(step(carry))
     return carry
 
 

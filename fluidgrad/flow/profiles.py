@@ -12,9 +12,10 @@ product of two. Both are differentiable in their numbers and in the mesh's point
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -44,7 +45,11 @@ def parabola(mesh: Mesh, patch: str, mean: ArrayLike) -> FaceScalar:
 
     Differentiable in: ``mean`` and the mesh's points.
     """
-    mean = jnp.asarray(mean, mesh.points.dtype)
+    return _parabola(mesh, patch, jnp.asarray(mean, mesh.points.dtype))
+
+
+@partial(jax.jit, static_argnums=1)
+def _parabola(mesh: Mesh, patch: str, mean: Array) -> FaceScalar:
     if mesh.dim == 3:
         return mean * _product_of_parabolas(mesh, patch)
     a, b = spans(mesh, patch)
@@ -65,6 +70,11 @@ def nodes(mesh: Mesh, patch: str, values: ArrayLike) -> FaceScalar:
     values = jnp.asarray(values, mesh.points.dtype)
     if values.ndim != 1 or not len(values):
         raise InputError(f"the nodes of a profile have shape {values.shape}", accepted="one row of one or more numbers")
+    return _nodes(mesh, patch, values)
+
+
+@partial(jax.jit, static_argnums=1)
+def _nodes(mesh: Mesh, patch: str, values: Array) -> FaceScalar:
     n = values.shape[0] + 1
     ends = jnp.pad(values, 1)
     before = jnp.concatenate([jnp.zeros(1, values.dtype), jnp.cumsum(ends[1:] + ends[:-1]) / 2])

@@ -76,10 +76,9 @@ def _root_reverse_pass(problem: ImplicitProblem, saved: Any, cotangent: Any) -> 
     varied, fixed, q, report, factor = saved
     q_bar = jnp.zeros_like(q) if isinstance(cotangent[0], SymbolicZero) else cotangent[0]
     adjoint, went = _solve_adjoint(problem, _merge(varied, fixed), q, factor, q_bar)  #    R_q^T lambda = q_bar
-    theta_bar = _pull_back(problem, varied, fixed, q, -adjoint)  #                         theta_bar = -R_theta^T lambda
-    ok = (report[1] > 0) & (went[0] <= ACCEPTED)
-    theta_bar = jax.tree.map(lambda g: jnp.where(ok, g, jnp.nan), theta_bar)
-    return theta_bar, None, jnp.concatenate([report[:2], went])
+    theta_bar = _pull_back(problem, varied, fixed, q, adjoint)  #                          theta_bar = -R_theta^T lambda
+    theta_bar, probe_bar = _nan_unless(ACCEPTED, theta_bar, report, went)
+    return theta_bar, None, probe_bar
 
 
 root.defvjp(_root_forward_pass, _root_reverse_pass, symbolic_zeros=True)
@@ -125,8 +124,15 @@ def _push_forward(problem: ImplicitProblem, theta: Any, q: Array, theta_dot: Any
 
 
 @partial(jax.jit, static_argnums=0)
-def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, cotangent: Array) -> Any:
-    return jax.vjp(lambda v: problem.residual(_merge(v, fixed), q), varied)[1](cotangent)[0]
+def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, adjoint: Array) -> Any:
+    return jax.vjp(lambda v: problem.residual(_merge(v, fixed), q), varied)[1](-adjoint)[0]
+
+
+@jax.jit
+def _nan_unless(accepted: float, theta_bar: Any, report: Array, went: Array) -> tuple[Any, Array]:
+    """The gradient, where primal and adjoint were solved, and the probe's cotangent."""
+    ok = (report[1] > 0) & (went[0] <= accepted)
+    return jax.tree.map(lambda g: jnp.where(ok, g, jnp.nan), theta_bar), jnp.concatenate([report[:2], went])
 
 
 def _krylov(problem: ImplicitProblem, theta: Any, factor: Any, transpose: bool) -> Any:
@@ -134,9 +140,14 @@ def _krylov(problem: ImplicitProblem, theta: Any, factor: Any, transpose: bool) 
 
     def solve(matvec: Any, b: Array) -> tuple[Array, Array]:
         x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, transpose), b, problem.accuracy)
-        return x, jnp.stack([residual, products.astype(b.dtype), (products > 0).astype(b.dtype)])
+        return x, _went(residual, products)
 
     return solve
+
+
+@jax.jit
+def _went(residual: Array, products: Array) -> Array:
+    return jnp.stack([residual, products.astype(residual.dtype), (products > 0).astype(residual.dtype)])
 
 
 @partial(jax.jit, static_argnums=0)

@@ -12,6 +12,8 @@ from cases import mesh, operators, study
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
+from fluidgrad.flow.fluxes import discretize
+from fluidgrad.solve import newton
 from fluidgrad.solve.steady import advice
 
 
@@ -29,6 +31,7 @@ def net_over_gross(solution):
 # ---- convergence without tuning
 
 
+@pytest.mark.slow  # every day: flows that continuation does not reach
 def test_a_cavity_at_reynolds_5000_is_reached_by_continuation():
     s = fg.solve_steady(cavity(40, 5000.0))
     assert s.report.converged and s.report.residual <= 1e-10 and s.report.reached == 1
@@ -141,6 +144,12 @@ def test_a_start_that_is_nan_is_recovered_from():
     assert s.report.converged
 
 
+def test_what_is_not_finite_has_no_small_residual():
+    """A step that a singular factor gives must not be taken for the last one."""
+    trial = newton.stay(FLOW, jax.jit(discretize)(FLOW), jnp.full(FLOW.n_unknowns, jnp.nan), 1e-10)
+    assert np.isinf(trial.residual)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -169,6 +178,7 @@ def test_the_solve_and_its_gradient_lower_for_a_gpu():
     assert "callback" not in text
 
 
+@pytest.mark.slow  # every day: the balances of both in test_periodic.py
 def test_periodic_flow_by_pressure_drop_and_by_flow_rate_agree():
     m = mesh("kinked box")
     walls = {"bottom": fg.Wall(), "top": fg.Wall()}

@@ -1,0 +1,146 @@
+"""Newton's method with the exact Jacobian, for a flow that is discretized.
+
+A step is halved until the residual falls; near the solution the factor of an earlier step serves on, corrected by GMRES.
+Where nothing is traced these are loops of the host round a few compiled programs: the residual in one of them, since each
+that has it takes a second to compile.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from fluidgrad.flow.flow import Flow
+from fluidgrad.flow.fluxes import Discrete
+from fluidgrad.flow.residual import imbalance, split
+from fluidgrad.iteration import Number, cond, numbers, traced, while_loop
+from fluidgrad.solve import linear as backends
+from fluidgrad.solve.jacobian import assemble, pattern
+from fluidgrad.solve.krylov import gmres
+
+NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
+FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many products
+STEPS = 15  # that are taken at most
+HALVINGS = 7  # of a step, before it is given up
+
+
+class Trial(NamedTuple):
+    """A state and what is asked of it: its residual, the gross fluxes, net over gross flux, whether the step there was
+    finite and whether it made the residual fall, and the cell with the largest residual."""
+
+    q: Array
+    R: Any
+    gross: Any
+    residual: Number
+    finite: Number
+    fell: Number
+    place: Number
+
+
+class Newton(NamedTuple):
+    """Where the method is, the factor that led there, and its steps so far."""
+
+    trial: Trial
+    factor: Any
+    steps: Number
+
+
+def newton(backend: backends.Backend, flow: Flow, d: Discrete, q: Array, tolerance: Array) -> Newton:
+    """Damped steps from q, one at least (its factor is wanted), until net over gross flux is below the tolerance."""
+    p = pattern(flow)
+
+    def unfinished(n: Newton) -> Array:
+        return n.trial.fell & (n.steps < STEPS) & ((n.trial.residual > tolerance) | (n.steps < 1))
+
+    def step(n: Newton) -> Newton:
+        at = n.trial
+
+        def fresh() -> tuple[Array, Any]:
+            factor = backends.factor(backend, p, _assemble(flow, d, at.q))
+            return backends.solve(backend, p, factor, at.R), factor
+
+        def held() -> tuple[Array, Array]:
+            """The step by the factor of an earlier one, and whether that was good enough."""
+
+            def precondition(v: Array) -> Array:
+                return backends.solve(backend, p, n.factor, v)
+
+            x, r, _ = gmres(lambda v: _product(flow, d, at.q, v), precondition, at.R, FORCING, PRODUCTS)
+            return x, numbers(r) <= FORCING
+
+        dq, good = cond((n.steps > 0) & (at.residual < NEAR), held, lambda: (at.R, at.fell & False))
+        dq, factor = cond(good, lambda: (dq, n.factor), fresh)
+        return Newton(_line_search(flow, d, at, dq, tolerance), factor, n.steps + 1)
+
+    begin = Newton(stay(flow, d, q, tolerance), no_factor(backend, flow, d), np.zeros((), q.dtype))
+    return while_loop(unfinished, step, begin)
+
+
+def no_factor(backend: backends.Backend, flow: Flow, d: Discrete) -> Any:
+    """What a loop begins with: where it is traced, zeros in the shape of a factor."""
+    if not traced(d):
+        return None
+    q = jnp.zeros(flow.n_unknowns, d.geometry.V.dtype)
+    shape = jax.eval_shape(lambda: backends.factor(backend, pattern(flow), assemble(flow, d, q)))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+
+
+def stay(flow: Flow, d: Discrete, q: Array, tolerance: Array) -> Trial:
+    """The state itself, as a beginning or an end."""
+    no, yes = np.zeros(2 + flow.n_extra, q.dtype), np.bool_(True)
+    before = Trial(q, np.zeros(q.shape, q.dtype), no, no[0], yes, yes, no[0])
+    return _trial(flow, d, before, np.zeros(q.shape, q.dtype), no[0], tolerance)._replace(fell=yes)
+
+
+def _line_search(flow: Flow, d: Discrete, before: Trial, dq: Array, tolerance: Array) -> Trial:
+    """The first of the whole step, half of it, a quarter ... that makes the residual fall; the shortest if none does."""
+
+    def unfinished(carry: tuple[Array, Trial]) -> Array:
+        s, trial = carry
+        return (s == 1.0) | (~trial.fell & (s >= 0.5**HALVINGS) & trial.finite)
+
+    def shorter(carry: tuple[Array, Trial]) -> tuple[Array, Trial]:
+        return 0.5 * carry[0], _trial(flow, d, before, dq, carry[0], tolerance)
+
+    return while_loop(unfinished, shorter, (np.ones((), dq.dtype), before))[1]
+
+
+_assemble = jax.jit(assemble)
+
+
+@jax.jit
+def _trial(flow: Flow, d: Discrete, before: Trial, dq: Array, s: Array, tolerance: Array) -> Trial:
+    """The state q - s dq, and whether its residual is smaller than that before."""
+    q = before.q - s * dq
+    R, gross = imbalance(flow, d, q)
+    scale = jnp.maximum(before.gross, gross)
+    was, now = (jnp.sum(_over(_sizes(flow, r), scale) ** 2) for r in (before.R, R))
+    known = jnp.isfinite(jnp.sum(R))
+    residual = jnp.where(known, jnp.max(_over(_sizes(flow, R), gross)), jnp.inf)
+    finite = jnp.isfinite(jnp.sum(dq))
+    fell = known & (now < (1 - 0.1 * s) * was) | (residual <= tolerance)
+    cells, _ = split(flow, R)
+    place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
+    return Trial(jnp.where(finite, q, before.q), R, gross, residual, finite, fell, place)
+
+
+@jax.jit
+def _product(flow: Flow, d: Discrete, q: Array, v: Array) -> Array:
+    """The Jacobian times v, without assembling it."""
+    return jax.jvp(lambda q: imbalance(flow, d, q)[0], (q,), (v,))[1]
+
+
+def _sizes(flow: Flow, R: Array) -> Array:
+    """Root mean squares over the cells of the net fluxes of momentum and mass, and the extra equations."""
+    cells, extra = split(flow, R)
+    inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
+    return jnp.concatenate([inside, jnp.abs(extra)])
+
+
+def _over(a: Array, b: Array) -> Array:
+    """a / b, with 0 / 0 = 0."""
+    return jnp.where(a > 0, a / jnp.where(b > 0, b, 1e-300), 0.0)
