@@ -42,6 +42,8 @@ EXPERIMENTS = {
 }
 
 
+SLOW = ("inner_products", "minimum_drag_body")  # even at that size
+
 # What starts processes of its own is run as one.
 PROCESSES = {"kill_and_resume"}
 
@@ -51,7 +53,8 @@ def run(name: str, argv: str, capsys: pytest.CaptureFixture[str]) -> dict[str, f
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# every day: inner products in test_variables.py and test_minimize.py, the other shapes of least drag
+@pytest.mark.parametrize("name", [pytest.param(k, marks=pytest.mark.slow) if k in SLOW else k for k in EXPERIMENTS])
 def test_experiment_ends_with_its_json_line(name: str, capsys: pytest.CaptureFixture[str]):
     argv, keys = EXPERIMENTS[name]
     result = run(name, argv, capsys)
@@ -121,6 +124,7 @@ def kills(count: int, *options: str) -> dict[str, int | bool]:
     return json.loads(found.stdout.strip().splitlines()[-1])
 
 
+@pytest.mark.slow  # every day: one that is killed, in test_resume.py
 def test_killed_runs_go_on_to_the_same_journal_to_the_byte():
     assert kills(2, "--methods", "SciPy") == {"kills": 2, "survived": 2, "identical": True}
 

@@ -147,7 +147,7 @@ def wait_for(process, folder, count):
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(search, here, tmp_path, number):
     process = started(["run", here / "tiny.toml", "--runs", tmp_path], here)
     folder = tmp_path / "tiny-1"

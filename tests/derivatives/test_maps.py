@@ -125,6 +125,7 @@ def test_spreading_a_displacement_and_its_transpose():
     assert jnp.shape(spread(boundary)) == m.points.shape
 
 
+@pytest.mark.slow  # every day: given face by face
 def test_the_map_of_an_inflow_does_not_depend_on_how_its_velocity_was_given():
     m = mesh("box")
     ends = {"right": fg.Outflow(), "bottom": fg.Wall(), "top": fg.Wall()}

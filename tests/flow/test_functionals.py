@@ -199,6 +199,7 @@ def test_the_moment_of_a_body_is_that_of_its_forces():
     assert float(fg.functionals.moment(s, "body", center=(0.2, 0.2))) == pytest.approx(turn, rel=1e-12)
 
 
+@pytest.mark.slow  # every day: moments balance
 def test_the_moment_of_an_extruded_body_is_that_of_the_flat_one_times_its_height():
     flat = fg.channel(2.2, 0.41, body=fg.ellipse((0.2, 0.2), (0.05, 0.02), 0.4), cells=400)
     ends = {"inlet": fg.Inflow(0.2), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}

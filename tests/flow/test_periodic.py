@@ -94,7 +94,10 @@ def drops(s):
     return [(a, b, float(fg.pressure_drop(s, a, b)), -g.S[t.faces_of(a)].sum(0)) for a, b in pairs]
 
 
-@pytest.mark.parametrize("name", FLOWS)
+EVERY_DAY = ("disk in an oblique cell", "hole in a cube")
+
+
+@pytest.mark.parametrize("name", [k if k in EVERY_DAY else pytest.param(k, marks=pytest.mark.slow) for k in FLOWS])
 def test_walls_take_up_what_drops_and_forces_push(name):
     """The momentum balance of the cell, to round-off: the force on its walls is each drop times the cross-section that it
     acts on, and the forces inside."""
@@ -178,9 +181,9 @@ def test_a_drop_is_from_a_periodic_patch_to_the_one_it_continues_at():
 # ---- derivatives
 
 
-def test_derivatives_of_what_a_drop_drives():
-    """In the walls' shape, the rate for which a drop is found, and the level of the viscosity: Taylor, both modes,
-    differences. On uneven walls drag, lift, moment and pressure each have a part of the mean gradient."""
+def walls_that_move():
+    """A channel as a function of a design, and a number that has all that a drop of pressure acts on: on uneven walls drag,
+    lift, moment and pressure each have a part of the mean gradient."""
     m = fg.box(cells=(6, 5))
     x, y = m.points.T
     wave = jnp.stack([0 * x, (1 - 1.6 * y) * jnp.sin(2 * np.pi * x + y) * x * (1 - x)], 1)
@@ -192,17 +195,37 @@ def test_derivatives_of_what_a_drop_drives():
         found = [fg.drag(s, "top"), 0.3 * lift_to_drag(s, "bottom"), moment(s, "bottom", center=(0.2, 0.1)), probe(s, (0.3, 0.4))]
         return sum(found) + 0.1 * fg.pressure_drop(s, "left", "right") - fg.flow_rate(s, "right") ** 2
 
-    found = fg.check(J, {"height": jnp.asarray(0.3), "rate": jnp.asarray(0.2), "viscosity": jnp.asarray(0.1)})
+    return J, {"height": jnp.asarray(0.3), "rate": jnp.asarray(0.2), "viscosity": jnp.asarray(0.1)}
+
+
+def test_derivatives_of_what_a_drop_drives_are_differences():
+    """In the walls' shape, the rate for which a drop is found, and the level of the viscosity."""
+    J, at = walls_that_move()
+    _, gradient, _ = fg.value_and_grad(J)(at)
+    for name, slope in gradient.items():
+        high, low = (J(at | {name: at[name] + h}) for h in (1e-4, -1e-4))
+        assert float(slope) == pytest.approx(float(high - low) / 2e-4, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_derivatives_of_what_a_drop_drives():
+    """Taylor, both modes, differences."""
+    found = fg.check(*walls_that_move())
     assert found.passed, str(found)
 
 
 def test_the_drag_in_a_cell_is_the_drop_whatever_the_body():
-    """So its map along the wall is nought; where the flow rate is given, the map is that of the drop. A porous medium takes
-    its own part of the drop."""
+    """So its map along the wall is nought."""
     s = solved("disk")
     wall = fg.sensitivity(lambda s: fg.drag(s, "body"), s.flow, s).wall["body"]
     speed = fg.sensitivity(lambda s: fg.flow_rate(s, "inlet"), s.flow, s).wall["body"]
     assert np.abs(wall.value).max() < 1e-9 < 1e-3 * np.abs(speed.value).max()
+
+
+@pytest.mark.slow
+def test_where_the_flow_rate_is_given_the_map_of_the_drag_is_that_of_the_drop():
+    """A porous medium takes its own part of the drop."""
+    s = solved("disk")
     given = fg.Flow(s.flow.mesh, viscosity=0.05, inlet=fg.Periodic("outlet", flow_rate=0.1), bottom=fg.Periodic("top"), body=fg.Wall())
     of_drag = fg.sensitivity(lambda s: fg.drag(s, "body"), given)
     of_drop = fg.sensitivity(lambda s: fg.pressure_drop(s, "inlet", "outlet"), given)

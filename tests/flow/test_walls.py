@@ -140,6 +140,7 @@ def test_the_flow_behind_a_step_comes_back_where_it_is_known_to(behind_a_step):
     assert float(separation(behind_a_step, "walls", axis="y")) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.slow  # every day: by viscosity, of a made flow, above
 def test_the_derivative_of_reattachment_stands_the_check(behind_a_step):
     flow = behind_a_step.flow
 

@@ -199,6 +199,7 @@ def test_jit_and_vmap_of_the_whole_solve(gradient):
     assert float(value[1]) == pytest.approx(float(of_viscosity(nu[1])), rel=1e-11)
 
 
+@pytest.mark.slow  # every day: of a cubic, test_second_derivatives_agree_in_both_orders
 def test_hessian_vector_products_of_a_flow_agree_in_both_orders():
     """Along viscosity and inflow together, so that mixed derivatives are in it."""
 

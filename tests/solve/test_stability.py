@@ -55,6 +55,7 @@ def wake(reynolds, cells):
     return fg.solve_steady(fg.Flow(mesh, viscosity=0.1 / reynolds, **ends))
 
 
+@pytest.mark.slow  # every day: a run warns
 def test_a_cylinder_in_a_channel_is_stable_at_reynolds_20_and_sheds_vortices_at_100():
     assert growth_rates(wake(20, 1200))[0].real < 0
     assert growth_rates(wake(100, 1200))[0].real > 0

@@ -112,7 +112,7 @@ def source(n, body, far):
     return float(fg.flow_rate(s, "body")), np.abs(error).max() / (SOURCE["viscosity"] / 4)  # of nu du/dr
 
 
-@pytest.mark.parametrize("tangential", ["free", "zero"])
+@pytest.mark.parametrize("tangential", ["free", pytest.param("zero", marks=pytest.mark.slow)])
 def test_the_pressure_at_an_outflow_that_slows_down_is_that_of_do_nothing(tangential):
     (_, coarse), (_, fine) = (source(n, fg.Inflow(1.0), fg.Outflow(tangential=tangential)) for n in (12, 24))
     assert np.log2(coarse / fine) > 0.9 and fine < 0.07, f"{coarse}, {fine}"

@@ -72,11 +72,11 @@ def channel(refine):
 FAMILIES = {
     "kinked lines, porous": (lambda n: kinked(fg.box(cells=(n, n)), 0.2), (12, 24), 0.02, True, (1.9, 1.7)),
     "tetrahedra": (tetrahedra, (3, 6), 0.05, False, (1.8, 1.7)),
-    "triangles of gmsh in slow flow": (gmsh_triangles, (20, 40), 0.05, False, (1.9, 1.7)),
 }
 
 # The same where viscosity rules, which takes finer meshes to show; and families whose like is among those above.
 SLOW_FAMILIES = {
+    "triangles of gmsh in slow flow": (gmsh_triangles, (20, 40), 0.05, False, (1.9, 1.7)),
     "kinked multi-block at a low viscosity": (channel, (2, 4), 0.02, False, (1.9, 1.7)),
     "an O-grid": (o_grid, (2, 4), 0.02, False, (1.9, 1.7)),
     "random triangles at a low viscosity": (triangles, (16, 32), 0.005, False, (1.8, 1.7)),
@@ -103,12 +103,14 @@ def test_observed_orders_in_viscous_flow(name):
     compare(name, *SLOW_FAMILIES[name])
 
 
+@pytest.mark.slow  # every day: the central scheme, and Kovasznay's flow
 def test_upwind_is_second_order_in_triangles():
     coarse, fine = (errors(triangles(n), 0.002, scheme="upwind") for n in (12, 24))
     u, p = np.log2(coarse / fine)
     assert u >= 1.9 and p >= 1.7, f"orders {u:.2f}, {p:.2f}; errors {coarse} to {fine}"
 
 
+@pytest.mark.slow  # every day: one layer between planes of symmetry is 2D
 def test_prisms_are_as_exact_as_the_triangles_they_stand_on():
     """Pressure in slow flow, between planes of symmetry."""
 
