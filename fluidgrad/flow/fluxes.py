@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,8 @@ from jaxtyping import Array, Int
 from fluidgrad.flow.boundary import Conditions, between_mirrors, images, on_mirrors
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.gradients import Stencil, least_squares, stencil, values_outside
-from fluidgrad.mesh.geometry import Geometry
-from fluidgrad.mesh.mesh import measure
+from fluidgrad.mesh.geometry import Geometry, Vector, components, sum_of
+from fluidgrad.mesh.mesh import measure, rows
 from fluidgrad.mesh.topology import Topology
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
@@ -137,13 +137,15 @@ def boundary_values(d: Discrete, q: Array) -> Array:
 
 def gradient(d: Discrete, q: Array) -> Array:
     """Least-squares gradients of velocity and pressure, ``(cells, dim+1, dim)`` [1/L]; exact for linear fields."""
-    s = d.stencil
-    padded = jnp.concatenate([boundary_values(d, q), jnp.zeros_like(q[:1])])
-    is_boundary = (s.boundary < d.topology.n_boundary)[..., None]
-    jump = jnp.where(is_boundary, padded[s.boundary], q[s.cell]) - q[:, None]
-    grad_u = jnp.einsum("csi,csv->cvi", d.weights[0], jump[..., :-1])
-    grad_p = jnp.einsum("csi,cs->ci", d.weights[1], jump[..., -1])
-    return jnp.concatenate([grad_u, grad_p[:, None]], 1)
+    values = jnp.concatenate([q, boundary_values(d, q)])
+    *u, p = components(q)
+    grad_u, grad_p = [], []
+    for k, index in enumerate(d.stencil.value(d.topology.n_boundary).T):
+        of_u, of_p = (components(w[:, k]) for w in d.weights)
+        *u_k, p_k = components(rows(values, index))
+        grad_u.append([of_u * (there - here) for there, here in zip(u_k, u, strict=True)])
+        grad_p.append(of_p * (p_k - p))
+    return Vector([*(sum_of(slots) for slots in zip(*grad_u, strict=True)), sum_of(grad_p)]).stacked()
 
 
 def interior_data(d: Discrete) -> tuple[Array, ...]:
@@ -180,31 +182,36 @@ def interior_flux(
     q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str
 ) -> InteriorFlux:
     """What happens at interior faces, from values and gradients on both sides. Pointwise."""
-    S, d, d_P, d_N, V_P, V_N, inverse_h2_P, inverse_h2_N, alpha_P, alpha_N, f_P, f_N = data
-    u_P, u_N, p_P, p_N = q_P[:, :-1], q_N[:, :-1], q_P[:, -1], q_N[:, -1]
-    w = (_dot(d_P, S) / _dot(d, S))[:, None]
+    S, d, d_P, d_N, V_P, V_N, inverse_h2_P, inverse_h2_N, alpha_P, alpha_N, f_P, f_N = (components(a) for a in data)
+    (u_P, p_P), (u_N, p_N), (slopes_P, grad_p_P), (slopes_N, grad_p_N) = (_split(components(a)) for a in (q_P, q_N, g_P, g_N))
+    w = d_P @ S / (d @ S)
     skew = d_P - w * d
-    grad = (1 - w[..., None]) * g_P + w[..., None] * g_N
-    at_face = (1 - w) * q_P + w * q_N + jnp.einsum("fvi,fi->fv", grad, skew)
-    bend = 0.5 * w * (1 - w) * jnp.einsum("fvi,fi->fv", g_P[:, :-1] - g_N[:, :-1], d)
-    u, p, w = at_face[:, :-1] + bend, at_face[:, -1], w[:, 0]
 
-    compact = _dot(S, S) / _dot(S, d)
-    grad_u = grad[:, :-1]
-    stiff = OVER_RELAXATION * compact[:, None]
-    viscous = nu * (stiff * (u_N - u_P) + jnp.einsum("fvi,fi->fv", grad_u, S - stiff * d) + jnp.einsum("fvi,fv->fi", grad_u, S))
-    a_P, a_N = alpha_P[:, None] * u_P - f_P, alpha_N[:, None] * u_N - f_N
-    p = p + w * (1 - w) * _dot(a_N - a_P, d)
-    mean_h = grad[:, -1] + (1 - w[:, None]) * a_P + w[:, None] * a_N
-    imbalance = (p_N - p_P) + _dot(a_P, d_P) - _dot(a_N, d_N) - _dot(mean_h, d)
-    tau = _relaxation_time(_dot(u, S), 0.5 * (V_P + V_N), nu, 0.5 * (inverse_h2_P + inverse_h2_N), 0.5 * (alpha_P + alpha_N), convection)
-    F = _dot(u, S) - tau * compact * imbalance
-    momentum = p[:, None] * S - viscous
+    def between(P: Any, N: Any) -> Any:
+        return (1 - w) * P + w * N
+
+    grad_u, grad_p = Vector(map(between, slopes_P, slopes_N)), between(grad_p_P, grad_p_N)
+    u = between(u_P, u_N) + grad_u @ skew + 0.5 * w * (1 - w) * (slopes_P @ d - slopes_N @ d)
+
+    compact = S @ S / (S @ d)
+    stiff = OVER_RELAXATION * compact
+    viscous = nu * (stiff * (u_N - u_P) + grad_u @ (S - stiff * d) + S @ grad_u)
+    a_P, a_N = alpha_P * u_P - f_P, alpha_N * u_N - f_N
+    p = between(p_P, p_N) + grad_p @ skew + w * (1 - w) * ((a_N - a_P) @ d)
+    imbalance = (p_N - p_P) + a_P @ d_P - a_N @ d_N - (grad_p + between(a_P, a_N)) @ d
+    through = u @ S
+    tau = _relaxation_time(through, 0.5 * (V_P + V_N), nu, 0.5 * (inverse_h2_P + inverse_h2_N), 0.5 * (alpha_P + alpha_N), convection)
+    F = through - tau * compact * imbalance
+    momentum = p * S - viscous
     if convection:
         central = scheme == "central"
-        slopes = g_P[:, :-1], g_N[:, :-1]
-        momentum = momentum + (u * F[:, None] if central else _upwind(F, u_P, u_N, *slopes, d, w, skew, nu * compact))
-    return InteriorFlux(jnp.concatenate([momentum, F[:, None]], -1), u, p)
+        momentum = momentum + (F * u if central else _upwind(F, u_P, u_N, slopes_P, slopes_N, d, w, skew, nu * compact))
+    return InteriorFlux(Vector([*momentum, F]).stacked(), u.stacked(), p)
+
+
+def _split(q: Vector) -> tuple[Vector, Any]:
+    """What belongs to the velocity, and what to the pressure."""
+    return Vector(q[:-1]), q[-1]
 
 
 def boundary_data(d: Discrete) -> tuple[Array, ...]:
@@ -231,44 +238,37 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
     is p = p_given + nu n.du/dn. Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is
     taken off, by a term that is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
     """
-    S, d, V, inverse_h2, alpha = data
-    u_P, p_P = q_P[:, :-1], q_P[:, -1]
-    n = S / jnp.sqrt(_dot(S, S))[:, None]
-    outside = q_P + jnp.einsum("fvi,fi->fv", g_P, d)
-    fix_n, fix_t = c.fix_n[:, None], c.fix_t[:, None]
+    S, d, V, inverse_h2, alpha = (components(a) for a in data)
+    (u_P, p_P), (slopes, grad_p), u_given = _split(components(q_P)), _split(components(g_P)), components(c.velocity)
+    n = S * (1.0 / jnp.sqrt(S @ S))
+    u_outside, p_outside = u_P + slopes @ d, p_P + grad_p @ d
 
-    def normal(v: Array) -> Array:
-        return _dot(v, n)[:, None] * n
+    def normal(v: Vector) -> Vector:
+        return (v @ n) * n
 
-    u_n = fix_n * normal(c.velocity) + (1 - fix_n) * normal(outside[:, :-1])
-    u_t = fix_t * (c.velocity - normal(c.velocity)) + (1 - fix_t) * (outside[:, :-1] - normal(outside[:, :-1]))
+    u_n = c.fix_n * normal(u_given) + (1 - c.fix_n) * normal(u_outside)
+    u_t = c.fix_t * (u_given - normal(u_given)) + (1 - c.fix_t) * (u_outside - normal(u_outside))
     u = u_n + u_t
 
-    compact = _dot(S, S) / _dot(S, d)
-    grad_u = g_P[:, :-1]
-    across = 2.0 * (u - u_P - jnp.einsum("fvi,fi->fv", grad_u, d))  # of the parabola, not of the chord
-    grad_u = grad_u + across[:, :, None] * (n / _dot(n, d)[:, None])[:, None]
-    along = nu * jnp.einsum("fvi,fi->fv", grad_u, S)
-    transposed = nu * jnp.einsum("fvi,fv->fi", grad_u, S)
+    compact = S @ S / (S @ d)
+    across = 2.0 * (u - u_outside)  # of the parabola, not of the chord
+    grad_u = Vector(g + a * n * (1.0 / (n @ d)) for g, a in zip(slopes, across, strict=True))
+    along, transposed = nu * (grad_u @ S), nu * (S @ grad_u)
     traction = along + transposed
-    tangential = fix_t * (traction - normal(traction)) + (1 - fix_n) * (1 - fix_t) * (transposed - normal(transposed))
+    tangential = c.fix_t * (traction - normal(traction)) + (1 - c.fix_n) * (1 - c.fix_t) * (transposed - normal(transposed))
     traction = normal(traction) + tangential
-    given = c.pressure + jnp.where(c.total > 0, -0.5 * _dot(u, u), _dot(along, S) / _dot(S, S))
-    p = c.fix_n * outside[:, -1] + (1 - c.fix_n) * given
+    given = c.pressure + jnp.where(c.total > 0, -0.5 * (u @ u), along @ S / (S @ S))
+    p = c.fix_n * p_outside + (1 - c.fix_n) * given
 
-    tau = _relaxation_time(_dot(u, S), V, nu, inverse_h2, alpha, convection)
-    F = _dot(u, S) - (1 - c.fix_n) * tau * compact * (given - p_P - _dot(g_P[:, -1], d))
-    force = p[:, None] * S - traction
+    tau = _relaxation_time(u @ S, V, nu, inverse_h2, alpha, convection)
+    F = u @ S - (1 - c.fix_n) * tau * compact * (given - p_outside)
+    force = p * S - traction
     momentum = force
     if convection:
         entering = jnp.minimum(F, 0.0)
         entering = -entering * entering / (nu * compact - entering)  # C^1 at F = 0, where the direction of flow turns
-        momentum = momentum + u * (F - 0.5 * c.backflow * (1 - c.fix_n) * entering)[:, None]
-    return BoundaryFlux(jnp.concatenate([momentum, F[:, None]], -1), force, u, p)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.sum(a * b, -1)
+        momentum = momentum + (F - 0.5 * c.backflow * (1 - c.fix_n) * entering) * u
+    return BoundaryFlux(Vector([*momentum, F]).stacked(), force.stacked(), u.stacked(), p)
 
 
 def _relaxation_time(through: Array, V: Array, nu: Array, inverse_h2: Array, alpha: Array, convection: bool) -> Array:
@@ -278,19 +278,17 @@ def _relaxation_time(through: Array, V: Array, nu: Array, inverse_h2: Array, alp
     return 1.0 / jnp.sqrt(square)
 
 
-def _upwind(F: Array, u_P: Array, u_N: Array, g_P: Array, g_N: Array, d: Array, w: Array, skew: Array, diffusion: Array) -> Array:
+def _upwind(F: Any, u_P: Vector, u_N: Vector, g_P: Vector, g_N: Vector, d: Vector, w: Any, skew: Vector, diffusion: Any) -> Vector:
     """Second-order upwind momentum flux with the smooth limiter of van Albada (1982) on either side."""
     jump = u_N - u_P
-    floor = 1e-6 * (_dot(u_P, u_P) + _dot(u_N, u_N))[:, None] + 1e-30  # smooth extrema are not limited
+    floor = 1e-6 * (u_P @ u_P + u_N @ u_N) + 1e-30  # smooth extrema are not limited
 
-    def limited(behind: Array) -> Array:
-        a, b = behind * behind + floor, jump * jump + floor
-        return (a * jump + b * behind) / (a + b)
+    def limited(behind: Vector) -> Vector:
+        squares = ((b * b + floor, j * j + floor) for b, j in zip(behind, jump, strict=True))
+        return Vector((a * j + c * b) / (a + c) for (a, c), b, j in zip(squares, behind, jump, strict=True))
 
-    def aside(g: Array) -> Array:  # from where d crosses the face's plane to the face's centre
-        return jnp.einsum("fvi,fi->fv", g, skew)
-
-    left = u_P + w[:, None] * limited(2.0 * jnp.einsum("fvi,fi->fv", g_P, d) - jump) + aside(g_P)
-    right = u_N - (1 - w)[:, None] * limited(2.0 * jnp.einsum("fvi,fi->fv", g_N, d) - jump) + aside(g_N)
+    # skew: from where d crosses the face's plane to the face's centre
+    left = u_P + w * limited(2.0 * (g_P @ d) - jump) + g_P @ skew
+    right = u_N - (1 - w) * limited(2.0 * (g_N @ d) - jump) + g_N @ skew
     size = jnp.sqrt(F * F + (0.1 * diffusion) ** 2)
-    return 0.5 * (F[:, None] * (left + right) - size[:, None] * (right - left))
+    return 0.5 * (F * (left + right) - size * (right - left))

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fluidgrad.flow.boundary import Conditions
+from fluidgrad.mesh.geometry import Vector, components
 from fluidgrad.mesh.topology import Topology, ragged
 
 WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
@@ -36,6 +37,10 @@ class Stencil:
     face: Int[np.ndarray, "2 cells slots"]
     sign: Float[np.ndarray, "2 cells slots"]
     boundary: Int[np.ndarray, "cells slots"]
+
+    def value(self, n_boundary: int) -> Int[np.ndarray, "cells slots"]:
+        """Where the value of each slot is among those of the cells, followed by those of the boundary faces."""
+        return np.where(self.boundary < n_boundary, len(self.cell) + self.boundary, self.cell)
 
 
 @lru_cache(maxsize=64)
@@ -97,11 +102,12 @@ def least_squares(s: Stencil, r_face: Array, gives: Array) -> Array:
 
 def values_outside(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
     """The values that boundary faces give, ``(boundary, dim+1)``, from those of the cells inside. Pointwise."""
-    u, p = q_P[:, :-1], q_P[:, -1]
-    reflected = u - 2.0 * jnp.sum(u * S, -1, keepdims=True) / jnp.sum(S * S, -1, keepdims=True) * S
-    given = c.pressure - 0.5 * c.total * jnp.sum(u * u, -1)
-    u_b = jnp.where(mirror[:, None] > 0, reflected, c.velocity)
-    return jnp.concatenate([u_b, jnp.where(mirror > 0, p, given)[:, None]], -1)
+    *u, p = components(q_P)
+    u, along = Vector(u), components(S)
+    reflected = u - 2.0 * (u @ along) / (along @ along) * along
+    given = c.pressure - 0.5 * c.total * (u @ u)
+    u_b = [jnp.where(mirror > 0, a, b) for a, b in zip(reflected, components(c.velocity), strict=True)]
+    return Vector([*u_b, jnp.where(mirror > 0, p, given)]).stacked()
 
 
 def _inverse(M: Array) -> Array:

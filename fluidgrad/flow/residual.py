@@ -25,6 +25,7 @@ from fluidgrad.flow.fluxes import (
     interior_data,
     interior_flux,
 )
+from fluidgrad.mesh.geometry import Vector, components
 from fluidgrad.mesh.mesh import to_cells, to_faces
 
 REST = 1e-6  # of the speed sqrt(p), below which a fluid is at rest
@@ -104,17 +105,22 @@ def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, conv
     So half a flow between mirrored cells is the half of the whole, and one layer between two planes is flow in 2D: to round-off.
     """
     S, d_P, V, inverse_h2, alpha, f_P = data
-    n = S / jnp.linalg.norm(S, axis=-1, keepdims=True)
+    normal = components(S)
+    normal = normal * (1.0 / jnp.sqrt(normal @ normal))
 
-    def image(v: Array) -> Array:
-        return v - 2.0 * jnp.einsum("f...i,fi->f...", v, n)[..., None] * (n if v.ndim == 2 else n[:, None])
+    def image(v: Vector) -> Vector:
+        return v - 2.0 * (v @ normal) * normal
 
-    q_N = jnp.concatenate([image(q_P[:, :-1]), q_P[:, -1:]], -1)
-    turned = image(g_P)  # the direction of the slopes, then that of the velocity
-    g_N = jnp.concatenate([jnp.swapaxes(image(jnp.swapaxes(turned[:, :-1], 1, 2)), 1, 2), turned[:, -1:]], 1)
-    d_N = image(d_P)
-    sides = (S, d_P - d_N, d_P, d_N, V, V, inverse_h2, inverse_h2, alpha, alpha, f_P, image(f_P))
-    flux, u, p = interior_flux(q_P, q_N, g_P, g_N, sides, nu, convection, scheme)
+    def turned(g: Vector) -> Vector:  # the direction of the slopes, then that of the velocity
+        along, along_p = Vector(map(image, g[:-1])), image(g[-1])
+        columns = [image(Vector(column)) for column in zip(*along, strict=True)]
+        return Vector([*(Vector(row) for row in zip(*columns, strict=True)), along_p])
+
+    *u_P, p_P = components(q_P)
+    q_N = Vector([*image(Vector(u_P)), p_P]).stacked()
+    d_N, f_N = image(components(d_P)).stacked(), image(components(f_P)).stacked()
+    sides = (S, d_P - d_N, d_P, d_N, V, V, inverse_h2, inverse_h2, alpha, alpha, f_P, f_N)
+    flux, u, p = interior_flux(q_P, q_N, g_P, turned(components(g_P)).stacked(), sides, nu, convection, scheme)
     return BoundaryFlux(flux, flux[:, :-1], u, p)
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.geometry import FaceVector, Geometry, Points, centre, pieces, simplices
+from fluidgrad.mesh.geometry import FaceVector, Geometry, Points, centre, pieces, simplices, sum_of
 from fluidgrad.mesh.quality import Quality
 from fluidgrad.mesh.topology import Topology
 
@@ -87,7 +87,7 @@ class Mesh:
 
 def to_faces(topology: Topology, cell: Array) -> tuple[Array, Array]:
     """A cell value on the owner and the neighbour side of every interior face, ``(interior, ...)`` each."""
-    return cell[topology.owner[: topology.n_interior]], cell[topology.neighbour]
+    return rows(cell, topology.owner[: topology.n_interior]), rows(cell, topology.neighbour)
 
 
 def to_cells(topology: Topology, face: Array) -> Array:
@@ -95,7 +95,13 @@ def to_cells(topology: Topology, face: Array) -> Array:
     ``owner - neighbour`` of :func:`to_faces` (a boundary face has an owner only)."""
     index, sign = topology.cell_faces
     padded = jnp.concatenate([face, jnp.zeros_like(face[:1])])
-    return jnp.einsum("ck,ck...->c...", jnp.asarray(sign, face.dtype), padded[index])
+    shape = (-1,) + (1,) * (face.ndim - 1)
+    return sum_of(np.asarray(s, face.dtype).reshape(shape) * rows(padded, i) for i, s in zip(index.T, sign.T, strict=True))
+
+
+def rows(values: Array, index: Int[np.ndarray, " n"]) -> Array:
+    """``values[index]``, where every index is known to be one."""
+    return jnp.asarray(values).at[index.astype(np.int32)].get(mode="promise_in_bounds")
 
 
 @jax.jit  # one compilation for each kind of mesh, instead of one for each operation
