@@ -48,7 +48,11 @@ class ImplicitProblem(Protocol):
 
     accuracy: float  # the relative residual to which tangents and adjoints are solved
 
-    def residual(self, theta: Any, q: Array) -> Array: ...
+    def prepare(self, theta: Any) -> Any:
+        """All that the residual has of theta: what of it needs to be computed once only."""
+        ...
+
+    def residual(self, prepared: Any, q: Array) -> Array: ...
 
     def solve(self, theta: Any, start: Any) -> tuple[Array, Array, Any]:
         """q, numbers that say how it went (residual and 1 if converged first), and a factor for ``precondition``."""
@@ -110,7 +114,11 @@ def _no_tangent(x: Array) -> Any:
 
 
 def _solve(problem: ImplicitProblem, theta: Any, start: Any) -> Any:
-    return _solve_traced(problem, theta, start) if traced(theta, start) else problem.solve(theta, start)
+    if traced(theta, start):
+        return _solve_traced(problem, theta, start)
+    # In JAX 0.10 a reverse pass has an empty mesh of devices set, and what was compiled without one is compiled again there.
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        return problem.solve(theta, start)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -120,12 +128,12 @@ def _solve_traced(problem: ImplicitProblem, theta: Any, start: Any) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _push_forward(problem: ImplicitProblem, theta: Any, q: Array, theta_dot: Any) -> Array:
-    return jax.jvp(lambda t: problem.residual(t, q), (theta,), (theta_dot,))[1]
+    return jax.jvp(lambda t: problem.residual(problem.prepare(t), q), (theta,), (theta_dot,))[1]
 
 
 @partial(jax.jit, static_argnums=0)
 def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, adjoint: Array) -> Any:
-    return jax.vjp(lambda v: problem.residual(_merge(v, fixed), q), varied)[1](-adjoint)[0]
+    return jax.vjp(lambda v: problem.residual(problem.prepare(_merge(v, fixed)), q), varied)[1](-adjoint)[0]
 
 
 @jax.jit
@@ -154,8 +162,10 @@ def _went(residual: Array, products: Array) -> Array:
 def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> Array:
     """x with R_q x = b; transposable, and differentiable in ``theta``, ``q`` and ``b``."""
 
+    prepared = problem.prepare(theta)
+
     def product(x: Array) -> Array:
-        return jax.jvp(lambda q: problem.residual(theta, q), (q,), (x,))[1]
+        return jax.jvp(lambda q: problem.residual(prepared, q), (q,), (x,))[1]
 
     def solver(transpose: bool) -> Any:
         def solve(matvec: Any, b: Array) -> Array:
@@ -171,17 +181,19 @@ def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
     """x with R_q^T x = b, and [residual, products, solves]; differentiable in ``theta``, ``q`` and ``b``."""
     if traced(theta, q, factor, b):
         return _solve_adjoint_traced(problem, theta, q, factor, b)
-    return _krylov(problem, theta, factor, True)(lambda x: _product_transposed(problem, theta, q, x), b)
+    prepared = problem.prepare(theta)
+    return _krylov(problem, theta, factor, True)(lambda x: _product_transposed(problem, prepared, q, x), b)
 
 
 @partial(jax.jit, static_argnums=0)
-def _product_transposed(problem: ImplicitProblem, theta: Any, q: Array, x: Array) -> Array:
-    return jax.vjp(lambda q: problem.residual(theta, q), q)[1](x)[0]
+def _product_transposed(problem: ImplicitProblem, prepared: Any, q: Array, x: Array) -> Array:
+    return jax.vjp(lambda q: problem.residual(prepared, q), q)[1](x)[0]
 
 
 @partial(jax.jit, static_argnums=0)
 def _solve_adjoint_traced(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
-    _, transposed = jax.vjp(lambda q: problem.residual(theta, q), q)
+    prepared = problem.prepare(theta)
+    _, transposed = jax.vjp(lambda q: problem.residual(prepared, q), q)
     solvers = (_krylov(problem, theta, factor, transpose) for transpose in (True, False))
     return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, *solvers, has_aux=True)
 

@@ -17,8 +17,8 @@ from jaxtyping import Array
 
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow.flow import Flow, check_flow
-from fluidgrad.flow.fluxes import discretize
-from fluidgrad.flow.residual import residual
+from fluidgrad.flow.fluxes import Discrete, discretize
+from fluidgrad.flow.residual import balance
 from fluidgrad.flow.solution import Solution, SolveReport
 from fluidgrad.iteration import Number, numbers, traced, while_loop
 from fluidgrad.mesh.quality import check_valid
@@ -42,8 +42,11 @@ class Steady:
     backend: backends.Backend
     accuracy: float
 
-    def residual(self, flow: Flow, q: Array) -> Array:
-        return residual(flow, q)
+    def prepare(self, theta: Flow) -> tuple[Flow, Discrete]:
+        return theta, _discretize(theta)
+
+    def residual(self, prepared: tuple[Flow, Discrete], q: Array) -> Array:
+        return balance(*prepared, q)
 
     def precondition(self, flow: Flow, factor: Any, b: Array, transpose: bool) -> Array:
         return backends.solve(self.backend, pattern(flow), factor, b, transpose)
@@ -54,7 +57,7 @@ class Steady:
             check_valid(flow.mesh.points, flow.mesh.topology)
             check_flow(flow)
         self.backend.check(pattern(flow))
-        d = _discretize(flow)
+        _, d = self.prepare(flow)
         q0, tolerance = start
         one = np.ones((), q0.dtype)
 

@@ -36,6 +36,9 @@ class Cubic:
     preconditioner: float = 1.0
     converges: float = 1.0
 
+    def prepare(self, theta):
+        return theta
+
     def residual(self, theta, q):
         return A @ q + theta["a"] * q**3 - theta["b"]
 
