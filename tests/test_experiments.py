@@ -42,7 +42,7 @@ EXPERIMENTS = {
 }
 
 
-SLOW = ("inner_products", "minimum_drag_body")  # even at that size
+SLOW = ("inner_products", "minimum_drag_body", "shape_derivatives", "journalling")  # even at that size
 
 # What starts processes of its own is run as one.
 PROCESSES = {"kill_and_resume"}
@@ -53,7 +53,7 @@ def run(name: str, argv: str, capsys: pytest.CaptureFixture[str]) -> dict[str, f
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
-# every day: inner products in test_variables.py and test_minimize.py, the other shapes of least drag
+# every day: inner products, journals and derivatives by shapes in the tests of their modules
 @pytest.mark.parametrize("name", [pytest.param(k, marks=pytest.mark.slow) if k in SLOW else k for k in EXPERIMENTS])
 def test_experiment_ends_with_its_json_line(name: str, capsys: pytest.CaptureFixture[str]):
     argv, keys = EXPERIMENTS[name]

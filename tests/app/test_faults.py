@@ -48,6 +48,7 @@ def one_line(err, says):
 # ---- the disk
 
 
+@pytest.mark.slow  # every day: full under an append, below
 def test_a_full_disk_keeps_the_journal_and_says_how_to_go_on(search, here, tmp_path):
     """A limit on the size of files stands for the end of the disk."""
     journal = (search / "journal.jsonl").read_bytes()

@@ -42,6 +42,7 @@ def test_a_sum_is_minimized_under_limits_of_the_start(here, capsys):
     assert main(["run", str(folder), "-q"]) == 0 and (folder / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow  # every day: check and sensitivity of one functional, and the units of a sum, below
 def test_a_sum_is_checked_and_has_sensitivities(here, capsys):
     assert main(["check", str(here / "both.toml"), "--json", "--runs", str(here)]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "passed"

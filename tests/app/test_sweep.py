@@ -75,6 +75,7 @@ def test_a_page_and_a_picture_of_all(swept, capsys):
     assert capsys.readouterr().out.splitlines() == [str(folder / "report.html")] and (folder / "report.html").exists()
 
 
+@pytest.mark.slow  # every day: a run that is killed, and a sweep that is stopped
 def test_a_killed_sweep_goes_on_and_repeats_nothing(swept, here, tmp_path):
     code = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["sweep", str(here / "tiny.toml"), "--over", "flow.viscosity=0.1,0.2", "--set", "design=[]", "--workers", "1"]

@@ -30,6 +30,7 @@ def test_what_does_not_vary_along_plates_decays_as_heat_does():
     assert found[0] == pytest.approx(-nu * (np.pi / h) ** 2, rel=0.01) and (np.diff(found.real) <= 0).all()
 
 
+@pytest.mark.slow  # every day: the rates of heat, above
 def test_the_modes_are_those_of_the_dense_pencil():
     import scipy.linalg
 
