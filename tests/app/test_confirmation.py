@@ -7,6 +7,7 @@ from cases import TINY
 
 from fluidgrad.app.cli import main
 from fluidgrad.app.report import page
+from fluidgrad.app.runs.confirmation import better
 from fluidgrad.errors import InputError
 
 FUNCTIONALS = """
@@ -61,6 +62,15 @@ def test_a_derivative_that_differences_contradict_ends_in_1_with_its_results_kep
     assert result["finished"] and result["optimum"][f"{name}()"]["value"] > 0 and says in result["derivative_check"]["message"]
     text = (folder / "report.html").read_text()
     assert '<span class="badge failed">failed</span>' in text and says in text
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "gain", "words"),
+    [(2.0, 1.0, 0.5, "better by 50.00 %"), (1.0, 1.08, -0.08, "worse by 8.00 %"), (1.0, -1.0, 2.0, "changed by -2")],
+)
+def test_a_gain_in_words(first, last, gain, words):
+    """A start that violates its constraints may have the better objective."""
+    assert better(first, last, gain) == words
 
 
 def test_an_objective_that_is_zero_at_the_start(run, capsys):

@@ -121,7 +121,9 @@ def share(first: float, last: float, sign: float) -> float:
 
 def better(first: float, last: float, gain: float) -> str:
     """A gain in words; as a share of the start only where the sign stays, else it would mean nothing."""
-    return f"better by {100 * gain:.2f} %" if first * last > 0 else f"changed by {last - first:+.4g}"
+    if not first * last > 0:
+        return f"changed by {last - first:+.4g}"
+    return f"{'better' if gain >= 0 else 'worse'} by {abs(100 * gain):.2f} %"
 
 
 def refined(work: Job) -> Problem:
