@@ -240,7 +240,7 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
     """
     S, d, V, inverse_h2, alpha = (components(a) for a in data)
     (u_P, p_P), (slopes, grad_p), u_given = _split(components(q_P)), _split(components(g_P)), components(c.velocity)
-    n = S * (1.0 / jnp.sqrt(S @ S))
+    n = S / jnp.sqrt(S @ S)
     u_outside, p_outside = u_P + slopes @ d, p_P + grad_p @ d
 
     def normal(v: Vector) -> Vector:
@@ -252,7 +252,7 @@ def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions
 
     compact = S @ S / (S @ d)
     across = 2.0 * (u - u_outside)  # of the parabola, not of the chord
-    grad_u = Vector(g + a * n * (1.0 / (n @ d)) for g, a in zip(slopes, across, strict=True))
+    grad_u = Vector(g + a * (n / (n @ d)) for g, a in zip(slopes, across, strict=True))
     along, transposed = nu * (grad_u @ S), nu * (S @ grad_u)
     traction = along + transposed
     tangential = c.fix_t * (traction - normal(traction)) + (1 - c.fix_n) * (1 - c.fix_t) * (transposed - normal(transposed))

@@ -106,7 +106,7 @@ def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, conv
     """
     S, d_P, V, inverse_h2, alpha, f_P = data
     normal = components(S)
-    normal = normal * (1.0 / jnp.sqrt(normal @ normal))
+    normal = normal / jnp.sqrt(normal @ normal)
 
     def image(v: Vector) -> Vector:
         return v - 2.0 * (v @ normal) * normal

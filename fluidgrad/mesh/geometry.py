@@ -52,8 +52,8 @@ class Vector(tuple):
     """A field of vectors as one array ``(items,)`` for each component, a field of tensors as a vector of its rows. With
     ``a @ b`` the sum over the components, ``T @ b`` and ``b @ T`` are the products of a tensor with a vector from either side.
 
-    On a CPU, XLA turns what is written so into one loop over the items; over arrays ``(items, dim)``, whose last axis is
-    small, it makes a loop for each operation, several times slower.
+    On a CPU, XLA turns what is written so into few loops over the items; over arrays ``(items, dim)``, whose last axis is
+    small, it makes many, several times slower.
     """
 
     __slots__ = ()
@@ -69,6 +69,9 @@ class Vector(tuple):
         return Vector(a * scalar for a in self)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, scalar: Any) -> Vector:
+        return Vector(a / scalar for a in self)
 
     def __matmul__(self, other: Vector) -> Any:
         if isinstance(self[0], Vector):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fluidgrad.iteration import numbers, while_loop
+from fluidgrad.iteration import cond, numbers, while_loop
 
 STEPS = 30  # the directions that there is room for
 
@@ -23,12 +23,12 @@ def gmres(
 ) -> tuple[Array, Array, Array]:
     """GMRES with the preconditioner on the right (Saad 2003, section 9.3.2): the residual it watches is the true one.
 
-    Returns x, the relative residual |b - A x| / |b| (recomputed at the end) and the number of products, ``most`` of them at
-    most. The right-hand side is scaled by a power of two first, so one of size 1e-300 is solved as well as one of size 1;
-    zero gives zero.
+    Returns x, the relative residual |b - A x| / |b| (recomputed at the end) and the number of products, of which
+    there are ``most`` (itself no more than ``STEPS``) at most. The right-hand side is scaled by a power of two first, so one of
+    size 1e-300 is solved as well as one of size 1; zero gives zero, without a product.
     """
     scale, b, beta, basis = _begin(b)
-    enough = numbers(tolerance * numbers(beta))
+    enough = tolerance * numbers(beta)
 
     def unfinished(carry: Any) -> Array:
         _, j, r = carry
@@ -41,7 +41,8 @@ def gmres(
 
     basis, j, _ = while_loop(unfinished, extend, (basis, jnp.zeros((), int), beta))
     x = _combine(basis, j, beta)
-    return *_looked_at(x, matvec(x), b, scale, beta), j
+    Ax = cond(numbers(beta) == 0, lambda: x, lambda: matvec(x))
+    return *_looked_at(x, Ax, b, scale, beta), j
 
 
 class _Basis(NamedTuple):
