@@ -31,7 +31,7 @@ def net_over_gross(solution):
 # ---- convergence without tuning
 
 
-@pytest.mark.slow  # every day: flows that continuation does not reach
+@pytest.mark.slow  # every day: a start that is NaN is recovered from by continuation
 def test_a_cavity_at_reynolds_5000_is_reached_by_continuation():
     s = fg.solve_steady(cavity(40, 5000.0))
     assert s.report.converged and s.report.residual <= 1e-10 and s.report.reached == 1

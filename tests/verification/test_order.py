@@ -103,7 +103,6 @@ def test_observed_orders_in_viscous_flow(name):
     compare(name, *SLOW_FAMILIES[name])
 
 
-@pytest.mark.slow  # every day: the central scheme, and Kovasznay's flow
 def test_upwind_is_second_order_in_triangles():
     coarse, fine = (errors(triangles(n), 0.002, scheme="upwind") for n in (12, 24))
     u, p = np.log2(coarse / fine)
