@@ -21,7 +21,7 @@ from fluidgrad.errors import OutOfReach
 from fluidgrad.solve.jacobian import Pattern
 
 KEPT = 2  # factors at a time: the last step's, while the next is made
-ASSEMBLY = 18  # times the sparse blocks' own size, for what assembles them and for the rest of a solve (XLA's own count)
+ASSEMBLY = 13  # times the sparse blocks' own size, for what assembles them and for the rest of a solve (XLA's own count)
 
 
 @dataclass(frozen=True)
