@@ -106,6 +106,7 @@ class Wall:
         return prescribe(S, jnp.asarray(self.velocity, S.dtype) + turn, fix_n=1.0, fix_t=1.0)
 
 
+@partial(jax.jit, inline=True)
 def own_center(S: FaceVector, x: FaceVector) -> Array:
     """The point that the normals of faces come nearest to, ``(dim,)``: the center of a circle, a cylinder or a sphere, also of
     a part of one, however its faces are spread. Where it is not determined, along a plane's normal or a cylinder's axis, it

@@ -24,7 +24,7 @@ where the fluid pulls that way. All of it is differentiable in the flow and its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -40,8 +40,12 @@ from fluidgrad.flow.fluxes import Discrete, discretize, gradient
 from fluidgrad.flow.residual import at_boundary, crossing, mean_gradient, split
 from fluidgrad.mesh.mesh import boundary_pieces
 
+_SURFACE = ["discrete", "x", "flux", "force", "couple", "velocity", "pressure"]
 
-class Surface(NamedTuple):
+
+@partial(jax.tree_util.register_dataclass, data_fields=_SURFACE, meta_fields=["periodic"])
+@dataclass(frozen=True)
+class Surface:
     """What a solution does at each boundary face of the mesh with its periodic patches joined.
 
     Attributes:
@@ -51,7 +55,7 @@ class Surface(NamedTuple):
         force: on the boundary, pressure and viscous stress, ``(boundary, dim)``; acting at x, together with
         couple: about x, along z, ``(boundary,)``: that of a pressure that varies over the face.
         velocity, pressure: at x, ``(boundary, dim)`` and ``(boundary,)``.
-        periodic: the patches that are none of the boundary, since the flow goes on behind them.
+        periodic: the patches that are none of the boundary, since the flow goes on behind them; static.
     """
 
     discrete: Discrete
@@ -73,6 +77,7 @@ class Surface(NamedTuple):
         return slice(faces.start - t.n_interior, faces.stop - t.n_interior)
 
 
+@jax.jit  # traced once, however many functionals a program has
 def surface(flow: Flow, state: Array) -> Surface:
     """The boundary of a solution. Differentiable in its flow and its state."""
     d = discretize(flow)
@@ -86,7 +91,7 @@ def surface(flow: Flow, state: Array) -> Surface:
     piece, S, spread = boundary_pieces(flow.joined[0])
     push = -((piece - origin) @ G)[..., None] * S
     own = turn(piece - x[:, None], push) - turn(spread @ G, S)
-    return plain._replace(force=edge.force + push.sum(1), couple=own.sum(1), pressure=edge.pressure - (x - origin) @ G)
+    return replace(plain, force=edge.force + push.sum(1), couple=own.sum(1), pressure=edge.pressure - (x - origin) @ G)
 
 
 def centroid_of(d: Discrete) -> Array:

@@ -137,10 +137,10 @@ def extrude(mesh: Mesh, height: ArrayLike, layers: int, patches: tuple[str, str]
         raise InputError(f"{layers} layers", accepted="1 or more")
     if not traced(height) and not np.asarray(height) > 0:
         raise InputError(f"height must be positive, got {np.asarray(height)}")
-    z = jnp.asarray(height, float) * np.arange(layers + 1) / layers
-    flat = jnp.tile(mesh.points, (layers + 1, 1))
-    points = jnp.concatenate([flat, jnp.repeat(z, len(mesh.points))[:, None]], 1)
-    return Mesh(points, _extruded(mesh.topology, layers, tuple(patches)))
+    xp: Any = jnp if traced(mesh.points, height) else np  # of NumPy nothing is compiled
+    z = xp.asarray(height, float) * np.arange(layers + 1) / layers
+    points = xp.concatenate([xp.tile(mesh.points, (layers + 1, 1)), xp.repeat(z, len(mesh.points))[:, None]], 1)
+    return Mesh(jnp.asarray(points), _extruded(mesh.topology, layers, tuple(patches)))
 
 
 # Box

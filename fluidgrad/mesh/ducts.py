@@ -283,12 +283,16 @@ def _points(recipe: DuctRecipe, numbers: dict[str, Any]) -> Float[Array, "points
     return _filled(recipe, _extended(recipe, walls, numbers["before"], numbers["after"]))
 
 
+@partial(jax.jit, static_argnums=0)
+def _nominal(recipe: DuctRecipe) -> Float[Array, "points 2"]:
+    return _filled(recipe, _extended(recipe, jnp.asarray(_joined(recipe, recipe.nominal)), *recipe.pieces))
+
+
 @lru_cache(maxsize=16)
 def _topology(recipe: DuctRecipe) -> Topology:
     with jax.ensure_compile_time_eval():
-        walls = _extended(recipe, jnp.asarray(_joined(recipe, recipe.nominal)), *recipe.pieces)
-        nominal = np.asarray(_filled(recipe, walls))
-    index = np.arange(len(nominal)).reshape(len(walls), -1)
+        nominal = np.asarray(_nominal(recipe))
+    index = np.arange(len(nominal)).reshape(-1, len(_across(recipe)))
     sides = {"inlet": index[0], "outlet": index[-1], "lower": index[:, 0], "upper": index[:, -1]}
     patches: dict[str, list] = {}
     for side, name in recipe.patches:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,57 +174,74 @@ def objective_of(problem: Problem, file: str = "the config") -> Quantity:
 
 def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     """The numbers of a solution: objective, constraints, and what is always of interest, by name, with units."""
-    import jax
-
-    from fluidgrad.flow import functionals as f
-    from fluidgrad.flow.boundary import center_of
-    from fluidgrad.flow.measures import encloses
-
     flow = solution.flow
     found = {q.name: q for q in problem.quantities}
-    kinds = {name: type(kind).__name__ for name, kind in flow.boundary.items()}
-    extra: list[tuple[str, str, Callable[[Solution], Any]]] = []
-    for patch in flow.walls:
-        for force in (f.drag, f.lift) + ((f.drag_coefficient, f.lift_coefficient) if flow.reference and patch != "walls" else ()):
-            extra.append((f"{force.name}({patch})", force.units, lambda s, force=force, patch=patch: force.function(s, patch)))
-        if np.any(np.asarray(flow.boundary[patch].rotation) != 0):  # pyright: ignore
-
-            def turning(s: Solution, p: str = patch) -> Any:
-                return f.moment.function(s, p, center=center_of(s.flow.mesh, p, s.flow.boundary[p]))  # pyright: ignore[reportArgumentType]
-
-            extra.append((f"moment({patch})", f.moment.units, turning))
-        if encloses(flow.mesh.topology, patch):
-            extra.append((f"area({patch})", f.area.units, lambda s, patch=patch: f.area.function(s, patch)))
-    inlets = [n for n, k in kinds.items() if k in ("Inflow", "PressureInlet")]
-    outlets = [n for n, k in kinds.items() if k == "Outflow"]
-    for patch in inlets + outlets:
-        extra.append((f"flow_rate({patch})", f.flow_rate.units, lambda s, patch=patch: f.flow_rate.function(s, patch)))
-    if inlets and outlets:
-        name = f"pressure_drop({', '.join(inlets + outlets)})"
-        extra.append((name, f.pressure_drop.units, lambda s: f.pressure_drop.function(s, inlets, outlets)))
-    for patch in flow.joined[1]:
-        other, drop = flow.boundary[patch].other, flow.boundary[patch].pressure_drop  # pyright: ignore[reportAttributeAccessIssue]
-        if patch in flow.driven:
-            name = f"pressure_drop({patch}, {other})"
-            extra.append((name, f.pressure_drop.units, lambda s, patch=patch, other=other: f.pressure_drop.function(s, patch, other)))
-        elif np.any(np.asarray(drop) != 0):
-            extra.append((f"flow_rate({patch})", f.flow_rate.units, lambda s, patch=patch: f.flow_rate.function(s, patch)))
-    extra.append(("dissipation()", f.dissipation.units, f.dissipation.function))
-    extra += [(part.name, part.units, part.of) for q in problem.quantities for part in q.parts]
-    extra = [e for i, e in enumerate(extra) if e[0] not in [*found, *(other[0] for other in extra[:i])]]
+    turning = tuple(p for p in flow.walls if np.any(np.asarray(flow.boundary[p].rotation) != 0))  # pyright: ignore
+    driving = tuple(p for p in flow.joined[1] if p in flow.driven or np.any(np.asarray(flow.boundary[p].pressure_drop) != 0))  # pyright: ignore
+    extra = _of_interest(problem, flow, turning, driving)
     try:
         values = {name: float(q(solution)) for name, q in found.items()}
     except InputError as error:  # one that not every flow has
         raise NotConverged(f"the flow was found, but {error}.", solution.report, solution) from None
     if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
         raise NotConverged(f"the flow was found, but {wrong[0]} is {values[wrong[0]]} there.", solution.report, solution)
-    # one program for all of them: each alone would be compiled by itself
-    computed = jax.jit(lambda s: [of(s) for _, _, of in extra])(solution)
-    values |= {name: float(value) for (name, _, _), value in zip(extra, computed, strict=True)}
-    units = {name: q.units for name, q in found.items()} | {name: unit for name, unit, _ in extra}
+    computed = zip(extra, _computed()(problem, turning, driving, solution), strict=True)
+    values |= {q.name: float(value) for q, value in computed}
+    units = {q.name: q.units for q in (*problem.quantities, *extra)}
     return {
         name: {"value": value, "units": named_units(units[name], name, problem.config, flow.mesh.dim)} for name, value in values.items()
     }
+
+
+def _of_interest(problem: Problem, flow: Flow, turning: Sequence[str], driving: Sequence[str]) -> list[Quantity]:
+    """What is asked of every solution, and is not among a problem's quantities; of which walls turn and which periodic patches
+    drive the flow is known."""
+    from fluidgrad.flow import functionals as f
+    from fluidgrad.flow.boundary import center_of
+    from fluidgrad.flow.measures import encloses
+
+    extra: list[Quantity] = []
+
+    def ask(functional: f.Functional, *patches: str, given: Sequence[Any] | None = None, **numbers: Callable[[Flow], Any]) -> None:
+        def of(s: Solution) -> Any:
+            return functional.function(s, *(patches if given is None else given), **{k: number(s.flow) for k, number in numbers.items()})
+
+        extra.append(Quantity(f"{functional.name}({', '.join(patches)})", functional.units, of))
+
+    kinds = {name: type(kind).__name__ for name, kind in flow.boundary.items()}
+    for patch in flow.walls:
+        for force in (f.drag, f.lift) + ((f.drag_coefficient, f.lift_coefficient) if flow.reference and patch != "walls" else ()):
+            ask(force, patch)
+        if patch in turning:
+            ask(f.moment, patch, center=lambda flow, p=patch: center_of(flow.mesh, p, flow.boundary[p]))  # pyright: ignore[reportArgumentType]
+        if encloses(flow.mesh.topology, patch):
+            ask(f.area, patch)
+    inlets = [n for n, k in kinds.items() if k in ("Inflow", "PressureInlet")]
+    outlets = [n for n, k in kinds.items() if k == "Outflow"]
+    for patch in inlets + outlets:
+        ask(f.flow_rate, patch)
+    if inlets and outlets:
+        ask(f.pressure_drop, *inlets, *outlets, given=(inlets, outlets))
+    for patch in driving:
+        if patch in flow.driven:
+            ask(f.pressure_drop, patch, flow.boundary[patch].other)  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            ask(f.flow_rate, patch)
+    ask(f.dissipation)
+    extra += [part for q in problem.quantities for part in q.parts]
+    names = [q.name for q in (*problem.quantities, *extra)]
+    return [q for i, q in enumerate(extra, len(names) - len(extra)) if q.name not in names[:i]]
+
+
+@cache
+def _computed() -> Callable[..., list[Any]]:
+    """The values of :func:`_of_interest`, by one program for all solutions of a problem on meshes of equal cells."""
+    import jax
+
+    def computed(problem: Problem, turning: tuple[str, ...], driving: tuple[str, ...], solution: Solution) -> list[Any]:
+        return [q.of(solution) for q in _of_interest(problem, solution.flow, turning, driving)]
+
+    return jax.jit(computed, static_argnums=(0, 1, 2))
 
 
 def figures_of(problem: Problem, name: str, solutions: Sequence[Solution]) -> dict[str, dict[str, Any]]:
