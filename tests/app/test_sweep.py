@@ -92,20 +92,32 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(swept, here, tmp_path):
     assert (np.diff(data["dissipation()"]) > 0).all()
 
 
-def test_a_stop_is_passed_on_to_the_members(here, tmp_path):
+@pytest.fixture(scope="module")
+def stopped(here):
+    """A sweep that was asked to stop while its first member searched: its folder, exit code and last words."""
     code = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["sweep", str(here / "tiny.toml"), "--over", "flow.viscosity=0.1,0.2", "--workers", "1", "--runs", str(tmp_path)]
+    arguments = ["sweep", str(here / "tiny.toml"), "--over", "flow.viscosity=0.1,0.2", "--workers", "1", "--runs", str(here / "stopped")]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=here, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                text=True)  # fmt: skip
-    folder, until = tmp_path / "tiny-sweep-1", time.monotonic() + 200
+    folder, until = here / "stopped" / "tiny-sweep-1", time.monotonic() + 200
     while not (folder / "000" / "journal.jsonl").exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     process.terminate()
     _, err = process.communicate(timeout=200)
-    assert process.returncode == 130 and err.strip().endswith(f"stopped; go on with: fluidgrad sweep {folder}")
+    return folder, process.returncode, err
+
+
+def test_a_stop_is_passed_on_to_the_members(stopped):
+    folder, code, err = stopped
+    assert code == 130 and err.strip().endswith(f"stopped; go on with: fluidgrad sweep {folder}")
     assert not (folder / "001" / "journal.jsonl").exists(), "the second was not begun"
+
+
+@pytest.mark.slow  # every day: runs that are stopped and gone on with, in test_faults
+def test_a_member_that_was_stopped_is_a_run_to_go_on_with(stopped):
+    folder, _, _ = stopped
     journal = (folder / "000" / "journal.jsonl").read_bytes()
-    assert main(["run", str(folder / "000"), "-q"]) == 0, "a member is a run like any other"
+    assert main(["run", str(folder / "000"), "-q"]) == 0
     assert (folder / "000" / "journal.jsonl").read_bytes().startswith(journal)
 
 

@@ -75,7 +75,10 @@ def test_the_gradient_comes_with_its_report(operator):
     assert report.adjoint_solves == 1 and 1 <= report.adjoint_products <= 5
 
 
-def test_two_solves_are_two_adjoints():
+@pytest.mark.parametrize("rows", [derivative.PROBES, 1])
+def test_two_solves_are_two_adjoints(rows, monkeypatch):
+    monkeypatch.setattr(derivative, "PROBES", rows)
+
     def difference(x):
         return drag(x) - drag(jax.tree.map(lambda a: 1.1 * a, x))
 

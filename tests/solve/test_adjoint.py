@@ -196,8 +196,9 @@ def test_jit_and_vmap_of_the_whole_solve(gradient):
     def of_viscosity(nu):
         return work(jax.tree_util.tree_map_with_path(lambda p, x: nu if jax.tree_util.keystr(p) == ".viscosity" else x, FLOW))
 
-    nu = FLOW.viscosity * jnp.array([1.0, 1.2])
+    nu = FLOW.viscosity * jnp.array([1.0, 1.2, jnp.nan])
     value, rate = jax.jit(jax.vmap(jax.value_and_grad(of_viscosity)))(nu)
+    assert np.isnan(value).tolist() == np.isnan(rate).tolist() == [False, False, True], "no error can be raised here"
     assert float(rate[0]) == pytest.approx(float(gradient.viscosity), rel=1e-10)
     assert float(value[1]) == pytest.approx(float(of_viscosity(nu[1])), rel=1e-11)
 
@@ -272,6 +273,7 @@ def test_a_refused_adjoint_is_nan_and_named(monkeypatch):
     assert not failure.value.report.converged
 
 
+@pytest.mark.slow  # every day: test_jit_and_vmap_of_the_whole_solve has one
 def test_a_failed_primal_solve_is_nan_in_value_and_gradient_under_jit():
     """NaN in an input, where no error can be raised."""
 
