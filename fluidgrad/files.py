@@ -79,6 +79,20 @@ def write(path: Path, data: str | bytes) -> None:
         raise
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that :func:`write` could not write, before the work for it is done.
+
+    Raises:
+        InputError: its folder is not there or cannot be written to, or it is a folder itself.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror}", accepted="a file in a folder that can be written to") from None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside a file for a library to write to; it is moved there when that is done."""

@@ -73,7 +73,9 @@ def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Callable[[Any], tuple[Any
         x_bar, probes = pull(cotangent)
         report = _report(probes)
         if report.converged and not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(x_bar)):
-            where = f"{KINK}, or in what makes the flow" if solves else "and no solve in it reports why (is a solve inside a jitted function?)"
+            where = (
+                f"{KINK}, or in what makes the flow" if solves else "and no solve in it reports why (is a solve inside a jitted function?)"
+            )
             raise NotConverged(f"no gradient: it is not finite, {where}", report)
         if np.isnan(report.adjoint_residual) and not report.adjoint_products:  # nothing was solved: there was NaN to begin with
             raise NotConverged(f"no gradient: the functional's own derivative is not finite at this flow, {KINK}", report)

@@ -140,8 +140,11 @@ def test_folders_that_cannot_be_written_are_refused_before_anything_is_computed(
     (copy / ".lock").mkdir()  # what nobody may write, the superuser included
     assert main(["run", str(copy)]) == 2
     one_line(capsys.readouterr().err, f"error: cannot write in {str(copy)!r}: Is a directory; a folder that can be written to")
-    assert main(["report", str(search), str(search), "--output", "/proc/none.html"]) == 2
-    one_line(capsys.readouterr().err, "error: cannot write '/proc/none.html': ")
+    before = {file: file.stat().st_mtime_ns for file in search.rglob("*")}
+    for place in ("/proc/none.html", str(tmp_path), str(tmp_path / "nowhere" / "a.html")):
+        assert main(["report", str(search), str(search), "--output", place]) == 2
+        one_line(capsys.readouterr().err, f"error: cannot write {place!r}: ")
+    assert before == {file: file.stat().st_mtime_ns for file in search.rglob("*")}, "nothing was drawn"
 
 
 # ---- a stop that is asked for

@@ -141,6 +141,7 @@ def test_a_flow_passes():
     assert verdict.taylor_rates[1] == 2.0  # the flow rate of an inflow is linear in it
 
 
+@pytest.mark.slow  # every day: losses of functions without a solve here, and a study's in tests/app/test_cli.py
 def test_a_flow_whose_gradient_loses_one_per_cent_is_caught():
     """One per cent of the adjoint's path cut, in both modes alike: Taylor and differences see what the dot product cannot."""
 

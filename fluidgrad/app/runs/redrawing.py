@@ -18,7 +18,7 @@ from fluidgrad.app.report.solutions import read_solution
 from fluidgrad.app.report.summary import summarize
 from fluidgrad.app.runs.jobs import import_functionals
 from fluidgrad.errors import InputError
-from fluidgrad.files import file_name
+from fluidgrad.files import check_writable, file_name
 from fluidgrad.plots.style import Labels
 
 FINISHED = "the folder of a finished run, check or sensitivity"
@@ -35,6 +35,8 @@ def report(folders: Sequence[str], imports: Sequence[str] = (), file: str | Path
     """
     if file and len(folders) < 2:
         raise InputError(f"--output {file}, but one run", accepted="several runs: their comparison is written there")
+    if file:
+        check_writable(Path(file))
     device.start()
     given = {import_functionals(file).name for file in imports}
     pages = []
