@@ -25,7 +25,6 @@ from jaxtyping import Array
 from fluidgrad.errors import NotConverged
 from fluidgrad.solve.adjoint import ACCEPTED, PROBE, differentiating
 
-PROBES = 64  # rows for reports of adjoint solves; a function with more solves is evaluated once more
 KINK = "as at the kink of a square root, a norm, an absolute value or a maximum in it"
 
 
@@ -49,33 +48,34 @@ class GradientReport:
 
 
 def _report(probes: np.ndarray) -> GradientReport:
-    primal, ok, adjoint, products, solves = np.asarray(probes).T
+    primal, ok, adjoint, products, solves = np.asarray(probes).reshape(-1, PROBE).T if len(probes) else np.zeros((PROBE, 0))
     fine = bool((ok[solves > 0] > 0).all() and (adjoint <= ACCEPTED).all())
-    return GradientReport(float(primal.max()), float(adjoint.max()), int(products.sum()), int(solves.sum()), fine)
+    return GradientReport(float(primal.max(initial=0)), float(adjoint.max(initial=0)), int(products.sum()), int(solves.sum()), fine)
+
+
+def _count_solves(f: Callable[..., Any], x: Any) -> int:
+    with differentiating("reverse") as seen:
+        # A new function each time: a cached trace would call no solve. And a trace of its own: a function that the user has
+        # jitted keeps what it was traced with first, which must not be the probes of one derivative.
+        jax.eval_shape(lambda x: f(x), x)
+    return seen.count
 
 
 def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Callable[[Any], tuple[Any, GradientReport]]]:
     """f(x), and the map from a cotangent of it to (cotangent of x, report). Raises as :func:`value_and_grad` does."""
-    solves = 0
+    n = _count_solves(f, x)
 
     def probed(x: Any, probes: Array) -> Any:
-        nonlocal solves
-        with differentiating("reverse", probes) as seen:
-            value = f(x)
-        solves = seen.count
-        return value
+        with differentiating("reverse", probes):
+            return f(x)
 
-    value, pull = jax.vjp(probed, x, jnp.zeros((PROBES, PROBE)))
-    if solves > PROBES:
-        value, pull = jax.vjp(probed, x, jnp.zeros((solves, PROBE)))
+    value, pull = jax.vjp(probed, x, jnp.zeros((n, PROBE)))
 
     def pull_back(cotangent: Any) -> tuple[Any, GradientReport]:
         x_bar, probes = pull(cotangent)
         report = _report(probes)
         if report.converged and not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(x_bar)):
-            where = (
-                f"{KINK}, or in what makes the flow" if solves else "and no solve in it reports why (is a solve inside a jitted function?)"
-            )
+            where = f"{KINK}, or in what makes the flow" if n else "and no solve in it reports why (is a solve inside a jitted function?)"
             raise NotConverged(f"no gradient: it is not finite, {where}", report)
         if np.isnan(report.adjoint_residual) and not report.adjoint_products:  # nothing was solved: there was NaN to begin with
             raise NotConverged(f"no gradient: the functional's own derivative is not finite at this flow, {KINK}", report)
