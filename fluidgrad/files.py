@@ -85,10 +85,17 @@ def check_writable(path: Path) -> None:
     Raises:
         InputError: its folder is not there or cannot be written to, or it is a folder itself.
     """
-    try:
+    with refused_as_output(path):
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")
         tempfile.TemporaryFile(dir=path.parent).close()
+
+
+@contextmanager
+def refused_as_output(path: Path) -> Iterator[None]:
+    """Within this, what the system says against writing a file is bad input."""
+    try:
+        yield
     except OSError as error:
         raise InputError(f"cannot write {str(path)!r}: {error.strerror}", accepted="a file in a folder that can be written to") from None
 

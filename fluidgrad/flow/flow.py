@@ -231,11 +231,10 @@ def check_flow(flow: Flow) -> None:
 
 
 def _check_net_inflow(flow: Flow) -> None:
-    open_ = [k for k in flow.joined[0].patches if not _is_wall(flow.boundary[k])]
+    open_ = tuple(k for k in flow.joined[0].patches if not _is_wall(flow.boundary[k]))
     if not open_:
         return
-    prescribed = _prescribed(flow)
-    through = {k: np.asarray(prescribed[k]) for k in open_}
+    through = {k: np.asarray(F) for k, F in zip(open_, _prescribed(flow, open_), strict=True)}
     gross, net = (sum(float(np.sum(size(F))) for F in through.values()) for size in (np.abs, np.positive))
     if gross and abs(net) > 1e-2 * gross:
         listed = ", ".join(f"{k} {-F.sum():.4g}" for k, F in through.items())
@@ -245,16 +244,15 @@ def _check_net_inflow(flow: Flow) -> None:
         )
 
 
-@jax.jit
-def _prescribed(flow: Flow) -> dict[str, Array]:
-    """What is to flow out through each face of every patch that is no wall, ``(faces,)``."""
+@partial(jax.jit, static_argnums=1)
+def _prescribed(flow: Flow, patches: tuple[str, ...]) -> list[Array]:
+    """What is to flow out through each face of patches with a given velocity, ``(faces,)`` each."""
     from fluidgrad.mesh.mesh import measure
 
     mesh, _ = flow.joined
     g, t = measure(mesh), mesh.topology
-    through = {}
-    for k in t.patches:
+    through = []
+    for k in patches:
         S, x = g.S[t.faces_of(k)], g.x_face[t.faces_of(k)]
-        if not _is_wall(flow.boundary[k]):
-            through[k] = jnp.sum(flow.boundary[k].conditions(S, x).velocity * S, axis=1)  # pyright: ignore
+        through.append(jnp.sum(flow.boundary[k].conditions(S, x).velocity * S, axis=1))  # pyright: ignore
     return through

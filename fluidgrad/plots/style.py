@@ -69,7 +69,7 @@ def styled() -> AbstractContextManager[None]:
 def save(shown: Figure, file: str | Path) -> Path:
     """Save a figure; the same numbers make the same bytes: no date is in it."""
     _spell(shown)
-    _number(shown)
+    _plain_ticks(shown)
     data = io.BytesIO()
     kind = Path(file).suffix.lstrip(".") or "png"
     shown.savefig(data, format=kind, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None} if kind == "png" else None)
@@ -95,7 +95,7 @@ def _spell(shown: Figure) -> None:
             text.set_parse_math(False)
 
 
-def _number(shown: Figure) -> None:
+def _plain_ticks(shown: Figure) -> None:
     """Numbers at ticks are text; the power of ten beside an axis alone is a formula, which takes Matplotlib long to set."""
     from matplotlib.ticker import ScalarFormatter
 

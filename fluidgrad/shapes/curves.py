@@ -55,12 +55,10 @@ class Curve:
     numbers: dict[str, Any]
     kind: str
 
+    @partial(jax.jit, inline=True)  # each operation by itself would have to be compiled
     def at(self, t: ArrayLike) -> Float[Array, "... 2"]:
         """The points at ``t``, counter-clockwise. Differentiable in the curve's numbers (and in ``t``)."""
-        return _points(self, jnp.asarray(t, float))
-
-    def _at(self, t: Array) -> Float[Array, "... 2"]:
-        x, n = self._free_form(t), self.numbers
+        x, n = self._free_form(jnp.asarray(t, float)), self.numbers
         if "area" in n or "centroid" in n:
             middle, scale = self._fit
             x = n.get("centroid", middle) + scale * (x - middle)
@@ -191,9 +189,6 @@ class Curve:
     def is_concrete(self) -> bool:
         """Whether every number is known now, rather than traced by ``jax.grad`` or ``jax.jit``."""
         return not traced(self.numbers)
-
-
-_points = jax.jit(Curve._at, inline=True)  # each operation by itself would have to be compiled
 
 
 def with_normal(x: Callable[[Array], Array], t: ArrayLike) -> tuple[Float[Array, "... 2"], Float[Array, "... 2"]]:

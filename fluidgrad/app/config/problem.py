@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,6 +131,16 @@ class Problem:
         sets = [c.set for c in self.config.condition] or [{}]
         return tuple(partial(build, {path: np.asarray(value, float) for path, value in given.items()}) for given in sets)
 
+    @cached_property
+    def of_interest(self) -> Callable[[tuple[str, ...], tuple[str, ...], Solution], list[Any]]:
+        """The values of :func:`of_interest`, compiled: one program for all of them, and for the start as for the optimum."""
+        import jax
+
+        def values(turning: tuple[str, ...], driving: tuple[str, ...], solution: Solution) -> list[Any]:
+            return [q(solution) for q in of_interest(self, solution.flow, turning, driving)]
+
+        return jax.jit(values, static_argnums=(0, 1))
+
     @property
     def flow_of(self) -> Callable[[dict[str, Any]], Flow]:
         """Design -> flow, of the first condition."""
@@ -178,22 +188,21 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     found = {q.name: q for q in problem.quantities}
     turning = tuple(p for p in flow.walls if np.any(np.asarray(flow.boundary[p].rotation) != 0))  # pyright: ignore
     driving = tuple(p for p in flow.joined[1] if p in flow.driven or np.any(np.asarray(flow.boundary[p].pressure_drop) != 0))  # pyright: ignore
-    extra = _of_interest(problem, flow, turning, driving)
+    extra = of_interest(problem, flow, turning, driving)
     try:
         values = {name: float(q(solution)) for name, q in found.items()}
     except InputError as error:  # one that not every flow has
         raise NotConverged(f"the flow was found, but {error}.", solution.report, solution) from None
     if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
         raise NotConverged(f"the flow was found, but {wrong[0]} is {values[wrong[0]]} there.", solution.report, solution)
-    computed = zip(extra, _computed()(problem, turning, driving, solution), strict=True)
-    values |= {q.name: float(value) for q, value in computed}
+    values |= {q.name: float(value) for q, value in zip(extra, problem.of_interest(turning, driving, solution), strict=True)}
     units = {q.name: q.units for q in (*problem.quantities, *extra)}
     return {
         name: {"value": value, "units": named_units(units[name], name, problem.config, flow.mesh.dim)} for name, value in values.items()
     }
 
 
-def _of_interest(problem: Problem, flow: Flow, turning: Sequence[str], driving: Sequence[str]) -> list[Quantity]:
+def of_interest(problem: Problem, flow: Flow, turning: Sequence[str], driving: Sequence[str]) -> list[Quantity]:
     """What is asked of every solution, and is not among a problem's quantities; of which walls turn and which periodic patches
     drive the flow is known."""
     from fluidgrad.flow import functionals as f
@@ -202,18 +211,19 @@ def _of_interest(problem: Problem, flow: Flow, turning: Sequence[str], driving: 
 
     extra: list[Quantity] = []
 
-    def ask(functional: f.Functional, *patches: str, given: Sequence[Any] | None = None, **numbers: Callable[[Flow], Any]) -> None:
-        def of(s: Solution) -> Any:
-            return functional.function(s, *(patches if given is None else given), **{k: number(s.flow) for k, number in numbers.items()})
-
+    def ask(functional: f.Functional, *patches: str, of: Callable[[Solution], Any] | None = None) -> None:
+        of = of or (lambda s: functional.function(s, *patches))
         extra.append(Quantity(f"{functional.name}({', '.join(patches)})", functional.units, of))
+
+    def turning_moment(patch: str, s: Solution) -> Any:
+        return f.moment.function(s, patch, center=center_of(s.flow.mesh, patch, s.flow.boundary[patch]))  # pyright: ignore[reportArgumentType]
 
     kinds = {name: type(kind).__name__ for name, kind in flow.boundary.items()}
     for patch in flow.walls:
         for force in (f.drag, f.lift) + ((f.drag_coefficient, f.lift_coefficient) if flow.reference and patch != "walls" else ()):
             ask(force, patch)
         if patch in turning:
-            ask(f.moment, patch, center=lambda flow, p=patch: center_of(flow.mesh, p, flow.boundary[p]))  # pyright: ignore[reportArgumentType]
+            ask(f.moment, patch, of=partial(turning_moment, patch))
         if encloses(flow.mesh.topology, patch):
             ask(f.area, patch)
     inlets = [n for n, k in kinds.items() if k in ("Inflow", "PressureInlet")]
@@ -221,7 +231,7 @@ def _of_interest(problem: Problem, flow: Flow, turning: Sequence[str], driving: 
     for patch in inlets + outlets:
         ask(f.flow_rate, patch)
     if inlets and outlets:
-        ask(f.pressure_drop, *inlets, *outlets, given=(inlets, outlets))
+        ask(f.pressure_drop, *inlets, *outlets, of=lambda s: f.pressure_drop.function(s, inlets, outlets))
     for patch in driving:
         if patch in flow.driven:
             ask(f.pressure_drop, patch, flow.boundary[patch].other)  # pyright: ignore[reportAttributeAccessIssue]
@@ -231,17 +241,6 @@ def _of_interest(problem: Problem, flow: Flow, turning: Sequence[str], driving: 
     extra += [part for q in problem.quantities for part in q.parts]
     names = [q.name for q in (*problem.quantities, *extra)]
     return [q for i, q in enumerate(extra, len(names) - len(extra)) if q.name not in names[:i]]
-
-
-@cache
-def _computed() -> Callable[..., list[Any]]:
-    """The values of :func:`_of_interest`, by one program for all solutions of a problem on meshes of equal cells."""
-    import jax
-
-    def computed(problem: Problem, turning: tuple[str, ...], driving: tuple[str, ...], solution: Solution) -> list[Any]:
-        return [q.of(solution) for q in _of_interest(problem, solution.flow, turning, driving)]
-
-    return jax.jit(computed, static_argnums=(0, 1, 2))
 
 
 def figures_of(problem: Problem, name: str, solutions: Sequence[Solution]) -> dict[str, dict[str, Any]]:

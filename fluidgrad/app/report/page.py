@@ -88,10 +88,8 @@ def compare(folders: Sequence[Path], file: Path, first: Path | None = None) -> P
     values = {"differing": differing, "figures": figures, "finals": finals, "pictures": pictures, "left_out": budget.left_out,
               "overview": overview, "designs": any(run.kind == "design" for run in runs)}  # fmt: skip
     text = _rendered("comparison.html.jinja", file, runs=[(run, *run.status(False)) for run in runs], written=_now(), **values)
-    try:
+    with files.refused_as_output(file):
         files.write(file, text)
-    except OSError as error:
-        raise InputError(f"cannot write {str(file)!r}: {error.strerror}", accepted="a file in a folder that can be written to") from None
     return file
 
 
