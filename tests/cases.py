@@ -214,9 +214,9 @@ def operators(flow, state):
 @jax.jit
 def _operators(flow, state):
     d = discretize(flow)
-    q, _ = split(flow, state)
+    q, _ = split(d, state)
     g = gradient(d, q)
-    R, gross = imbalance(flow, d, state)
+    R, gross = imbalance(d, state)
     return {"gradient": g, "residual": R, "gross": gross, "boundary": at_boundary(d, q, g)}
 
 
@@ -224,6 +224,11 @@ def state_of(flow, u, p):
     """The flat unknowns of given cell values, extra scalars zero."""
     q = jnp.concatenate([jnp.asarray(u), jnp.asarray(p)[:, None]], 1)
     return jnp.concatenate([q.ravel(), jnp.zeros(flow.n_extra)])
+
+
+def cells_of(flow, flat):
+    """The part of flat unknowns or residuals that belongs to cells, ``(cells, dim+1)``."""
+    return flat[: flow.n_unknowns - flow.n_extra].reshape(flow.mesh.n_cells, -1)
 
 
 def random_state(flow, seed=0):

@@ -34,8 +34,9 @@ from fluidgrad.flow.residual import at_boundary, balance, split
 from fluidgrad.flow.solution import Solution
 from fluidgrad.mesh.geometry import CellScalar, Geometry
 from fluidgrad.mesh.mesh import measure
+from fluidgrad.programs import compiled
 from fluidgrad.solve import linear as backends
-from fluidgrad.solve.jacobian import Jacobian, assemble, pattern
+from fluidgrad.solve.jacobian import Jacobian, Places, assemble, pattern
 
 CANDIDATES = 8  # cells nearest to a finer one, among which the one that holds it is looked for
 
@@ -131,22 +132,22 @@ def prolonged(known: Solution, finer: Flow, parent: Int[np.ndarray, " fine"] | N
     return jnp.concatenate([q.ravel(), extra])
 
 
-@jax.jit
+@compiled
 def _carried(flow: Flow, state: Array, parent: Array, finer: Geometry) -> Array:
     """Values in the cells of a finer mesh, ``(fine, dim+1)``: linear by the parent's gradient, and across each face that
     is nearer than the centroid the rest of a Hermite cubic to the neighbour (at a boundary of the parabola to the value
     there). Places in a parent are those about the middle of its children: what a curved wall moves the children by is no
     distance from the wall."""
     d = discretize(flow)
-    t, geometry = d.topology, d.geometry
-    q, _ = split(flow, state)
+    t, geometry = d.incidence, d.geometry
+    q, _ = split(d, state)
     g = gradient(d, q)
     n = t.n_interior
     edge = at_boundary(d, q, g)
     u_b = jnp.concatenate([edge.velocity, edge.pressure[:, None]], 1)
-    index, sign = t.cell_faces
+    index, sign = t.faces, t.sign
     inside, at_edge = (index < n)[..., None], (index >= n) & (sign != 0)
-    delta = jnp.concatenate([d.delta, geometry.x_face[n:] - geometry.x_cell[t.owner[n:]], jnp.zeros_like(d.delta[:1])])[index]
+    delta = jnp.concatenate([d.delta, geometry.x_face[n:] - geometry.x_cell[t.inside], jnp.zeros_like(d.delta[:1])])[index]
     delta = delta * jnp.where(inside, sign[..., None], 1.0)
     normal = jnp.concatenate([geometry.S, jnp.zeros_like(d.delta[:1])])[index] * sign[..., None]
     slope, slope_there = jnp.einsum("cvi,cki->ckv", g, delta), jnp.einsum("ckvi,cki->ckv", g[t.across], delta)
@@ -166,12 +167,12 @@ def _carried(flow: Flow, state: Array, parent: Array, finer: Geometry) -> Array:
 
 def _at(functional: Callable[[Solution], Array], finer: Flow, q: Array) -> tuple[Array, Any, Array, Array]:
     """Residual, Jacobian, functional and its gradient in the state, at a state of the finer flow."""
-    R, J = _equations(finer, q)
+    R, J = _equations(finer, pattern(finer).places, q)
     value, by_state = jax.value_and_grad(lambda q: functional(Solution(finer, q, None)))(q)  # pyright: ignore[reportArgumentType]
     return R, J, value, by_state
 
 
-@jax.jit
-def _equations(finer: Flow, q: Array) -> tuple[Array, Jacobian]:
+@compiled
+def _equations(finer: Flow, places: Places, q: Array) -> tuple[Array, Jacobian]:
     d = discretize(finer)
-    return balance(finer, d, q), assemble(finer, d, q)
+    return balance(d, q), assemble(d, places, q)

@@ -145,7 +145,7 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
     start = solve_steady(full, start=None if solution is None else solution.state)
     value, pull = vjp(lambda flow: functional(solve_steady(flow, start=start.state)), full)
     derivative, report = pull(jnp.ones_like(value))
-    g = measure(flow.joined[0])
+    g = measure(flow.joined)
     S = np.asarray(measure(flow.mesh).S)
     moved = np.asarray(InverseDistance(flow.mesh).transpose(derivative.mesh.points))
     inflow = {k: _along_faces(t, k, S, np.asarray(flow.mesh.points), np.asarray(derivative.boundary[k].speed))

@@ -23,7 +23,7 @@ and where the normal velocity is free, the pressure is given.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -35,6 +35,7 @@ from fluidgrad.errors import InputError
 from fluidgrad.mesh.geometry import FaceScalar, FaceVector
 from fluidgrad.mesh.mesh import Mesh, measure
 from fluidgrad.mesh.topology import Topology, middles
+from fluidgrad.programs import compiled
 
 OPPOSITE = -0.99  # the cosine between directions from a cell's centre to two of its faces that are opposite to each other
 FAR_FIELD_BLEND = 0.1  # |U.n|/|U| over which a far field turns from inflow to outflow
@@ -133,7 +134,7 @@ def center_of(mesh: Mesh, patch: str, wall: Wall) -> Array:
     return own_center(g.S[faces], g.x_face[faces]) if wall.center is None else jnp.broadcast_to(jnp.asarray(wall.center), (mesh.dim,))
 
 
-@partial(jax.jit, static_argnums=1)
+@compiled(static=(1,))
 def passing(mesh: Mesh, patch: str, wall: Wall) -> Array:
     """What part of a wall's velocity goes through it: 0 if it moves in itself."""
     g, faces = measure(mesh), mesh.topology.faces_of(patch)
@@ -214,7 +215,6 @@ class Periodic:
 Boundary = Inflow | Wall | Outflow | PressureInlet | Symmetry | FarField | Periodic
 
 
-@lru_cache(maxsize=64)
 def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
     """Make the faces of ``patch`` interior faces, with the cells of ``other`` as their neighbours.
 
@@ -256,19 +256,12 @@ def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
     return joined, slice(n, n + k)
 
 
-def periodic_shift(joined: Topology, faces: slice, points: Array) -> Array:
-    """The translation from a periodic patch to its other, ``(dim,)``; traced in the points."""
-    here, there = joined.face_points[faces], joined.twin[faces]  # pyright: ignore[reportOptionalSubscript]
-    return jnp.mean(middles(points, there) - middles(points, here), 0)
-
-
 def on_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarray, " boundary"]:
     """Which boundary faces are on planes of symmetry; ``given`` says what each patch gives."""
     kinds = np.array([kind == "mirror" for kind in given], bool)
     return np.repeat(kinds, [hi - lo for lo, hi in topology.patches.values()])
 
 
-@lru_cache(maxsize=64)
 def between_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarray, "cells k"]:
     """Which faces of a cell are one of two on planes of symmetry opposite to each other: nothing varies along them."""
     t = topology
@@ -279,14 +272,13 @@ def between_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarr
     return (np.einsum("cki,cji->ckj", r, r) < OPPOSITE).any(2)
 
 
-@lru_cache(maxsize=64)
 def images(topology: Topology, given: tuple[str, ...]) -> int:
     """How many times the domain the whole flow is: 2 for each direction in which there is a plane of symmetry, but for those
     along which nothing varies."""
     t = topology
     index, _ = t.cell_faces
     faces = np.arange(t.n_interior, t.n_faces)[on_mirrors(t, given)]
-    faces = np.setdiff1d(faces, index[between_mirrors(t, given)])
+    faces = np.setdiff1d(faces, index[t.kept(between_mirrors, given)])
     corner = t.nominal[t.face_points[faces]]
     side = corner[:, 1] - corner[:, 0]
     normal = np.stack([side[:, 1], -side[:, 0]], 1) if t.dim == 2 else np.cross(side, corner[:, 2] - corner[:, 0])

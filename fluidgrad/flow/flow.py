@@ -21,7 +21,9 @@ from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Boundary, Conditions, FarField, Periodic, Wall, join, passing, prescribe
 from fluidgrad.iteration import traced
 from fluidgrad.mesh.geometry import Geometry
-from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.mesh import Mesh, measure
+from fluidgrad.mesh.topology import Topology
+from fluidgrad.programs import compiled
 
 SCHEMES = ("central", "upwind")
 THROUGH = 0.01  # of the velocity of a wall that turns about its own center, through it, is too much
@@ -102,18 +104,43 @@ class Flow:
         return all(kind.gives in ("velocity", "mirror", "nothing") for kind in self.boundary.values())
 
     @property
-    def joined(self) -> tuple[Mesh, dict[str, slice]]:
-        """The mesh with periodic patches joined, and the interior faces that each of those became."""
-        topology, faces = self.mesh.topology, {}
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The periodic patches, two by two."""
+        found: dict[str, str] = {}
         for name, kind in self.boundary.items():
-            if isinstance(kind, Periodic) and kind.other not in faces:
-                topology, faces[name] = join(topology, name, kind.other)
-        return replace(self.mesh, topology=topology), faces
+            if isinstance(kind, Periodic) and kind.other not in found:
+                found[name] = kind.other
+        return tuple(found.items())
+
+    @property
+    def periodic(self) -> dict[str, slice]:
+        """For the first patch of each pair the faces that they became, among the interior ones of the joined mesh."""
+        t, faces = self.mesh.topology, {}
+        start = t.n_interior
+        for name, _ in self.pairs:
+            low, high = t.patches[name]
+            faces[name] = slice(start, start := start + high - low)
+        return faces
+
+    @property
+    def patches(self) -> dict[str, slice]:
+        """The patches that are not periodic, and their faces in the joined mesh."""
+        t, faces = self.mesh.topology, {}
+        start = t.n_interior + sum(where.stop - where.start for where in self.periodic.values())
+        for name, (low, high) in t.patches.items():
+            if not any(name in pair for pair in self.pairs):
+                faces[name] = slice(start, start := start + high - low)
+        return faces
+
+    @property
+    def joined(self) -> Mesh:
+        """The mesh with periodic patches joined."""
+        return replace(self.mesh, topology=self.mesh.topology.kept(join_all, self.pairs))
 
     @property
     def gives(self) -> tuple[str, ...]:
         """What each patch of the joined mesh gives to gradients (see ``boundary.py``)."""
-        return tuple(self.boundary[name].gives for name in self.joined[0].topology.patches)  # pyright: ignore
+        return tuple(self.boundary[name].gives for name in self.patches)
 
     @property
     def walls(self) -> tuple[str, ...]:
@@ -123,7 +150,7 @@ class Flow:
     @property
     def driven(self) -> tuple[str, ...]:
         """Periodic patches whose pressure drop is an unknown, found from their flow rate."""
-        return tuple(k for k in self.joined[1] if self.boundary[k].flow_rate is not None)  # pyright: ignore
+        return tuple(k for k in self.periodic if self.boundary[k].flow_rate is not None)  # pyright: ignore
 
     @property
     def n_extra(self) -> int:
@@ -136,26 +163,30 @@ class Flow:
 
     def conditions(self, geometry: Geometry) -> Conditions:
         """What the boundary faces prescribe, in the order of the joined mesh's boundary faces."""
-        t = self.joined[0].topology
-        rows = []
-        for name in t.patches:
-            faces = t.faces_of(name)
-            rows.append(self.boundary[name].conditions(geometry.S[faces], geometry.x_face[faces]))  # pyright: ignore
+        patches = self.patches
+        rows = [self.boundary[name].conditions(geometry.S[faces], geometry.x_face[faces]) for name, faces in patches.items()]  # pyright: ignore
         if not rows:
             return prescribe(geometry.S[:0])
         c = jax.tree.map(lambda *a: jnp.concatenate(a), *rows)
         if self.closed:
             # What flows in must flow out, to round-off: spread the difference over the faces that let fluid through.
-            S = geometry.S[t.n_interior :]
+            S = geometry.S[next(iter(patches.values())).start :]
             through = jnp.sum(c.velocity * S, -1) * c.fix_t
             area = jnp.sqrt(jnp.sum(S * S, -1))
             open_ = jnp.concatenate(
-                [jnp.full(hi - lo, float(not _is_wall(self.boundary[k])), S.dtype) for k, (lo, hi) in t.patches.items()]
+                [jnp.full(f.stop - f.start, float(not _is_wall(self.boundary[k])), S.dtype) for k, f in patches.items()]
             )
-            open_ = open_ if any(not _is_wall(self.boundary[k]) for k in t.patches) else jnp.ones_like(area)
+            open_ = open_ if any(not _is_wall(self.boundary[k]) for k in patches) else jnp.ones_like(area)
             excess = jnp.sum(through) / jnp.sum(area * open_)
             c = replace(c, velocity=c.velocity - (excess * open_ / area)[:, None] * S)
         return c
+
+
+def join_all(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Topology:
+    """The topology with pairs of periodic patches joined, one after the other."""
+    for patch, other in pairs:
+        topology, _ = join(topology, patch, other)
+    return topology
 
 
 def _is_wall(kind: Boundary) -> bool:
@@ -231,7 +262,7 @@ def check_flow(flow: Flow) -> None:
 
 
 def _check_net_inflow(flow: Flow) -> None:
-    open_ = tuple(k for k in flow.joined[0].patches if not _is_wall(flow.boundary[k]))
+    open_ = tuple(k for k in flow.patches if not _is_wall(flow.boundary[k]))
     if not open_:
         return
     through = {k: np.asarray(F) for k, F in zip(open_, _prescribed(flow, open_), strict=True)}
@@ -244,15 +275,11 @@ def _check_net_inflow(flow: Flow) -> None:
         )
 
 
-@partial(jax.jit, static_argnums=1)
+@compiled(static=(1,))
 def _prescribed(flow: Flow, patches: tuple[str, ...]) -> list[Array]:
     """What is to flow out through each face of patches with a given velocity, ``(faces,)`` each."""
-    from fluidgrad.mesh.mesh import measure
-
-    mesh, _ = flow.joined
-    g, t = measure(mesh), mesh.topology
-    through = []
+    g, through = measure(flow.mesh), []
     for k in patches:
-        S, x = g.S[t.faces_of(k)], g.x_face[t.faces_of(k)]
+        S, x = g.S[(faces := flow.mesh.topology.faces_of(k))], g.x_face[faces]
         through.append(jnp.sum(flow.boundary[k].conditions(S, x).velocity * S, axis=1))  # pyright: ignore
     return through

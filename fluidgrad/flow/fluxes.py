@@ -35,104 +35,108 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
-from fluidgrad.flow.boundary import Conditions, between_mirrors, images, on_mirrors
+from fluidgrad.flow.boundary import Conditions
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.gradients import Stencil, least_squares, stencil, values_outside
+from fluidgrad.flow.layout import Drops, Layout, drops_of, joined_corners, layout_of, least_squares, values_outside
 from fluidgrad.mesh.geometry import Geometry, Vector, components, sum_of
-from fluidgrad.mesh.mesh import measure, rows
-from fluidgrad.mesh.topology import Topology
+from fluidgrad.mesh.mesh import Incidence, measured, rows
+from fluidgrad.programs import compiled
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
 SIMPLEX_LENGTH = 0.1  # l over the size of the domain
 
 
-_DISCRETE = ["geometry", "conditions", "weights", "delta", "mirror", "viscosity", "alpha", "force", "inverse_h2"]
+_DISCRETE = ["geometry", "conditions", "weights", "delta", "viscosity", "alpha", "force", "inverse_h2", "drops", "layout"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["topology", "gives", "convection", "scheme"])
+@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["closed", "convection", "scheme"])
 @dataclass(frozen=True)
 class Discrete:
-    """All that the fluxes need besides the unknowns, computed once a solve. Differentiable in the flow's leaves.
+    """All that the residual needs besides the unknowns, computed once a solve. Differentiable in the flow's leaves. No name of a
+    patch is left in it: flows with equal counts and kinds of unknowns share the programs of their solves.
 
     Attributes:
         weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
         delta: d of every interior face, ``(interior, dim)``.
-        mirror: 1 on symmetry faces, ``(boundary,)``.
         inverse_h2: sum_d S_d^2 / V^2 of every cell, lowered in triangles, tetrahedra and prisms, ``(cells,)`` [1/L^2].
-        gives: what each patch gives to gradients (``boundary.py``).
+        layout: the tables of the topology, its periodic patches joined.
+        closed: see :class:`~fluidgrad.Flow`; static, as convection and scheme are.
     """
 
     geometry: Geometry
     conditions: Conditions
     weights: Array
     delta: Array
-    mirror: Array
     viscosity: Array
     alpha: Array
     force: Array
     inverse_h2: Array
-    topology: Topology
-    gives: tuple[str, ...]
+    drops: Drops
+    layout: Layout
+    closed: bool
     convection: bool
     scheme: str
 
     @property
-    def planes(self) -> Int[np.ndarray, " planes"]:
-        """The faces on planes of symmetry, among those of the boundary."""
-        return np.flatnonzero(on_mirrors(self.topology, self.gives))
+    def dim(self) -> int:
+        return self.delta.shape[1]
 
     @property
-    def stencil(self) -> Stencil:
-        """Of the gradients. Not a field: two stencils of equal topologies are not the same object, and their arrays have no ==."""
-        return stencil(self.topology, self.gives)
+    def n_cells(self) -> int:
+        return len(self.alpha)
+
+    @property
+    def incidence(self) -> Incidence:
+        return self.layout.incidence
+
+    @property
+    def n_extra(self) -> int:
+        """Scalar unknowns beside the cells', as of the flow."""
+        return int(self.closed) + sum(self.drops.unknown)
 
 
+@compiled
 def discretize(flow: Flow) -> Discrete:
     """Measure the mesh, weigh the gradients and lay out the boundary data."""
-    mesh, _ = flow.joined
-    t, g = mesh.topology, measure(mesh)
+    topology, pairs = flow.mesh.topology, flow.pairs
+    layout, corners = topology.of(layout_of, pairs, flow.gives), topology.of(joined_corners, pairs)
+    t, s = layout.incidence, layout.stencil
+    g = measured(flow.mesh.points, corners, t)
     c = flow.conditions(g)
-    gives = flow.gives
-    s = stencil(t, gives)
     n = t.n_interior
-    mirror = jnp.asarray(on_mirrors(t, gives), g.V.dtype)
 
     delta = (g.x_face[:n] - g.x_cell[t.owner[:n]]) + (g.x_cell[t.neighbour] - g.x_twin)
-    out = g.x_face[n:] - g.x_cell[t.owner[n:]]
+    out = g.x_face[n:] - g.x_cell[t.inside]
     normal = g.S[n:] / jnp.linalg.norm(g.S[n:], axis=-1, keepdims=True)
     # A mirror's value sits at the cell's image; elsewhere it sits on the face.
     image = 2.0 * jnp.sum(out * normal, -1, keepdims=True) * normal
-    r_face = jnp.concatenate([delta, jnp.where(mirror[:, None] > 0, image, out), jnp.zeros_like(delta[:1])])
-    gives_u = jnp.where(mirror > 0, 1.0, c.fix_n)
-    gives_p = jnp.where(mirror > 0, 1.0, (1.0 - c.fix_n) * c.total)  # a do-nothing outflow gives p - nu du/dn, not p
+    r_face = jnp.concatenate([delta, jnp.where(layout.mirror[:, None], image, out), jnp.zeros_like(delta[:1])])
+    gives_u = jnp.where(layout.mirror, 1.0, c.fix_n)
+    gives_p = jnp.where(layout.mirror, 1.0, (1.0 - c.fix_n) * c.total)  # a do-nothing outflow gives p - nu du/dn, not p
     weights = jnp.stack([least_squares(s, r_face, given) for given in (gives_u, gives_p)])
 
-    index, sign = t.cell_faces
-    between = between_mirrors(t, gives)
-    counts = np.abs(sign) * ~between
-    square = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[index]
+    counts = (jnp.abs(t.sign) * ~layout.between).astype(g.V.dtype)
+    square = jnp.append(jnp.sum(g.S * g.S, -1), 0.0)[t.faces]
     inverse_h2 = 0.5 * jnp.sum(square * counts, 1) / g.V**2
-    directions = t.dim - between.sum(1) / 2
+    directions = 0.5 * layout.directions.astype(g.V.dtype)
     extent = jnp.sum(g.V)
-    if (directions == t.dim - 1).all():  # a layer is as large as the plane that it lies on
-        extent = 0.5 * jnp.sum(jnp.sqrt(square) * between)
-    length = SIMPLEX_LENGTH * (extent * images(t, gives)) ** (1 / directions) * (counts.sum(1) <= 2 * directions - 1)
+    if layout.layer:  # as large as the plane that it lies on
+        extent = 0.5 * jnp.sum(jnp.sqrt(square) * layout.between)
+    length = SIMPLEX_LENGTH * (extent * layout.images) ** (1 / directions) * (counts.sum(1) <= 2 * directions - 1)
     inverse_h2 = inverse_h2 / (1.0 + length * jnp.sqrt(inverse_h2))
     return Discrete(
-        g, c, weights, delta, mirror, jnp.asarray(flow.viscosity),
-        jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape), jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), inverse_h2,
-        t, gives, flow.convection, flow.scheme,
+        g, c, weights, delta, jnp.asarray(flow.viscosity), jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape),
+        jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), inverse_h2, drops_of(flow, corners), layout,
+        flow.closed, flow.convection, flow.scheme,
     )  # fmt: skip
 
 
 def boundary_values(d: Discrete, q: Array) -> Array:
     """The values that boundary faces give to the gradients, ``(boundary, dim+1)``, from the cell values inside."""
-    n = d.topology.n_interior
-    q_P = q[d.topology.owner[n:]]
-    return values_outside(q_P, d.geometry.S[n:], d.conditions, d.mirror)
+    t = d.incidence
+    return values_outside(q[t.inside], d.geometry.S[t.n_interior :], d.conditions, d.layout.mirror)
 
 
 def gradient(d: Discrete, q: Array) -> Array:
@@ -140,7 +144,7 @@ def gradient(d: Discrete, q: Array) -> Array:
     values = jnp.concatenate([q, boundary_values(d, q)])
     *u, p = components(q)
     grad_u, grad_p = [], []
-    for k, index in enumerate(d.stencil.value(d.topology.n_boundary).T):
+    for k, index in enumerate(d.layout.values.T):
         of_u, of_p = (components(w[:, k]) for w in d.weights)
         *u_k, p_k = components(rows(values, index))
         grad_u.append([of_u * (there - here) for there, here in zip(u_k, u, strict=True)])
@@ -150,7 +154,7 @@ def gradient(d: Discrete, q: Array) -> Array:
 
 def interior_data(d: Discrete) -> tuple[Array, ...]:
     """What :func:`interior_flux` needs of each interior face, leading axis faces."""
-    t, g = d.topology, d.geometry
+    t, g = d.incidence, d.geometry
     n = t.n_interior
     P, N = t.owner[:n], t.neighbour
     d_P, d_N = g.x_face[:n] - g.x_cell[P], g.x_twin - g.x_cell[N]
@@ -216,8 +220,7 @@ def _split(q: Vector) -> tuple[Vector, Any]:
 
 def boundary_data(d: Discrete) -> tuple[Array, ...]:
     """What :func:`boundary_flux` needs of each boundary face, leading axis faces."""
-    t, g = d.topology, d.geometry
-    P = t.owner[t.n_interior :]
+    t, g, P = d.incidence, d.geometry, d.incidence.inside
     return g.S[t.n_interior :], g.x_face[t.n_interior :] - g.x_cell[P], g.V[P], d.inverse_h2[P], d.alpha[P]
 
 

@@ -11,7 +11,6 @@ own, which configs then use by its name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from fluidgrad.errors import InputError
-from fluidgrad.flow.flow import Flow
+from fluidgrad.flow.flow import Flow, join_all
 from fluidgrad.flow.fluxes import Discrete, discretize, gradient
 from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
 from fluidgrad.flow.patches import centroid_of, dynamic_pressure, partner, surface, through, turn
@@ -72,8 +71,13 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     s = surface(solution.flow, solution.state)
     of_faces = turn(s.x - jnp.asarray(center), s.force) + s.couple
     of_cells = _couples(solution, s.discrete)
-    nearest = _enclosing_wall(s.discrete.topology, solution.flow.walls)
-    return sum((jnp.sum(of_faces[s.on(p)]) - jnp.sum(of_cells[nearest == p]) for p in patch), jnp.zeros(()))
+    walls = solution.flow.walls
+    nearest = solution.flow.mesh.topology.of(_enclosing_wall, solution.flow.pairs, walls)
+    total = jnp.zeros(())
+    for p in patch:
+        taken = jnp.where(nearest == walls.index(p), of_cells, 0.0) if p in walls else 0.0
+        total += jnp.sum(of_faces[s.on(p)]) - jnp.sum(taken)
+    return total
 
 
 def _couples(solution: Solution, d: Discrete) -> Array:
@@ -81,31 +85,32 @@ def _couples(solution: Solution, d: Discrete) -> Array:
 
     A face's moment about its two cells is d x F together; each cell has the part that its distance to the face has in d.
     """
-    t, g = d.topology, d.geometry
-    q, _ = split(solution.flow, solution.state)
+    t, g = d.incidence, d.geometry
+    q, _ = split(d, solution.state)
     fluxes, edge = crossing(d, q, gradient(d, q))
     n = t.n_interior
     d_P = g.x_face[:n] - g.x_cell[t.owner[:n]]
     share = jnp.sum(d_P * g.S[:n], -1) / jnp.sum(d.delta * g.S[:n], -1)
     inside = turn(d.delta, fluxes[:, :-1])
-    out = turn(g.x_face[n:] - g.x_cell[t.owner[n:]], edge.flux[:, :-1])
+    out = turn(g.x_face[n:] - g.x_cell[t.inside], edge.flux[:, :-1])
     couple = jnp.zeros_like(g.V).at[t.owner].add(jnp.concatenate([share * inside, out]))
     return couple.at[t.neighbour].add((1 - share) * inside)
 
 
-@lru_cache(maxsize=32)
-def _enclosing_wall(t: Topology, walls: tuple[str, ...]) -> np.ndarray:
-    """For each cell the name of the nearest wall among those that enclose the flow (connected, and as wide as the mesh as
-    built), ``(cells,)``; empty where there are none."""
-    patch = np.repeat(list(t.patches), [hi - lo for lo, hi in t.patches.values()])
-    is_wall = np.isin(patch, walls)
+def _enclosing_wall(topology: Topology, pairs: tuple[tuple[str, str], ...], walls: tuple[str, ...]) -> np.ndarray:
+    """For each cell the number of the nearest wall among those that enclose the flow (connected, and as wide as the mesh as
+    built), ``(cells,)``; -1 where there are none."""
+    t = topology.kept(join_all, pairs)
+    number = [walls.index(p) if p in walls else -1 for p in t.patches]
+    patch = np.repeat(np.array(number, int), [hi - lo for lo, hi in t.patches.values()])
+    is_wall = patch >= 0
     faces, patch = t.face_points[t.n_interior :][is_wall], patch[is_wall]
     ends = np.repeat(faces[:, 0], faces.shape[1] - 1), faces[:, 1:].ravel()
     touching = coo_matrix((np.ones(len(ends[0])), ends), (len(t.nominal),) * 2)
     piece, width = connected_components(touching, directed=False)[1][faces[:, 0]], np.ptp(t.nominal, axis=0).max()
     wide = [k for k in np.unique(piece) if np.ptp(t.nominal[faces[piece == k]].reshape(-1, t.dim), axis=0).max() > 0.99 * width]
     takes = np.isin(piece, wide)
-    return patch[takes][KDTree(middles(t.nominal, faces[takes])).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, "")
+    return patch[takes][KDTree(middles(t.nominal, faces[takes])).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, -1)
 
 
 def _scale(flow: Flow, powers_of_length: int) -> Array:
@@ -143,14 +148,15 @@ def pressure_drop(solution: Solution, inlet: str | Sequence[str], outlet: str | 
     list, by the flow through them together. From a periodic patch to the one it continues at: the drop of the mean
     pressure, given or found for a flow rate."""
     inlets, outlets = ((p,) if isinstance(p, str) else tuple(p) for p in (inlet, outlet))
-    pairs = solution.flow.joined[1]
+    pairs = solution.flow.periodic
     first, last = ([partner(solution.flow, p) for p in patches] for patches in (inlets, outlets))
     if any(p in pairs for p in first + last):
         if first != last or inlets == outlets or len(first) > 1:
             given = f"the pressure drop from {inlet!r} to {outlet!r}, of which one is periodic"
             raise InputError(given, accepted="a periodic patch and the one it continues at, or two that are not periodic")
-        drop = pressure_drops(solution.flow, split(solution.flow, solution.state)[1])[first[0]]
-        return jnp.asarray(drop if inlets[0] == first[0] else -drop)
+        d = discretize(solution.flow)
+        drop = pressure_drops(d, split(d, solution.state)[1])[list(pairs).index(first[0])]
+        return drop if inlets[0] == first[0] else -drop
     s = surface(solution.flow, solution.state)
     total = s.pressure + 0.5 * jnp.sum(s.velocity**2, -1)
 
@@ -165,7 +171,7 @@ def pressure_drop(solution: Solution, inlet: str | Sequence[str], outlet: str | 
 def dissipation(solution: Solution) -> Array:
     """Power lost to viscosity and to the porous medium: int nu/2 |grad u + grad u^T|^2 + alpha |u|^2."""
     d = discretize(solution.flow)
-    q, _ = split(solution.flow, solution.state)
+    q, _ = split(d, solution.state)
     grad_u = gradient(d, q)[:, :-1]
     rate = grad_u + jnp.swapaxes(grad_u, 1, 2)
     return jnp.sum(d.geometry.V * (0.5 * d.viscosity * jnp.sum(rate**2, (1, 2)) + d.alpha * jnp.sum(q[:, :-1] ** 2, -1)))
@@ -189,9 +195,9 @@ def roughness(solution: Solution, patch: str) -> Array:
     F, S, x = through(solution.flow, solution.state, patch)
     area = jnp.linalg.norm(S, axis=-1)
     u, t, points = -F / area, solution.flow.mesh.topology, solution.flow.mesh.points
-    (a, b, ends), (rim, rim_ends) = _seams(t, partner(solution.flow, patch), solution.flow.walls)
+    (a, b, ends), (rim, rim_ends) = t.of(_seams, partner(solution.flow, patch), solution.flow.walls)
 
-    def length(ends: np.ndarray) -> Array:  # of the seam between two faces: a point in 2D
+    def length(ends: Array) -> Array:  # of the seam between two faces: a point in 2D
         return jnp.ones(len(ends)) if t.dim == 2 else jnp.linalg.norm(points[ends[:, 1]] - points[ends[:, 0]], axis=-1)
 
     across = jnp.sum(length(ends) * (u[a] - u[b]) ** 2 / jnp.linalg.norm(x[a] - x[b], axis=-1))
@@ -202,7 +208,6 @@ def roughness(solution: Solution, patch: str) -> Array:
     return energy / A * height**2 / (12.0 * (jnp.sum(u * area) / A) ** 2)
 
 
-@lru_cache(maxsize=32)
 def _seams(t: Topology, patch: str, walls: tuple[str, ...]) -> Any:
     """Pairs of faces of a patch that share a corner (2D) or an edge (3D), with it; and the faces that share one with a
     wall, with it."""
@@ -248,14 +253,14 @@ def probe(solution: Solution, at: ArrayLike, what: str = "pressure") -> Array:
     if what not in QUANTITIES or (what == "velocity_z" and solution.flow.mesh.dim == 2):
         raise InputError(f"cannot probe {what!r}", accepted=f"one of {', '.join(QUANTITIES)}")
     d = discretize(solution.flow)
-    q, extra = split(solution.flow, solution.state)
+    q, extra = split(d, solution.state)
     x, at = d.geometry.x_cell, jnp.asarray(at)
     value, slope = q[:, QUANTITIES[what]], gradient(d, q)[:, QUANTITIES[what]]
     r2 = jnp.sum((x - at) ** 2, -1)
     nearest = jax.lax.stop_gradient(jnp.argmin(r2))
-    size = d.geometry.V[nearest] ** (2.0 / d.topology.dim)
+    size = d.geometry.V[nearest] ** (2.0 / d.dim)
     weight = jnp.exp(-(r2 - r2[nearest]) / size)
     found = jnp.sum(weight * (value + jnp.sum(slope * (at - x), -1))) / jnp.sum(weight)
-    if what == "pressure" and solution.flow.joined[1]:
-        found -= (at - centroid_of(d)) @ mean_gradient(solution.flow, extra)
+    if what == "pressure" and solution.flow.pairs:
+        found -= (at - centroid_of(d)) @ mean_gradient(d, extra)
     return found

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,9 +22,10 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.mesh import Mesh, face_pieces, measure
+from fluidgrad.mesh.mesh import Mesh, face_pieces, lines, measure
 from fluidgrad.mesh.quality import corner_triples
 from fluidgrad.mesh.topology import Topology, corner_shares
+from fluidgrad.programs import compiled
 
 if TYPE_CHECKING:
     from fluidgrad.flow.solution import Solution
@@ -35,7 +35,7 @@ REGISTRY: dict[str, Functional] = {}
 
 
 def _is_own(function: Callable[..., Array]) -> bool:
-    return function.__module__.partition(".")[0] == "fluidgrad"
+    return (function.__module__ or "").partition(".")[0] == "fluidgrad"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +55,25 @@ class Functional:
         flat, tree = jax.tree.flatten((args, kwargs))
         static = tuple((i, x) for i, x in enumerate(flat) if isinstance(x, str | bool))
         numbers = [0.0 if isinstance(x, str | bool) else x for x in flat]
-        value = _apply(self.function, tree, static, solution, numbers)
+        program = _apply if _is_own(self.function) else _apply_closed  # a user's may look into the topology
+        value = program(self.function, tree, static, solution, numbers)
         if self.undefined and not traced(value) and jnp.isnan(value):
             given = [*map(str, args), *(f"{k}={v}" for k, v in kwargs.items())]
             raise InputError(f"there is no {self.name}({', '.join(given)}) in this flow", accepted=self.undefined)
         return value
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _apply(function: Callable[..., Array], tree: Any, static: tuple[tuple[int, Any], ...], solution: Solution, traced: list[Any]) -> Array:
+def _applied(
+    function: Callable[..., Array], tree: Any, static: tuple[tuple[int, Any], ...], solution: Solution, numbers: list[Any]
+) -> Array:
     for i, x in static:
-        traced[i] = x
-    args, kwargs = jax.tree.unflatten(tree, traced)
+        numbers[i] = x
+    args, kwargs = jax.tree.unflatten(tree, numbers)
     return function(solution, *args, **kwargs)
+
+
+_apply = compiled(_applied, static=(0, 1, 2))
+_apply_closed = jax.jit(_applied, static_argnums=(0, 1, 2))
 
 
 def functional(units: str, undefined: str = "") -> Callable[[Callable[..., Array]], Functional]:
@@ -120,19 +126,22 @@ def centroid(solution: Solution, patch: str, axis: str = "x") -> Array:
 
 def _surface(mesh: Mesh, patch: str) -> tuple[Array, Array]:
     """The pieces of a patch that encloses a body."""
-    if not _closed(mesh.topology, patch):
-        raise InputError(f"patch {patch!r} does not enclose a body", accepted="the patch of a closed surface, or no patch: the fluid")
+    mesh.topology.of(_must_enclose, patch)
     return face_pieces(mesh, patch)
+
+
+def _must_enclose(t: Topology, patch: str) -> None:
+    if not t.kept(_closed, patch):
+        raise InputError(f"patch {patch!r} does not enclose a body", accepted="the patch of a closed surface, or no patch: the fluid")
 
 
 def encloses(t: Topology, patch: str) -> bool:
     """Whether a patch is the surface of a body in the fluid, and not round the fluid."""
     x = t.nominal[np.unique(t.face_points[t.faces_of(patch)])]
     inside = (x.min(0) > t.nominal.min(0)).all() and (x.max(0) < t.nominal.max(0)).all()
-    return bool(inside) and _closed(t, patch)
+    return bool(inside) and t.kept(_closed, patch)
 
 
-@lru_cache(maxsize=32)
 def _closed(t: Topology, patch: str) -> bool:
     """Whether each corner (2D) or edge (3D) of a patch belongs to two of its faces."""
     corners = t.face_points[t.faces_of(patch)]
@@ -152,10 +161,10 @@ def thickness(solution: Solution, patch: str, at: ArrayLike) -> Array:
     changes when the body is turned, until its front is behind. The derivative is one-sided where another pair becomes the
     farthest, and where the line meets a point of the patch.
     """
-    lines = _pieces(solution.flow.mesh, patch, "thickness")
-    if len(lines) > 1 or not _closed(solution.flow.mesh.topology, patch):
+    pieces = _pieces(solution.flow.mesh, patch, "thickness")
+    if len(pieces) > 1 or not pieces[0][1]:
         raise InputError(f"the thickness of {patch!r}, which is not one closed line", accepted="the patch of one body")
-    x = lines[0][:-2]
+    x = pieces[0][0][:-2]
     apart = jnp.sum((x[:, None] - x[None]) ** 2, -1)
     a, b = jnp.unravel_index(jnp.argmax(apart), apart.shape)
     front, back = (jnp.where(x[a, 0] <= x[b, 0], *ends) for ends in ((x[a], x[b]), (x[b], x[a])))
@@ -176,7 +185,7 @@ def curvature(solution: Solution, patch: str, p: ArrayLike = 8.0) -> Array:
     (sum_i l_i |k_i|^p / sum_i l_i)^(1/p), with k_i = angle_i / l_i at a point where two faces meet at an angle, l_i half
     their length together. Half as many points at a corner halve its curvature: it is a length of the mesh there."""
     power = total = jnp.zeros(())
-    for x in _pieces(solution.flow.mesh, patch, "curvature"):
+    for x, _ in _pieces(solution.flow.mesh, patch, "curvature"):
         side = x[1:] - x[:-1]
         length = jnp.sqrt(jnp.sum(side**2, -1))
         turn = jnp.arctan2(side[:-1, 0] * side[1:, 1] - side[:-1, 1] * side[1:, 0], jnp.sum(side[:-1] * side[1:], -1))
@@ -187,13 +196,15 @@ def curvature(solution: Solution, patch: str, p: ArrayLike = 8.0) -> Array:
     return jnp.where(curved, (jnp.where(curved, power, 1.0) / total) ** (1 / jnp.asarray(p)), 0.0)
 
 
-def _pieces(mesh: Mesh, patch: str, name: str) -> list[Array]:
-    """The points along each piece of a 2D patch; those of a closed piece with the first two once more at the end."""
-    t = mesh.topology
-    if t.dim != 2:
+def _pieces(mesh: Mesh, patch: str, name: str) -> list[tuple[Array, bool]]:
+    """The points along each piece of a 2D patch, and whether it is closed: then with the first two once more at the end."""
+    if mesh.dim != 2:
         raise InputError(f"the {name} of a patch in 3D", accepted="a 2D mesh")
-    lines = [line for line, _ in t.lines(patch)]
-    return [mesh.points[np.append(line, line[1]) if line[0] == line[-1] else line] for line in lines]
+    found = []
+    for line in mesh.topology.of(lines, patch):
+        x = mesh.points[line.points]
+        found.append((jnp.concatenate([x, x[1:2]]) if line.closed else x, line.closed))
+    return found
 
 
 @functional("1")
@@ -206,7 +217,7 @@ def mesh_barrier(solution: Solution) -> Array:
     """
     mesh = solution.flow.mesh
     total, count = jnp.zeros(()), 0
-    for corner, ends in _corners(mesh.topology):
+    for corner, ends in mesh.topology.of(_corners):
         e = mesh.points[ends] - mesh.points[corner][:, None]
         e = e / jnp.linalg.norm(e, axis=-1, keepdims=True)
         total -= jnp.sum(jnp.log(jnp.linalg.det(e)))
@@ -214,7 +225,6 @@ def mesh_barrier(solution: Solution) -> Array:
     return total / count
 
 
-@lru_cache(maxsize=32)
 def _corners(t: Topology) -> list[tuple[np.ndarray, np.ndarray]]:
     """Corners of all cells, and the ends of the edges that meet there, ``(corners, dim)``, in a right-handed order."""
     return [found for kind, loops in t.cells for found in corner_triples(kind, loops, t.dim)]

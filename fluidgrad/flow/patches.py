@@ -37,13 +37,15 @@ from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Periodic
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import Discrete, discretize, gradient
+from fluidgrad.flow.layout import joined_corners
 from fluidgrad.flow.residual import at_boundary, crossing, mean_gradient, split
-from fluidgrad.mesh.mesh import boundary_pieces
+from fluidgrad.mesh.mesh import boundary_pieces, lines
+from fluidgrad.programs import compiled
 
 _SURFACE = ["discrete", "x", "flux", "force", "couple", "velocity", "pressure"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=_SURFACE, meta_fields=["periodic"])
+@partial(jax.tree_util.register_dataclass, data_fields=_SURFACE, meta_fields=["patches", "periodic"])
 @dataclass(frozen=True)
 class Surface:
     """What a solution does at each boundary face of the mesh with its periodic patches joined.
@@ -55,6 +57,7 @@ class Surface:
         force: on the boundary, pressure and viscous stress, ``(boundary, dim)``; acting at x, together with
         couple: about x, along z, ``(boundary,)``: that of a pressure that varies over the face.
         velocity, pressure: at x, ``(boundary, dim)`` and ``(boundary,)``.
+        patches: the patches among the faces, first and past the last; static.
         periodic: the patches that are none of the boundary, since the flow goes on behind them; static.
     """
 
@@ -65,30 +68,38 @@ class Surface:
     couple: Array
     velocity: Array
     pressure: Array
+    patches: tuple[tuple[str, tuple[int, int]], ...]
     periodic: tuple[str, ...]
 
     def on(self, patch: str) -> slice:
         """A patch among the boundary faces."""
+        named = dict(self.patches)
         if patch in self.periodic:
-            left = ", ".join(self.discrete.topology.patches) or "none"
+            left = ", ".join(named) or "none"
             raise InputError(f"patch {patch!r} is periodic: nothing acts on it", accepted=f"one that is not: {left}")
-        t = self.discrete.topology
-        faces = t.faces_of(patch)
-        return slice(faces.start - t.n_interior, faces.stop - t.n_interior)
+        if patch not in named:
+            raise InputError(f"no patch named {patch!r}", accepted=f"the mesh has {', '.join([*named, *self.periodic])}")
+        return slice(*named[patch])
+
+    def S(self, patch: str) -> Array:
+        """Area vectors of a patch, ``(faces, dim)``."""
+        return self.discrete.geometry.S[self.discrete.incidence.n_interior :][self.on(patch)]
 
 
-@jax.jit  # traced once, however many functionals a program has
+@compiled  # traced once, however many functionals a program has
 def surface(flow: Flow, state: Array) -> Surface:
     """The boundary of a solution. Differentiable in its flow and its state."""
     d = discretize(flow)
-    q, extra = split(flow, state)
-    edge, x = at_boundary(d, q, gradient(d, q)), d.geometry.x_face[d.topology.n_interior :]
-    behind = tuple(p for p in flow.mesh.patches if p not in d.topology.patches)
-    plain = Surface(d, x, edge.flux, edge.force, jnp.zeros_like(edge.pressure), edge.velocity, edge.pressure, behind)
-    if not flow.joined[1]:
+    q, extra = split(d, state)
+    n = d.incidence.n_interior
+    edge, x = at_boundary(d, q, gradient(d, q)), d.geometry.x_face[n:]
+    here = tuple((p, (faces.start - n, faces.stop - n)) for p, faces in flow.patches.items())
+    behind = tuple(p for p in flow.mesh.patches if p not in flow.patches)
+    plain = Surface(d, x, edge.flux, edge.force, jnp.zeros_like(edge.pressure), edge.velocity, edge.pressure, here, behind)
+    if not behind:
         return plain
-    G, origin = mean_gradient(flow, extra), centroid_of(d)
-    piece, S, spread = boundary_pieces(flow.joined[0])
+    G, origin = mean_gradient(d, extra), centroid_of(d)
+    piece, S, spread = boundary_pieces(flow.mesh.points, flow.mesh.topology.of(joined_corners, flow.pairs).own[n:])
     push = -((piece - origin) @ G)[..., None] * S
     own = turn(piece - x[:, None], push) - turn(spread @ G, S)
     return replace(plain, force=edge.force + push.sum(1), couple=own.sum(1), pressure=edge.pressure - (x - origin) @ G)
@@ -114,21 +125,27 @@ def through(flow: Flow, state: Array, patch: str) -> tuple[Array, Array, Array]:
     """Volume flowing out of the domain through each face of a patch, periodic or not, per time, ``(faces,)``; area vectors
     and centres of the faces, ``(faces, dim)``. Of a second periodic patch the faces are those of the first, from behind."""
     first = partner(flow, patch)
-    if first in (joined := flow.joined[1]):
+    if first in (joined := flow.periodic):
         d = discretize(flow)
-        q, _ = split(flow, state)
+        q, _ = split(d, state)
         out, where, sign = crossing(d, q, gradient(d, q))[0], joined[first], 1.0 if first == patch else -1.0
         return sign * out[where, -1], sign * d.geometry.S[where], d.geometry.x_face[where]
     s = surface(flow, state)
     faces = s.on(patch)
-    return s.flux[faces, -1], s.discrete.geometry.S[s.discrete.topology.faces_of(patch)], s.x[faces]
+    return s.flux[faces, -1], s.S(patch), s.x[faces]
 
 
 def pressure_name(flow: Flow, state: Array) -> tuple[str, str]:
     """What to call the pressure that is stored, as a field of a file and in words: a part of it where a drop drives the flow."""
-    if np.any(np.asarray(mean_gradient(flow, split(flow, state)[1]))):
+    if flow.pairs and np.any(np.asarray(_mean_gradient(flow, state))):
         return "periodic_pressure", "periodic part of the kinematic pressure"
     return "pressure", "kinematic pressure"
+
+
+@compiled
+def _mean_gradient(flow: Flow, state: Array) -> Array:
+    d = discretize(flow)
+    return mean_gradient(d, split(d, state)[1])
 
 
 class Piece(NamedTuple):
@@ -200,7 +217,7 @@ def dynamic_pressure(reference: tuple[ArrayLike, ArrayLike] | None) -> Array:
     return 0.5 * jnp.asarray(reference[0]) ** 2
 
 
-@partial(jax.jit, static_argnums=2)
+@compiled(static=(2,))
 def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     """Pressure and shear on the faces of a patch.
 
@@ -210,7 +227,7 @@ def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     return _on_patch(flow, surface(flow, state), patch)
 
 
-@jax.jit
+@compiled
 def all_walls(flow: Flow, state: Array) -> dict[str, WallData]:
     """:func:`wall_data` of every wall of a flow, by one program."""
     edge = surface(flow, state)
@@ -218,22 +235,21 @@ def all_walls(flow: Flow, state: Array) -> dict[str, WallData]:
 
 
 def _on_patch(flow: Flow, edge: Surface, patch: str) -> WallData:
-    t = edge.discrete.topology
-    here, S = edge.on(patch), edge.discrete.geometry.S[t.faces_of(patch)]
+    here, S = edge.on(patch), edge.S(patch)
     x, pressure, force = edge.x[here], edge.pressure[here], edge.force[here]
     area = jnp.linalg.norm(S, axis=-1)
     n = -S / area[:, None]
     stress = force / area[:, None]
     shear = stress - jnp.sum(stress * n, -1, keepdims=True) * n
-    if t.dim == 3:
+    if flow.mesh.dim == 3:
         return WallData(jnp.arange(len(x)), x, n, area, None, pressure, shear, None, flow.reference, ())
     s, along, order, pieces, first = [], [], [], [], 0
-    for points, face in t.lines(patch):
-        closed = bool(points[0] == points[-1])
+    for line in flow.mesh.topology.of(lines, patch):
+        points, face, closed = line.points, line.faces, line.closed
         s_piece, sign = _arc_length(flow.mesh.points[points], area[face], closed)
         by_s = jnp.argsort(s_piece)
         s.append(s_piece[by_s])
-        order.append(jnp.asarray(face)[by_s])
+        order.append(face[by_s])
         along.append(sign * jnp.stack([n[face, 1], -n[face, 0]], -1)[by_s])  # the fluid is on the left of n turned so
         pieces.append(Piece(first, first + len(face), closed))
         first += len(face)

@@ -12,10 +12,8 @@ product of two. Both are differentiable in their numbers and in the mesh's point
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -24,6 +22,7 @@ from fluidgrad.errors import InputError
 from fluidgrad.mesh.geometry import FaceScalar
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.topology import Topology, corner_shares
+from fluidgrad.programs import compiled
 
 # Six points that integrate polynomials of degree 4 over a triangle exactly (Dunavant 1985), as barycentric weights.
 _A, _B = (0.44594849091596488632, 0.22338158967801146570), (0.09157621350977074346, 0.10995174365532186764)
@@ -48,7 +47,7 @@ def parabola(mesh: Mesh, patch: str, mean: ArrayLike) -> FaceScalar:
     return _parabola(mesh, patch, jnp.asarray(mean, mesh.points.dtype))
 
 
-@partial(jax.jit, static_argnums=1)
+@compiled(static=(1,))
 def _parabola(mesh: Mesh, patch: str, mean: Array) -> FaceScalar:
     if mesh.dim == 3:
         return mean * _product_of_parabolas(mesh, patch)
@@ -73,7 +72,7 @@ def nodes(mesh: Mesh, patch: str, values: ArrayLike) -> FaceScalar:
     return _nodes(mesh, patch, values)
 
 
-@partial(jax.jit, static_argnums=1)
+@compiled(static=(1,))
 def _nodes(mesh: Mesh, patch: str, values: Array) -> FaceScalar:
     n = values.shape[0] + 1
     ends = jnp.pad(values, 1)
@@ -101,13 +100,12 @@ def spans(mesh: Mesh, patch: str) -> tuple[FaceScalar, FaceScalar]:
         raise InputError(
             f"a profile of nodes on patch {patch!r} of a 3D mesh", accepted="a 2D mesh; in 3D, parabola or speeds face by face"
         )
-    path, rank = _line(mesh.topology, patch)
+    path, rank = mesh.topology.of(_line, patch)
     length = jnp.linalg.norm(jnp.diff(mesh.points[path], axis=0), axis=1)
     s = jnp.concatenate([jnp.zeros(1, length.dtype), jnp.cumsum(length)]) / jnp.sum(length)
     return s[rank], s[rank + 1]
 
 
-@lru_cache(maxsize=64)
 def _line(topology: Topology, patch: str) -> tuple[Int[np.ndarray, " n+1"], Int[np.ndarray, " n"]]:
     """The points of a patch from end to end, and the place of each of its faces along them."""
     pieces = topology.lines(patch)
@@ -118,33 +116,38 @@ def _line(topology: Topology, patch: str) -> tuple[Int[np.ndarray, " n+1"], Int[
     points, faces = pieces[0]
     if topology.bearings[list(topology.patches).index(patch)] < 0:
         points, faces = points[::-1], faces[::-1]
-    return points, np.argsort(faces)
+    return np.ascontiguousarray(points), np.argsort(faces)
 
 
 def _product_of_parabolas(mesh: Mesh, patch: str) -> FaceScalar:
     """The average of 36 a (1 - a) b (1 - b) over each face, a and b the shares along the sides of the rectangle."""
-    t = mesh.topology
+    corners, axes = mesh.topology.of(_rectangle, patch)
+    triangle, area = _fractions(mesh.points, corners, axes, jnp)
+    s = jnp.einsum("qc,ftci->ftqi", jnp.asarray(_CORNERS, area.dtype), triangle)
+    value = jnp.prod(6 * s * (1 - s), -1) @ jnp.asarray(_WEIGHTS, area.dtype)
+    return jnp.sum(value * area, 1) / jnp.sum(area, 1)
+
+
+def _fractions(points: Any, corners: Any, axes: Any, xp: Any) -> Any:
+    """The triangles of faces, their corners as shares of the sides of the rectangle, ``(faces, triangles, 3, 2)``, and areas."""
+    x = points[corners][..., axes]
+    low, high = xp.min(x, (0, 1)), xp.max(x, (0, 1))
+    x = (x - low) / (high - low)
+    middle = xp.broadcast_to(xp.einsum("fk,fki->fi", corner_shares(corners), x)[:, None], x.shape)
+    triangle = xp.stack([middle, x, xp.roll(x, -1, 1)], 2)
+    (u, v) = (triangle[:, :, k] - triangle[:, :, 0] for k in (1, 2))
+    return triangle, xp.abs(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
+
+
+def _rectangle(t: Topology, patch: str) -> tuple[Int[np.ndarray, "faces corners"], Int[np.ndarray, " 2"]]:
+    """The points of the faces of a patch that is a rectangle, and the axes that its sides are along."""
     corners = t.face_points[t.faces_of(patch)]
     size = np.ptp(t.nominal[np.unique(corners)], axis=0)
     flat = t.bearings[list(t.patches).index(patch)]
-    axes = [k for k in range(3) if k != flat]
-    share = corner_shares(corners)  # NumPy: under jit a constant of JAX is traced
-
-    def fractions(points: Any, xp: Any) -> Any:
-        x = points[corners][..., axes]
-        low, high = xp.min(x, (0, 1)), xp.max(x, (0, 1))
-        x = (x - low) / (high - low)
-        middle = xp.broadcast_to(xp.einsum("fk,fki->fi", share, x)[:, None], x.shape)
-        triangle = xp.stack([middle, x, xp.roll(x, -1, 1)], 2)  # (faces, triangles, corners, 2)
-        (u, v) = (triangle[:, :, k] - triangle[:, :, 0] for k in (1, 2))
-        return triangle, xp.abs(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
-
-    if size[flat] > 1e-9 * size.max() or abs(fractions(t.nominal, np)[1].sum() - 1) > 1e-9:
+    axes = np.array([k for k in range(3) if k != flat])
+    if size[flat] > 1e-9 * size.max() or abs(_fractions(t.nominal, corners, axes, np)[1].sum() - 1) > 1e-9:
         raise InputError(
             f"patch {patch!r} is not a rectangle with its sides along two axes",
             accepted="a parabola in 3D needs one; give speeds face by face instead",
         )
-    triangle, area = fractions(mesh.points, jnp)
-    s = jnp.einsum("qc,ftci->ftqi", jnp.asarray(_CORNERS, area.dtype), triangle)
-    value = jnp.prod(6 * s * (1 - s), -1) @ jnp.asarray(_WEIGHTS, area.dtype)
-    return jnp.sum(value * area, 1) / jnp.sum(area, 1)
+    return corners, axes

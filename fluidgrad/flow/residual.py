@@ -13,7 +13,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fluidgrad.flow.boundary import periodic_shift
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import (
     BoundaryFlux,
@@ -31,69 +30,69 @@ from fluidgrad.mesh.mesh import to_cells, to_faces
 REST = 1e-6  # of the speed sqrt(p), below which a fluid is at rest
 
 
-def split(flow: Flow, state: Array) -> tuple[Array, Array]:
+def split(d: Discrete, state: Array) -> tuple[Array, Array]:
     """The flat unknowns as cell values ``(cells, dim+1)`` and extra scalars."""
-    k = flow.mesh.n_cells * (flow.mesh.dim + 1)
-    return state[:k].reshape(flow.mesh.n_cells, -1), state[k:]
+    k = d.n_cells * (d.dim + 1)
+    return state[:k].reshape(d.n_cells, -1), state[k:]
 
 
 def residual(flow: Flow, state: Array) -> Array:
     """The imbalance of every cell and of the extra equations, flat. Differentiable in both arguments."""
-    return balance(flow, discretize(flow), state)
+    return balance(discretize(flow), state)
 
 
-def balance(flow: Flow, d: Discrete, state: Array) -> Array:
+def balance(d: Discrete, state: Array) -> Array:
     """:func:`residual` of a flow already discretized."""
-    return imbalance(flow, d, state)[0]
+    return imbalance(d, state)[0]
 
 
-def imbalance(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array]:
+def imbalance(d: Discrete, state: Array) -> tuple[Array, Array]:
     """The residual, and what passes through the cells: root mean squares over them of the fluxes of momentum (pressure
     taken from its mean where nothing sets its level) and of mass, then the size of each extra equation, ``(2 + extra,)``.
 
     The second measures the first: net over gross flux needs no units and means the same on every mesh.
     """
-    q, extra = split(flow, state)
-    t, g = d.topology, gradient(d, q)
+    q, extra = split(d, state)
+    t, g = d.incidence, gradient(d, q)
     interior, edge = crossing(d, q, g)
     flux = jnp.concatenate([interior, edge.flux])
-    source = sources(flow, d, q, extra)
+    source = sources(d, q, extra)
     R = to_cells(t, flux) + source
-    level = jnp.mean(q[:, -1]) * float(flow.closed)
+    level = jnp.mean(q[:, -1]) * float(d.closed)
     gross = jnp.concatenate([flux[:, :-1] - level * d.geometry.S, flux[:, -1:]], 1) ** 2
-    per_cell = jnp.mean(source**2, 0) + (jnp.sum(gross, 0) + jnp.sum(gross[: t.n_interior], 0)) / t.n_cells
+    per_cell = jnp.mean(source**2, 0) + (jnp.sum(gross, 0) + jnp.sum(gross[: t.n_interior], 0)) / d.n_cells
     # Nothing flows where forces balance a pressure: mass is then measured by what that pressure could drive.
-    could = REST**2 * jnp.mean(jnp.abs(q[:, -1] - jnp.mean(q[:, -1]))) * jnp.sum(d.geometry.S**2) / t.n_cells
+    could = REST**2 * jnp.mean(jnp.abs(q[:, -1] - jnp.mean(q[:, -1]))) * jnp.sum(d.geometry.S**2) / d.n_cells
     per_cell = per_cell.at[-1].add(could)
     sizes = [*jnp.sqrt(jnp.stack([jnp.sum(per_cell[:-1]), per_cell[-1]]))]
-    if flow.closed:
+    if d.closed:
         sizes.append(jnp.sqrt(jnp.mean(q[:, -1] ** 2)))
-    for name in flow.driven:
-        sizes.append(jnp.sum(jnp.abs(interior[flow.joined[1][name], -1])) + jnp.abs(flow.boundary[name].flow_rate))  # pyright: ignore
-    return jnp.concatenate([R.ravel(), extra_equations(flow, d, q, interior)]), jnp.stack(sizes)
+    for through, rate in _driven(d, interior):
+        sizes.append(jnp.sum(jnp.abs(through)) + jnp.abs(rate))
+    return jnp.concatenate([R.ravel(), extra_equations(d, q, interior)]), jnp.stack(sizes)
 
 
 def crossing(d: Discrete, q: Array, g: Array) -> tuple[Array, BoundaryFlux]:
     """What crosses the faces, from cell values and gradients: momentum and mass from owner to neighbour, ``(interior,
     dim+1)``, and what happens at the boundary."""
-    (q_P, q_N), (g_P, g_N) = to_faces(d.topology, q), to_faces(d.topology, g)
+    (q_P, q_N), (g_P, g_N) = to_faces(d.incidence, q), to_faces(d.incidence, g)
     inside = interior_flux(q_P, q_N, g_P, g_N, interior_data(d), d.viscosity, d.convection, d.scheme)
     return inside.flux, at_boundary(d, q, g)
 
 
 def at_boundary(d: Discrete, q: Array, g: Array) -> BoundaryFlux:
     """What happens at the boundary faces, from cell values and gradients."""
-    inside = d.topology.owner[d.topology.n_interior :]
+    inside = d.incidence.inside
     return outer_flux(d, q[inside], g[inside])
 
 
 def outer_flux(d: Discrete, q_P: Array, g_P: Array) -> BoundaryFlux:
     """What happens at all boundary faces, from values and gradients in the cells inside. Pointwise."""
     edge = boundary_flux(q_P, g_P, boundary_data(d), d.conditions, d.viscosity, d.convection)
-    plane = d.planes
+    plane = d.layout.planes
     if not len(plane):
         return edge
-    inside = d.topology.owner[d.topology.n_interior :][plane]
+    inside = d.incidence.inside[plane]
     data = (*(a[plane] for a in boundary_data(d)), d.force[inside])
     mirrored = mirror_flux(q_P[plane], g_P[plane], data, d.viscosity, d.convection, d.scheme)
     return BoundaryFlux(*(a.at[plane].set(b) for a, b in zip(edge, mirrored, strict=True)))
@@ -124,35 +123,36 @@ def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, conv
     return BoundaryFlux(flux, flux[:, :-1], u, p)
 
 
-def sources(flow: Flow, d: Discrete, q: Array, extra: Array) -> Array:
+def sources(d: Discrete, q: Array, extra: Array) -> Array:
     """What happens inside the cells, ``(cells, dim+1)``."""
-    momentum = d.alpha[:, None] * q[:, :-1] - d.force - mean_gradient(flow, extra)
-    mass = -extra[:1] if flow.closed else jnp.zeros(1, q.dtype)
+    momentum = d.alpha[:, None] * q[:, :-1] - d.force - mean_gradient(d, extra)
+    mass = -extra[:1] if d.closed else jnp.zeros(1, q.dtype)
     return d.geometry.V[:, None] * jnp.concatenate([momentum, jnp.broadcast_to(mass, momentum[:, :1].shape)], 1)
 
 
-def pressure_drops(flow: Flow, extra: Array) -> dict[str, Array]:
-    """The drop of the mean pressure over each pair of periodic patches, by the first of the two: as given, or an unknown."""
-    unknown = dict(zip(flow.driven, extra[int(flow.closed) :], strict=True))
-    given = {name: flow.boundary[name].pressure_drop for name in flow.joined[1]}  # pyright: ignore[reportAttributeAccessIssue]
-    return given | unknown
+def pressure_drops(d: Discrete, extra: Array) -> list[Array]:
+    """The drop of the mean pressure over each pair of periodic patches: as given, or an unknown."""
+    unknown = iter(extra[int(d.closed) :])
+    return [next(unknown) if is_unknown else d.drops.drop[k] for k, is_unknown in enumerate(d.drops.unknown)]
 
 
-def mean_gradient(flow: Flow, extra: Array) -> Array:
+def mean_gradient(d: Discrete, extra: Array) -> Array:
     """The force of the mean pressure drops of periodic patches, ``(dim,)`` [L/T^2]: the mean pressure falls along it."""
-    mesh, faces = flow.joined
-    if not faces:
-        return jnp.zeros(mesh.dim, mesh.points.dtype)
-    drops = pressure_drops(flow, extra)
+    shift = d.drops.shift
+    if not len(shift):
+        return jnp.zeros(d.dim, shift.dtype)
     # the least G with shift . G = drop for every pair
-    shift = jnp.stack([periodic_shift(mesh.topology, where, mesh.points) for where in faces.values()])
-    return shift.T @ jnp.linalg.solve(shift @ shift.T, jnp.stack([drops[name] for name in faces]))
+    return shift.T @ jnp.linalg.solve(shift @ shift.T, jnp.stack(pressure_drops(d, extra)))
 
 
-def extra_equations(flow: Flow, d: Discrete, q: Array, interior: Array) -> Array:
+def extra_equations(d: Discrete, q: Array, interior: Array) -> Array:
     """One equation for each extra scalar."""
-    rows = [jnp.sum(d.geometry.V * q[:, -1]) / jnp.sum(d.geometry.V)] if flow.closed else []
-    _, faces = flow.joined
-    for name in flow.driven:
-        rows.append(-jnp.sum(interior[faces[name], -1]) - flow.boundary[name].flow_rate)  # pyright: ignore
+    rows = [jnp.sum(d.geometry.V * q[:, -1]) / jnp.sum(d.geometry.V)] if d.closed else []
+    rows += [-jnp.sum(through) - rate for through, rate in _driven(d, interior)]
     return jnp.stack(rows) if rows else jnp.zeros(0, q.dtype)
+
+
+def _driven(d: Discrete, interior: Array) -> list[tuple[Array, Array]]:
+    """What flows against each periodic patch whose drop is an unknown, face by face, and what is to flow."""
+    each = zip(d.drops.faces, d.drops.unknown, d.drops.flow_rate, strict=True)
+    return [(interior[lo:hi, -1], rate) for (lo, hi), unknown, rate in each if unknown]

@@ -11,9 +11,6 @@ symmetric where that is and closed in bubbles. It is zero on the first wall (on 
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -21,20 +18,21 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order
 
 from fluidgrad.errors import InputError
-from fluidgrad.flow.flow import Flow
+from fluidgrad.flow.flow import Flow, join_all
 from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import crossing, split
 from fluidgrad.iteration import traced
 from fluidgrad.mesh.topology import Topology
+from fluidgrad.programs import compiled
 
 LEAK = 1e-6  # of the fluxes' range: what paths may differ by
 
 
-@jax.jit
+@compiled
 def vorticity(flow: Flow, state: Array) -> Float[Array, "cells ..."]:
     """In the cells: ``(cells,)``, in 3D the vector ``(cells, 3)`` [1/T]. Second order on smooth meshes. Differentiable."""
     d = discretize(flow)
-    g = gradient(d, split(flow, state)[0])
+    g = gradient(d, split(d, state)[0])
     if flow.mesh.dim == 2:
         return g[:, 1, 0] - g[:, 0, 1]
     return jnp.stack([g[:, k, j] - g[:, j, k] for j, k in ((1, 2), (2, 0), (0, 1))], -1)
@@ -56,18 +54,16 @@ def stream_function(flow: Flow, state: Array) -> Float[Array, " points"]:
     return psi
 
 
-@jax.jit
+@compiled
 def _stream_function(flow: Flow, state: Array) -> tuple[Array, Array]:
     """The stream function, and how much two paths to the same point differ at most, over its range."""
     d = discretize(flow)
-    q, _ = split(flow, state)
+    q, _ = split(d, state)
     interior, edge = crossing(d, q, gradient(d, q))
     through = jnp.concatenate([interior[:, -1], edge.flux[:, -1]])
-    a, b, face = sides_of_cells(d.topology)
+    (a, b, face), strides, side, sign = flow.mesh.topology.of(_tree, flow.pairs, next(iter(flow.walls), None))
     F = through[face]
-    wall = next(iter(flow.walls), None)
-    strides, side, sign = _tree(d.topology, wall)
-    psi = jnp.asarray(sign) * F[side]
+    psi = sign * F[side]
     for parent in strides:
         psi = psi + psi[parent]
     gap = jnp.max(jnp.abs(psi[b] - psi[a] - F)) / jnp.maximum(jnp.ptp(psi), jnp.finfo(psi.dtype).tiny)
@@ -83,13 +79,13 @@ def sides_of_cells(t: Topology) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ends[:, 0], ends[:, 1], face
 
 
-@lru_cache(maxsize=32)
 def _tree(
-    t: Topology, wall: str | None
-) -> tuple[list[Int[np.ndarray, " points"]], Int[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """A tree along sides of cells to all points from the first of a wall: the point 1, 2, 4, ... sides nearer to the root,
-    the last side on the way to each point, and 1 if it ends there, -1 if it begins there (0 at the root)."""
-    a, b, _ = sides_of_cells(t)
+    topology: Topology, pairs: tuple[tuple[str, str], ...], wall: str | None
+) -> tuple[tuple[np.ndarray, ...], list[Int[np.ndarray, " points"]], Int[np.ndarray, " points"], Int[np.ndarray, " points"]]:
+    """The sides of cells, and a tree along them to all points from the first of a wall: the point 1, 2, 4, ... sides nearer to
+    the root, the last side on the way to each point, and 1 if it ends there, -1 if it begins there (0 at the root)."""
+    t = topology.kept(join_all, pairs)
+    a, b, face = sides_of_cells(t)
     n = len(t.nominal)
     root = int(t.face_points[t.faces_of(wall).start, 0]) if wall else int(t.face_points[-1, 0])
     graph = coo_matrix((np.arange(1, len(a) + 1), (a, b)), shape=(n, n)).tocsr()
@@ -97,12 +93,12 @@ def _tree(
     reached = np.setdiff1d(order, root)
     up = parent[reached]
     forth, back = (np.asarray(graph[i, j]).ravel().astype(int) for i, j in ((up, reached), (reached, up)))
-    side, sign = np.zeros(n, int), np.zeros(n)
-    side[reached], sign[reached] = np.where(forth > 0, forth, back) - 1, np.where(forth > 0, 1.0, -1.0)
+    side, sign = np.zeros(n, int), np.zeros(n, int)
+    side[reached], sign[reached] = np.where(forth > 0, forth, back) - 1, np.where(forth > 0, 1, -1)
     jump = np.arange(n)
     jump[reached] = up
     strides = []
     while (jump[order] != root).any():
         strides.append(jump)
         jump = jump[jump]
-    return [*strides, jump], side, sign
+    return (a, b, face), [*strides, jump], side, sign

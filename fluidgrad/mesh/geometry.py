@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fluidgrad import device
@@ -97,7 +96,7 @@ def components(field: Array) -> Any:
     return Vector(components(a) for a in parts)
 
 
-def simplices(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> Array:
+def simplices(points: Points, face_points: Int[Array, "faces corners"]) -> Array:
     """The corners of the flat pieces of faces, ``(faces, pieces, dim, dim)``: the edge itself in 2D, the triangles between
     the mean of the corners and each side in 3D (a padded corner makes an empty triangle)."""
     corner = points[face_points]
@@ -108,7 +107,7 @@ def simplices(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> 
     return jnp.stack([corner, jnp.roll(corner, -1, axis=1), jnp.broadcast_to(middle, corner.shape)], 2)
 
 
-def pieces(points: Points, face_points: Int[np.ndarray, "faces corners"]) -> tuple[Array, Array]:
+def pieces(points: Points, face_points: Int[Array, "faces corners"]) -> tuple[Array, Array]:
     """Centres and area vectors of the flat pieces of faces, ``(faces, pieces, dim)``."""
     corner = jnp.moveaxis(simplices(points, face_points), 2, 0)
     if points.shape[1] == 2:

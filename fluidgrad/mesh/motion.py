@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,10 @@ from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.mesh.geometry import Points
 from fluidgrad.mesh.mesh import Mesh, face_pieces
+from fluidgrad.mesh.mesh import corners as corners_of
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.mesh.topology import Topology, corner_shares
+from fluidgrad.programs import compiled
 from fluidgrad.shapes.curves import Numbers, number
 from fluidgrad.shapes.splines import DEGREE, along
 
@@ -49,13 +51,12 @@ class InverseDistance:
     @cached_property
     def boundary(self) -> Int[np.ndarray, " boundary"]:
         """The points of the boundary."""
-        t = self.mesh.topology
-        return np.unique(t.face_points[t.n_interior :])
+        return _sides(self.mesh.topology)[0]
 
     @cached_property
     def inside(self) -> Int[np.ndarray, " inside"]:
         """The others."""
-        return np.setdiff1d(np.arange(len(self.mesh.points)), self.boundary)
+        return _sides(self.mesh.topology)[1]
 
     def __call__(self, displacement: Float[ArrayLike, "points dim"]) -> Points:
         """Displacements of all points, from those of the boundary points (what is given inside is not read)."""
@@ -67,25 +68,32 @@ class InverseDistance:
         return out
 
 
-@jax.jit  # one compilation for each kind of mesh, instead of one for each operation
+@compiled  # one compilation for each kind of mesh, instead of one for each operation
 def _followed(mesh: Mesh, displacement: Points) -> Points:
     """Displacements of all points, from those of the boundary points."""
-    x, follows = mesh.points, InverseDistance(mesh)
-    moved, places, area = displacement[follows.boundary], x[follows.boundary], _areas(mesh)[follows.boundary]
+    x, (boundary, inside, order) = mesh.points, mesh.topology.of(_sides)
+    moved, places, area = displacement[boundary], x[boundary], _areas(mesh)[boundary]
 
     @jax.checkpoint  # its reverse computes the weights again, and keeps none
     def follow(point: Float[Array, " dim"]) -> Float[Array, " dim"]:
         weight = area * jnp.sum((point - places) ** 2, -1) ** (-0.5 * (x.shape[1] + 1))
         return weight @ moved / jnp.sum(weight)
 
-    following = jax.lax.map(follow, x[follows.inside], batch_size=ROWS) if len(follows.inside) else moved[:0]
-    return jnp.concatenate([moved, following])[np.argsort(np.concatenate([follows.boundary, follows.inside]))]
+    following = jax.lax.map(follow, x[inside], batch_size=ROWS) if len(inside) else moved[:0]
+    return jnp.concatenate([moved, following])[order]
+
+
+def _sides(t: Topology) -> tuple[Int[np.ndarray, " boundary"], Int[np.ndarray, " inside"], Int[np.ndarray, " points"]]:
+    """The points of the boundary, the others, and where each point is among the first and then the others."""
+    boundary = np.unique(t.face_points[t.n_interior :])
+    inside = np.setdiff1d(np.arange(len(t.nominal)), boundary)
+    return boundary, inside, np.argsort(np.concatenate([boundary, inside]))
 
 
 def _areas(mesh: Mesh) -> Float[Array, " points"]:
     """The area (2D: length) of the boundary that each point owns."""
     t = mesh.topology
-    corners = t.face_points[t.n_interior :]
+    corners = t.of(corners_of).own[t.n_interior :]
     area = jnp.concatenate([jnp.linalg.norm(face_pieces(mesh, p)[1].sum(1), axis=-1) for p in t.patches])
     return jnp.zeros(len(mesh.points)).at[corners].add(corner_shares(corners) * area[:, None])
 
@@ -131,9 +139,9 @@ def deform(mesh: Mesh, lower: Numbers, upper: Numbers, displacements: Numbers, p
     return found
 
 
-@partial(jax.jit, static_argnames="patches")
+@compiled(static=(4,))
 def _deformed(mesh: Mesh, lower: Array, upper: Array, d: Float[Array, "*counts dim"], patches: tuple[str, ...] | None) -> Points:
-    movable = _movable(mesh.topology, patches)
+    movable = mesh.topology.of(_movable, patches)
     s = (mesh.points[movable] - lower) / (upper - lower)
     moved = jnp.zeros_like(mesh.points).at[movable].set(jnp.where(_has(s)[:, None], _blend(s, d), 0.0))
     return mesh.points + (moved if patches is None else _followed(mesh, moved))

@@ -5,7 +5,7 @@ the boundary faces patch by patch:
 
     faces   0 ............ n_interior | patch a | patch b | ...          (boundary face b belongs to ``owner[b]``)
 
-Topologies are hashed by content, so that a mesh whose points move never recompiles anything.
+Programs know a topology by its counts and the names of its patches alone; its tables are arguments of theirs (``programs.py``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from fluidgrad.errors import InputError
+from fluidgrad.programs import Source
 
 # The faces of each kind of cell, in the vertex order of VTK and gmsh, seen from outside counter-clockwise.
 CELL_FACES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -32,8 +34,41 @@ CELL_FACES: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 
 
+class _Faces:
+    """Where faces are among all of them; see the module."""
+
+    n_faces: int
+    n_interior: int
+    patches: Any
+
+    @property
+    def n_boundary(self) -> int:
+        return self.n_faces - self.n_interior
+
+    def faces_of(self, patch: str) -> slice:
+        """The slice of the boundary faces that are ``patch``."""
+        if patch not in self.patches:
+            raise InputError(f"no patch named {patch!r}", accepted=f"the mesh has {', '.join(self.patches)}")
+        return slice(*self.patches[patch])
+
+
+@dataclass(frozen=True)
+class Counts(_Faces):
+    """What a program knows of a topology."""
+
+    dim: int
+    n_cells: int
+    n_faces: int
+    n_interior: int
+    ranges: tuple[tuple[str, tuple[int, int]], ...]
+
+    @property
+    def patches(self) -> Mapping[str, tuple[int, int]]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return dict(self.ranges)
+
+
 @dataclass(frozen=True, eq=False)
-class Topology:
+class Topology(_Faces, Source):
     """Which points make which face, and which cells a face separates. Static; equal when its contents are equal."""
 
     dim: int
@@ -59,17 +94,17 @@ class Topology:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Topology) and self.digest == other.digest
 
+    @cached_property
+    def counts(self) -> Counts:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return Counts(self.dim, self.n_cells, self.n_faces, self.n_interior, tuple(self.patches.items()))
+
     @property
-    def n_faces(self) -> int:
+    def n_faces(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return len(self.owner)
 
     @property
-    def n_interior(self) -> int:
+    def n_interior(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return len(self.neighbour)
-
-    @property
-    def n_boundary(self) -> int:
-        return self.n_faces - self.n_interior
 
     @cached_property
     def cell_faces(self) -> tuple[Int[np.ndarray, "cells k"], Float[np.ndarray, "cells k"]]:
@@ -108,12 +143,6 @@ class Topology:
         """Rough cell centres of the mesh as built, for orderings and stencils only."""
         used = (self.cell_faces[1] != 0)[..., None]
         return (self.nominal_faces * used).sum(1) / used.sum(1)
-
-    def faces_of(self, patch: str) -> slice:
-        """The slice of the boundary faces that are ``patch``."""
-        if patch not in self.patches:
-            raise InputError(f"no patch named {patch!r}", accepted=f"the mesh has {', '.join(self.patches)}")
-        return slice(*self.patches[patch])
 
     @cached_property
     def bearings(self) -> tuple[int, ...]:
@@ -163,14 +192,15 @@ def ragged(row: np.ndarray, n_rows: int, value: np.ndarray, pad: Any) -> np.ndar
     return table
 
 
-def corner_shares(face_points: Int[np.ndarray, "faces corners"]) -> Float[np.ndarray, "faces corners"]:
-    """What each corner counts in the mean over its face: all the same, and the padding nothing."""
-    distinct = np.ones(face_points.shape)
-    distinct[:, 1:] = face_points[:, 1:] != face_points[:, :-1]
+def corner_shares(face_points: Any) -> Any:
+    """What each corner counts in the mean over its face, ``(faces, corners)``: all the same, and the padding nothing. Of
+    NumPy's arrays or of JAX's."""
+    xp = np if isinstance(face_points, np.ndarray) else jnp
+    distinct = xp.concatenate([face_points[:, :1] >= 0, face_points[:, 1:] != face_points[:, :-1]], 1).astype(float)
     return distinct / distinct.sum(1, keepdims=True)
 
 
-def middles(points: Any, face_points: Int[np.ndarray, "faces corners"]) -> Any:
+def middles(points: Any, face_points: Any) -> Any:
     """The mean of the corners of each face, ``(faces, dim)``. Differentiable."""
     return (corner_shares(face_points)[..., None] * points[face_points]).sum(1)
 

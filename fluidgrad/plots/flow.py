@@ -107,7 +107,7 @@ def _edge_velocity(flow: Flow, u: np.ndarray) -> np.ndarray | None:
         return None
     t = flow.mesh.topology
     edge = u[t.owner[t.n_interior :]].copy()
-    if len(flow.joined[1]) == 0:
+    if not flow.pairs:
         c = _conditions()(flow)
         fixed = np.asarray(c.fix_n * c.fix_t)[:, None]
         edge = fixed * np.asarray(c.velocity) + (1 - fixed) * edge

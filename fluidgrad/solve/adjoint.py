@@ -37,6 +37,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from fluidgrad.iteration import traced
+from fluidgrad.programs import compiled
 from fluidgrad.solve.krylov import gmres
 
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
@@ -126,17 +127,17 @@ def _solve_traced(problem: ImplicitProblem, theta: Any, start: Any) -> Any:
     return jax.lax.stop_gradient(problem.solve(theta, start))
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(static=(0,))
 def _push_forward(problem: ImplicitProblem, theta: Any, q: Array, theta_dot: Any) -> Array:
     return jax.jvp(lambda t: problem.residual(problem.prepare(t), q), (theta,), (theta_dot,))[1]
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(static=(0,))
 def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, adjoint: Array) -> Any:
     return jax.vjp(lambda v: problem.residual(problem.prepare(_merge(v, fixed)), q), varied)[1](-adjoint)[0]
 
 
-@jax.jit
+@compiled
 def _nan_unless(accepted: float, theta_bar: Any, report: Array, went: Array) -> tuple[Any, Array]:
     """The gradient, where primal and adjoint were solved, and the probe's cotangent."""
     ok = (report[1] > 0) & (went[0] <= accepted)

@@ -7,7 +7,7 @@ its LU factorisation a loop over them. Free of callbacks: it runs on a GPU, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class BlockTridiagonal:
     def check(self, p: Pattern) -> None:
         needed, free = memory(p), free_memory()
         if needed > free:
-            L, size = _levels(p).shape
+            L, size = p.kept(_levels).shape
             raise OutOfReach(
                 f"the block-tridiagonal solver needs {needed / 2**30:.2g} GiB for {p.n_cells} cells in {L} levels of up to "
                 f"{size // p.block}, and {jax.local_devices()[0].device_kind} has {free / 2**30:.2g} GiB free",
@@ -42,7 +42,7 @@ class BlockTridiagonal:
 
     @partial(jax.jit, static_argnums=(0, 1))
     def factor(self, p: Pattern, blocks: Array) -> Any:
-        levels = _levels(p)
+        levels = p.kept(_levels)
         size = levels.shape[1]
 
         def eliminate(reach: Array, level: tuple[Array, ...]) -> Any:  # reach: S^-1 U of the level before
@@ -62,7 +62,7 @@ class BlockTridiagonal:
 
     def _once(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
         lu, permutation, blocks = factor
-        levels = _levels(p)
+        levels = p.kept(_levels)
         L, size = levels.shape
         k = b.shape[1]
         rhs = jnp.zeros((L * size, k), b.dtype).at[levels.unknown].set(b).reshape(L, size, k)
@@ -93,7 +93,7 @@ class BlockTridiagonal:
 
 def memory(p: Pattern) -> float:
     """Bytes that a solve and its gradient take, all in all."""
-    L, size = _levels(p).shape
+    L, size = p.kept(_levels).shape
     return 8.0 * (KEPT * L * size**2 + ASSEMBLY * len(p.row) * p.block**2)
 
 
@@ -119,7 +119,6 @@ class _Levels:
     empty: np.ndarray  # 1 on padding
 
 
-@lru_cache(maxsize=16)
 def _levels(p: Pattern) -> _Levels:
     graph = sp.csr_matrix((np.ones(len(p.row)), (p.row, p.column)), shape=(p.n_cells, p.n_cells))
     ends = [np.flatnonzero(p.centres[:, a] <= np.quantile(p.centres[:, a], 0.02)) for a in range(p.centres.shape[1])]

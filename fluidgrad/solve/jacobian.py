@@ -14,12 +14,13 @@ Jacobian-vector product of the residual in ``tests/solve/test_jacobian.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import eval_context
 from jaxtyping import Array, Float, Int
 
 from fluidgrad.flow.flow import Flow
@@ -29,26 +30,37 @@ from fluidgrad.flow.fluxes import (
     interior_data,
     interior_flux,
 )
-from fluidgrad.flow.gradients import stencil, values_outside
+from fluidgrad.flow.layout import stencil, values_outside
 from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sources, split
 from fluidgrad.mesh.mesh import to_faces
 from fluidgrad.mesh.topology import Topology
+from fluidgrad.programs import Keeps
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["block"], meta_fields=["n_blocks"])
+@dataclass(frozen=True)
+class Places:
+    """The block to which each contribution to a cell's row belongs, ``(cells, 1 + k + slots + k slots)``, and how many blocks
+    there are; the one a table, the other static."""
+
+    block: Int[Array, "cells contributions"]
+    n_blocks: int
 
 
 @dataclass(frozen=True, eq=False)
-class Pattern:
+class Pattern(Keeps):
     """Where the blocks of the Jacobian are; static.
 
     Attributes:
         row, column: cells of each block, sorted by row then column, ``(blocks,)``.
-        target: the block to which each contribution of a cell's row belongs, ``(cells, 1 + k + slots + k slots)``.
+        places: where each contribution to a cell's row goes.
         centres: rough cell centres, for orderings.
         block: unknowns a cell.
     """
 
     row: Int[np.ndarray, " blocks"]
     column: Int[np.ndarray, " blocks"]
-    target: Int[np.ndarray, "cells contributions"]
+    places: Places
     centres: Float[np.ndarray, "cells dim"]
     block: int
 
@@ -59,17 +71,18 @@ class Pattern:
 
 def pattern(flow: Flow) -> Pattern:
     """The block pattern of a flow's Jacobian."""
-    return _pattern(flow.joined[0].topology, flow.gives)
+    return flow.joined.topology.kept(_pattern, flow.gives)
 
 
-@lru_cache(maxsize=32)
 def _pattern(t: Topology, gives: tuple[str, ...]) -> Pattern:
     n = t.n_cells
-    a, s = t.across, stencil(t, gives).cell
+    a, s = t.across, np.asarray(t.kept(stencil, gives).cell)
     me = np.arange(n)[:, None]
     column = np.concatenate([me, a, s, s[a].reshape(n, -1)], 1)
     key, target = np.unique(me * n + column, return_inverse=True)
-    return Pattern(key // n, key % n, target.reshape(column.shape), t.nominal_centres, t.dim + 1)
+    with eval_context():
+        places = Places(jnp.asarray(target.reshape(column.shape).astype(np.int32)), len(key))
+    return Pattern(key // n, key % n, places, t.nominal_centres, t.dim + 1)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["blocks", "columns", "rows", "corner"], meta_fields=[])
@@ -91,11 +104,11 @@ def _forward(f, x: Array) -> Array:
     return jnp.moveaxis(columns, 0, -1)
 
 
-def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
+def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
     """The Jacobian of the residual at ``state``."""
-    t, s = d.topology, d.stencil
-    q, extra = split(flow, state)
-    m, dim, n = q.shape[1], t.dim, t.n_interior
+    t, s = d.incidence, d.layout.stencil
+    q, extra = split(d, state)
+    m, dim = q.shape[1], d.dim
     g = gradient(d, q)
     flat = jnp.concatenate([q, g.reshape(len(q), -1)], 1)  # what one side of a face contributes
     k = flat.shape[1]
@@ -110,21 +123,21 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
         return interior_flux(q_P, q_N, g_P, g_N, data, d.viscosity, d.convection, d.scheme).flux
 
     J = _forward(through, jnp.concatenate(to_faces(t, flat), 1))  # (interior, m, 2k)
-    inside = t.owner[n:]
-    J_out = _forward(lambda x: outer_flux(d, *unpack(x)).flux, flat[inside])  # (boundary, m, k)
-    values_q = _forward(lambda x: values_outside(x, d.geometry.S[n:], d.conditions, d.mirror), q[inside])
+    J_out = _forward(lambda x: outer_flux(d, *unpack(x)).flux, flat[t.inside])  # (boundary, m, k)
+    S_out = d.geometry.S[t.n_interior :]
+    values_q = _forward(lambda x: values_outside(x, S_out, d.conditions, d.layout.mirror), q[t.inside])
     empty = jnp.zeros_like(J[:1, :, :k])
 
     # Seen from the cell whose row it is: its own side of each face, and the other.
-    sgn = jnp.asarray(t.cell_faces[1], q.dtype)[:, :, None, None]
-    nothing = jnp.zeros((t.n_boundary, m, k), q.dtype)
+    sgn = t.sign.astype(q.dtype)[:, :, None, None]
+    nothing = jnp.zeros((len(J_out), m, k), q.dtype)
     mine = jnp.concatenate([J[..., :k], J_out, J[..., k:], empty])[t.seen] * sgn
     other = jnp.concatenate([J[..., k:], nothing, J[..., :k], empty])[t.seen] * sgn
     own = mine.sum(1)
 
     # G: the gradient of cell c by slot, and by c itself.
     weights = jnp.concatenate([jnp.broadcast_to(d.weights[0][:, :, None], (*s.cell.shape, dim, dim)), d.weights[1][:, :, None]], 2)
-    is_boundary = s.boundary < t.n_boundary
+    is_boundary = s.boundary < len(J_out)
     at_slot = jnp.concatenate([values_q, jnp.zeros((1, m, m), q.dtype)])[s.boundary]
     G_self = -weights.sum(1)[..., None] * jnp.eye(m, dtype=q.dtype)[:, None] + jnp.einsum("csvi,csvw->cviw", weights, at_slot)
     G_slot = jnp.where(is_boundary[:, :, None, None], 0.0, weights)
@@ -133,25 +146,24 @@ def assemble(flow: Flow, d: Discrete, state: Array) -> Jacobian:
         return H[..., m:].reshape(*H.shape[:-1], m, dim)
 
     H_own, H_other = with_gradient(own), with_gradient(other)
-    source = _forward(lambda x: sources(flow, d, x, extra), q)
+    source = _forward(lambda x: sources(d, x, extra), q)
     diagonal = own[..., :m] + source + jnp.einsum("covi,cviw->cow", H_own, G_self)
     near = other[..., :m] + jnp.einsum("ckovi,ckviw->ckow", H_other, G_self[t.across])
     slots = jnp.einsum("covi,csvi->csov", H_own, G_slot)
     far = jnp.einsum("ckovi,cksvi->cksov", H_other, G_slot[t.across])
     parts = jnp.concatenate([diagonal[:, None], near, slots, far.reshape(len(q), -1, m, m)], 1)
-    p = pattern(flow)
-    blocks = jnp.zeros((len(p.row), m, m), q.dtype).at[p.target.ravel()].add(parts.reshape(-1, m, m))
+    blocks = jnp.zeros((places.n_blocks, m, m), q.dtype).at[places.block.ravel()].add(parts.reshape(-1, m, m))
 
-    if not flow.n_extra:
+    if not d.n_extra:
         border = jnp.zeros((q.size, 0), q.dtype)
         return Jacobian(blocks, border, border.T, jnp.zeros((0, 0), q.dtype))
 
     def by_extra(e: Array) -> Array:
-        return sources(flow, d, q, e).ravel()
+        return sources(d, q, e).ravel()
 
     def equations(x: Array, e: Array) -> Array:
         x = x.reshape(q.shape)
-        return extra_equations(flow, d, x, crossing(d, x, gradient(d, x))[0])
+        return extra_equations(d, x, crossing(d, x, gradient(d, x))[0])
 
     return Jacobian(blocks, jax.jacfwd(by_extra)(extra), jax.jacrev(equations)(q.ravel(), extra), jnp.zeros((len(extra),) * 2, q.dtype))
 

@@ -22,7 +22,6 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from fluidgrad.errors import InputError
@@ -57,57 +56,54 @@ def choose(name: str) -> Backend:
 def factor(backend: Backend, p: Pattern, J: Jacobian) -> tuple[Any, Jacobian]:
     """Factor a Jacobian. Borders are eliminated when solving, so that one backend serves open and closed domains; the
     cell-to-cell part of a closed domain is singular by a constant pressure, and one diagonal entry is raised for it."""
-    return backend.factor(p, _raised(p, J)), J
+    return backend.factor(p, _raised(J)), J
 
 
 def solve(backend: Backend, p: Pattern, factored: tuple[Any, Jacobian], b: Array, transpose: bool = False) -> Array:
     """x with J x = b, or J^T x = b, for flat vectors."""
     F, J = factored
-    return _eliminated(p, J, b, backend.solve(p, F, _sides(p, J, b, transpose), transpose), transpose)
+    return _eliminated(J, b, backend.solve(p, F, _sides(J, b, transpose), transpose), transpose)
 
 
 # Compiled apart from the backend's part, which is a call of the host where nothing is traced.
 
 
-@partial(jax.jit, static_argnums=0)
-def _raised(p: Pattern, J: Jacobian) -> Array:
-    return J.blocks.at[_pin(p)].add(_pin_size(p, J)) if J.corner.size else J.blocks
+@jax.jit
+def _raised(J: Jacobian) -> Array:
+    return J.blocks.at[_pin(J)].add(_pin_size(J)) if J.corner.size else J.blocks
 
 
-# J = [[A, B], [C, D]] with A = A' - pin e e^T; unknowns x, y and z = e^T x: all solves are with A'.
+# J = [[A, B], [C, D]] with A = A' - pin e e^T; unknowns x, y and z = e^T x: all solves are with A'. e is the pressure of the
+# first cell, whose own block is the first of all.
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _sides(p: Pattern, J: Jacobian, b: Array, transpose: bool) -> Float[Array, "unknowns k"]:
+@partial(jax.jit, static_argnums=2)
+def _sides(J: Jacobian, b: Array, transpose: bool) -> Float[Array, "unknowns k"]:
     """The right-hand sides that the elimination of the borders needs: b, B and e."""
     if not J.corner.size:
         return b[:, None]
     B = J.rows.T if transpose else J.columns
     n = len(B)
-    return jnp.concatenate([b[:n, None], B, jnp.zeros((n, 1), b.dtype).at[_pin_unknown(p), 0].set(_pin_size(p, J))], 1)
+    return jnp.concatenate([b[:n, None], B, jnp.zeros((n, 1), b.dtype).at[_pin(J)[-1], 0].set(_pin_size(J))], 1)
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def _eliminated(p: Pattern, J: Jacobian, b: Array, X: Array, transpose: bool) -> Array:
+@partial(jax.jit, static_argnums=3)
+def _eliminated(J: Jacobian, b: Array, X: Array, transpose: bool) -> Array:
     """The solution of the bordered system from those of its ``_sides``."""
     if not J.corner.size:
         return X[:, 0]
     C, D = (J.columns.T, J.corner.T) if transpose else (J.rows, J.corner)
-    e, n = _pin_unknown(p), len(X)
+    e, n = _pin(J)[-1], len(X)
     x, X_B, X_e = X[:, 0], X[:, 1:-1], X[:, -1]
     small = jnp.block([[D - C @ X_B, (C @ X_e)[:, None]], [-X_B[e][None], X_e[e][None, None] - 1.0]])
     y = jnp.linalg.solve(small, jnp.concatenate([b[n:] - C @ x, -x[e][None]]))
     return jnp.concatenate([x - X_B @ y[:-1] + X_e * y[-1], y[:-1]])
 
 
-def _pin_unknown(p: Pattern) -> int:
-    return p.block - 1
+def _pin(J: Jacobian) -> tuple[int, int, int]:
+    m = J.blocks.shape[1]
+    return 0, m - 1, m - 1
 
 
-def _pin(p: Pattern) -> tuple[int, int, int]:
-    first = int(np.flatnonzero((p.row == 0) & (p.column == 0))[0])
-    return first, p.block - 1, p.block - 1
-
-
-def _pin_size(p: Pattern, J: Jacobian) -> Array:
-    return jnp.abs(J.blocks[_pin(p)])
+def _pin_size(J: Jacobian) -> Array:
+    return jnp.abs(J.blocks[_pin(J)])

@@ -14,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import Discrete
 from fluidgrad.flow.residual import imbalance, split
 from fluidgrad.iteration import Number, cond, numbers, traced, while_loop
 from fluidgrad.solve import linear as backends
-from fluidgrad.solve.jacobian import assemble, pattern
+from fluidgrad.solve.jacobian import Pattern, assemble
 from fluidgrad.solve.krylov import gmres
 
 NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
@@ -49,9 +48,8 @@ class Newton(NamedTuple):
     steps: Number
 
 
-def newton(backend: backends.Backend, flow: Flow, d: Discrete, q: Array, tolerance: Array) -> Newton:
+def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, tolerance: Array) -> Newton:
     """Damped steps from q, one at least (its factor is wanted), until net over gross flux is below the tolerance."""
-    p = pattern(flow)
 
     def unfinished(n: Newton) -> Array:
         return n.trial.fell & (n.steps < STEPS) & ((n.trial.residual > tolerance) | (n.steps < 1))
@@ -60,7 +58,7 @@ def newton(backend: backends.Backend, flow: Flow, d: Discrete, q: Array, toleran
         at = n.trial
 
         def fresh() -> tuple[Array, Any]:
-            factor = backends.factor(backend, p, _assemble(flow, d, at.q))
+            factor = backends.factor(backend, p, _assemble(d, p.places, at.q))
             return backends.solve(backend, p, factor, at.R), factor
 
         def held() -> tuple[Array, Array]:
@@ -69,34 +67,34 @@ def newton(backend: backends.Backend, flow: Flow, d: Discrete, q: Array, toleran
             def precondition(v: Array) -> Array:
                 return backends.solve(backend, p, n.factor, v)
 
-            x, r, _ = gmres(lambda v: _product(flow, d, at.q, v), precondition, at.R, FORCING, PRODUCTS)
+            x, r, _ = gmres(lambda v: _product(d, at.q, v), precondition, at.R, FORCING, PRODUCTS)
             return x, numbers(r) <= FORCING
 
         dq, good = cond((n.steps > 0) & (at.residual < NEAR), held, lambda: (at.R, at.fell & False))
         dq, factor = cond(good, lambda: (dq, n.factor), fresh)
-        return Newton(_line_search(flow, d, at, dq, tolerance), factor, n.steps + 1)
+        return Newton(_line_search(d, at, dq, tolerance), factor, n.steps + 1)
 
-    begin = Newton(stay(flow, d, q, tolerance), no_factor(backend, flow, d), np.zeros((), q.dtype))
+    begin = Newton(stay(d, q, tolerance), no_factor(backend, p, d), np.zeros((), q.dtype))
     return while_loop(unfinished, step, begin)
 
 
-def no_factor(backend: backends.Backend, flow: Flow, d: Discrete) -> Any:
+def no_factor(backend: backends.Backend, p: Pattern, d: Discrete) -> Any:
     """What a loop begins with: where it is traced, zeros in the shape of a factor."""
     if not traced(d):
         return None
-    q = jnp.zeros(flow.n_unknowns, d.geometry.V.dtype)
-    shape = jax.eval_shape(lambda: backends.factor(backend, pattern(flow), assemble(flow, d, q)))
+    q = jnp.zeros(d.n_cells * (d.dim + 1) + d.n_extra, d.geometry.V.dtype)
+    shape = jax.eval_shape(lambda: backends.factor(backend, p, assemble(d, p.places, q)))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
 
 
-def stay(flow: Flow, d: Discrete, q: Array, tolerance: Array) -> Trial:
+def stay(d: Discrete, q: Array, tolerance: Array) -> Trial:
     """The state itself, as a beginning or an end."""
-    no, yes = np.zeros(2 + flow.n_extra, q.dtype), np.bool_(True)
+    no, yes = np.zeros(2 + d.n_extra, q.dtype), np.bool_(True)
     before = Trial(q, np.zeros(q.shape, q.dtype), no, no[0], yes, yes, no[0])
-    return _trial(flow, d, before, np.zeros(q.shape, q.dtype), no[0], tolerance)._replace(fell=yes)
+    return _trial(d, before, np.zeros(q.shape, q.dtype), no[0], tolerance)._replace(fell=yes)
 
 
-def _line_search(flow: Flow, d: Discrete, before: Trial, dq: Array, tolerance: Array) -> Trial:
+def _line_search(d: Discrete, before: Trial, dq: Array, tolerance: Array) -> Trial:
     """The first of the whole step, half of it, a quarter ... that makes the residual fall; the shortest if none does."""
 
     def unfinished(carry: tuple[Array, Trial]) -> Array:
@@ -104,7 +102,7 @@ def _line_search(flow: Flow, d: Discrete, before: Trial, dq: Array, tolerance: A
         return (s == 1.0) | (~trial.fell & (s >= 0.5**HALVINGS) & trial.finite)
 
     def shorter(carry: tuple[Array, Trial]) -> tuple[Array, Trial]:
-        return 0.5 * carry[0], _trial(flow, d, before, dq, carry[0], tolerance)
+        return 0.5 * carry[0], _trial(d, before, dq, carry[0], tolerance)
 
     return while_loop(unfinished, shorter, (np.ones((), dq.dtype), before))[1]
 
@@ -113,30 +111,30 @@ _assemble = jax.jit(assemble)
 
 
 @jax.jit
-def _trial(flow: Flow, d: Discrete, before: Trial, dq: Array, s: Array, tolerance: Array) -> Trial:
+def _trial(d: Discrete, before: Trial, dq: Array, s: Array, tolerance: Array) -> Trial:
     """The state q - s dq, and whether its residual is smaller than that before."""
     q = before.q - s * dq
-    R, gross = imbalance(flow, d, q)
+    R, gross = imbalance(d, q)
     scale = jnp.maximum(before.gross, gross)
-    was, now = (jnp.sum(_over(_sizes(flow, r), scale) ** 2) for r in (before.R, R))
+    was, now = (jnp.sum(_over(_sizes(d, r), scale) ** 2) for r in (before.R, R))
     known = jnp.isfinite(jnp.sum(R))
-    residual = jnp.where(known, jnp.max(_over(_sizes(flow, R), gross)), jnp.inf)
+    residual = jnp.where(known, jnp.max(_over(_sizes(d, R), gross)), jnp.inf)
     finite = jnp.isfinite(jnp.sum(dq))
     fell = known & (now < (1 - 0.1 * s) * was) | (residual <= tolerance)
-    cells, _ = split(flow, R)
+    cells, _ = split(d, R)
     place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
     return Trial(jnp.where(finite, q, before.q), R, gross, residual, finite, fell, place)
 
 
 @jax.jit
-def _product(flow: Flow, d: Discrete, q: Array, v: Array) -> Array:
+def _product(d: Discrete, q: Array, v: Array) -> Array:
     """The Jacobian times v, without assembling it."""
-    return jax.jvp(lambda q: imbalance(flow, d, q)[0], (q,), (v,))[1]
+    return jax.jvp(lambda q: imbalance(d, q)[0], (q,), (v,))[1]
 
 
-def _sizes(flow: Flow, R: Array) -> Array:
+def _sizes(d: Discrete, R: Array) -> Array:
     """Root mean squares over the cells of the net fluxes of momentum and mass, and the extra equations."""
-    cells, extra = split(flow, R)
+    cells, extra = split(d, R)
     inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
     return jnp.concatenate([inside, jnp.abs(extra)])
 

@@ -32,8 +32,9 @@ from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import split
 from fluidgrad.flow.solution import Solution
 from fluidgrad.iteration import traced
+from fluidgrad.programs import compiled
 from fluidgrad.solve import linear as backends
-from fluidgrad.solve.jacobian import Jacobian, assemble, pattern
+from fluidgrad.solve.jacobian import Jacobian, Places, assemble, pattern
 
 SHIFT = 1 / 3  # of the shear: sigma
 LEADING = 2  # that many of the fastest growing must be certain: a mode that swings is two
@@ -64,13 +65,12 @@ def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray
     """
     if traced(solution.flow, solution.state):
         raise InputError("growth rates of a traced solution", accepted="a solution outside jax.jit and jax.grad")
-    flow = solution.flow
-    J, M, shear = _linearized(flow, solution.state)
+    flow, backend, p = solution.flow, backends.choose(linear), pattern(solution.flow)
+    J, M, shear = _linearized(flow, p.places, solution.state)
     if not shear > 0:
         raise InputError("growth rates of a fluid at rest", accepted="a flow")
     shift = SHIFT * float(shear)
-    backend, p = backends.choose(linear), pattern(flow)
-    factor = backends.factor(backend, p, _moved(flow, J, shift * M))
+    factor = backends.factor(backend, p, _moved(p.places, J, shift * M))
     weight = np.asarray(M)
     moves = weight > 0
     root = np.sqrt(weight[moves])
@@ -115,24 +115,22 @@ def _arnoldi(operator: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tup
     return np.zeros(0, complex), False
 
 
-@jax.jit
-def _linearized(flow: Flow, state: Array) -> tuple[Jacobian, Array, Array]:
+@compiled
+def _linearized(flow: Flow, places: Places, state: Array) -> tuple[Jacobian, Array, Array]:
     """The Jacobian, the diagonal of M, and the mean rate of shear weighted by its own square: that of the layers where the
     flow shears, however large the rest."""
     d = discretize(flow)
-    q, _ = split(flow, state)
+    q, _ = split(d, state)
     V = d.geometry.V
     rate = jnp.sqrt(jnp.sum(gradient(d, q)[:, :-1] ** 2, (1, 2)))
     square = V @ rate**2
     shear = V @ rate**3 / jnp.where(square > 0, square, 1.0)
     cells = jnp.zeros_like(q).at[:, :-1].set(V[:, None])
-    return assemble(flow, d, state), jnp.concatenate([cells.ravel(), jnp.zeros(flow.n_extra)]), shear
+    return assemble(d, places, state), jnp.concatenate([cells.ravel(), jnp.zeros(d.n_extra)]), shear
 
 
 @jax.jit
-def _moved(flow: Flow, J: Jacobian, diagonal: Array) -> Jacobian:
+def _moved(places: Places, J: Jacobian, diagonal: Array) -> Jacobian:
     """J plus a diagonal matrix, which is zero in the rows of extra scalars."""
-    p = pattern(flow)
-    m = np.arange(p.block)
-    own = np.flatnonzero(p.row == p.column)  # one for each cell, in order
-    return replace(J, blocks=J.blocks.at[own[:, None], m, m].add(diagonal[: p.n_cells * p.block].reshape(p.n_cells, -1)))
+    own, m = places.block[:, :1], np.arange(J.blocks.shape[1])  # the first contribution to a row is the cell's own
+    return replace(J, blocks=J.blocks.at[own, m, m].add(diagonal[: own.size * len(m)].reshape(len(own), -1)))

@@ -42,11 +42,11 @@ class Steady:
     backend: backends.Backend
     accuracy: float
 
-    def prepare(self, theta: Flow) -> tuple[Flow, Discrete]:
-        return theta, _discretize(theta)
+    def prepare(self, theta: Flow) -> Discrete:
+        return discretize(theta)
 
-    def residual(self, prepared: tuple[Flow, Discrete], q: Array) -> Array:
-        return balance(*prepared, q)
+    def residual(self, prepared: Discrete, q: Array) -> Array:
+        return balance(prepared, q)
 
     def precondition(self, flow: Flow, factor: Any, b: Array, transpose: bool) -> Array:
         return backends.solve(self.backend, pattern(flow), factor, b, transpose)
@@ -56,8 +56,8 @@ class Steady:
         if not traced(flow):  # under a derivative these are the first known numbers of a flow that a design makes
             check_valid(flow.mesh.points, flow.mesh.topology)
             check_flow(flow)
-        self.backend.check(pattern(flow))
-        _, d = self.prepare(flow)
+        p, d = pattern(flow), self.prepare(flow)
+        self.backend.check(p)
         q0, tolerance = start
         one = np.ones((), q0.dtype)
 
@@ -65,13 +65,13 @@ class Steady:
             return (s.found > 1.0) & (s.stages < STAGES) & (s.ratio <= LARGEST_RATIO) & (s.stride > SMALLEST_STRIDE)
 
         def stage(s: _Search) -> _Search:
-            n = newton(self.backend, flow, replace(d, viscosity=numbers(d.viscosity) * s.ratio), s.best, tolerance)
+            n = newton(self.backend, p, replace(d, viscosity=numbers(d.viscosity) * s.ratio), s.best, tolerance)
             return _after(s._replace(factor=None), n._replace(factor=None), tolerance)._replace(factor=n.factor)
 
-        search = _Search(q0, q0, no_factor(self.backend, flow, d), one * np.inf, one, one * FIRST_RATIO, one * 0, one * 0)
+        search = _Search(q0, q0, no_factor(self.backend, p, d), one * np.inf, one, one * FIRST_RATIO, one * 0, one * 0)
         s = while_loop(unfinished, stage, search)
         q = _found(s.found, s.best, s.last)
-        return q, _went(s._replace(factor=None), stay(flow, d, q, tolerance), tolerance), s.factor
+        return q, _went(s._replace(factor=None), stay(d, q, tolerance), tolerance), s.factor
 
 
 class _Search(NamedTuple):
@@ -87,9 +87,6 @@ class _Search(NamedTuple):
     stride: Number
     stages: Number
     steps: Number
-
-
-_discretize = jax.jit(discretize)
 
 
 @jax.jit

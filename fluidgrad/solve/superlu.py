@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -143,7 +143,7 @@ def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
             return held
     held = None  # the loop's last one must be free to go
     _make_room(max((h.size for h in _held if h.pattern is p), default=0))
-    order = _order(p)
+    order = p.kept(_order)
     data = values.reshape(-1)[order.entry]
     n = len(order.permutation)
     matrix = sp.csc_matrix((data, order.indices, order.indptr), shape=(n, n))
@@ -174,7 +174,7 @@ def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, toleran
     """Solve and refine; None where the residual stays above ``tolerance``."""
     if held.lu is None:
         return None
-    order = _order(p).permutation
+    order = p.kept(_order).permutation
     before, after = (held.columns, held.rows) if transpose else (held.rows, held.columns)
     rhs = b[order] * before[:, None]
     A = held.matrix.T if transpose else held.matrix
@@ -193,7 +193,6 @@ def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, toleran
     return out
 
 
-@lru_cache(maxsize=16)
 def _order(p: Pattern) -> _Order:
     cells = nested_dissection(p)
     m = p.block

@@ -78,8 +78,8 @@ def by_the_closed_form(refine):
     by V. (Pironneau, J. Fluid Mech. 64 (1974) 97; n into the fluid.)"""
     s = maps(refine).solution
     d = discretize(s.flow)
-    q, _ = split(s.flow, s.state)
-    t, faces = d.topology, d.topology.faces_of("body")
+    q, _ = split(d, s.state)
+    t, faces = s.flow.mesh.topology, s.flow.mesh.topology.faces_of("body")
     force = np.asarray(at_boundary(d, q, gradient(d, q)).force)[faces.start - t.n_interior : faces.stop - t.n_interior]
     S, x = np.asarray(d.geometry.S)[faces], np.asarray(d.geometry.x_face)[faces]
     area = np.linalg.norm(S, axis=1)

@@ -9,7 +9,9 @@ from jax.test_util import check_grads
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
-from fluidgrad.flow.boundary import FAR_FIELD_BLEND, center_of, join, own_center, passing, periodic_shift
+from fluidgrad.flow.boundary import FAR_FIELD_BLEND, center_of, join, own_center, passing
+from fluidgrad.flow.layout import periodic_shift
+from fluidgrad.mesh.mesh import corners
 
 S = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 0.5]])
 X = np.array([[1.0, 0.5], [0.0, 0.5], [0.5, 1.0]])
@@ -83,7 +85,7 @@ def test_periodic_faces_become_interior_faces():
     t, faces = join(m.topology, "left", "right")
     assert list(t.patches) == ["bottom", "top"]
     assert t.n_interior == m.topology.n_interior + 5 and t.n_faces == m.topology.n_faces - 5
-    np.testing.assert_allclose(np.asarray(periodic_shift(t, faces, m.points)), [2, 0], atol=1e-15)
+    np.testing.assert_allclose(np.asarray(periodic_shift(t.of(corners), faces, m.points)), [2, 0], atol=1e-15)
     joined = measure(fg.Mesh(m.points, t))
     np.testing.assert_allclose(joined.x_twin[faces] - joined.x_face[faces], np.tile([2.0, 0.0], (5, 1)), atol=1e-15)
     np.testing.assert_allclose(np.sum(joined.V), 2.0, rtol=1e-14)

@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import MESHES, measure, mesh, operators, random_state, state_of, study, with_velocity_given
+from cases import MESHES, cells_of, measure, mesh, operators, random_state, state_of, with_velocity_given
 
 import fluidgrad as fg
-from fluidgrad.flow.fluxes import discretize
-from fluidgrad.flow.residual import split
 
 SLOPE = np.array([[0.7, -1.3, 0.4], [0.9, 0.2, -0.6], [1.1, 0.5, -0.9]])  # of the velocity: trace 0
 ENDS = np.array([0.8, -0.5, 0.3])
@@ -37,7 +35,7 @@ def test_a_uniform_stream_is_preserved(name):
     U = jnp.asarray(ENDS[: m.dim])
     flow = with_velocity_given(m, lambda x: U)
     out = operators(flow, state_of(flow, jnp.broadcast_to(U, (m.n_cells, m.dim)), jnp.full(m.n_cells, 0.3)))
-    R, _ = split(flow, out["residual"])
+    R = cells_of(flow, out["residual"])
     momentum, mass = np.abs(R[:, :-1]).max(), np.abs(R[:, -1]).max()
     # round-off: gradients divide it by the width of cells, a few per cent
     assert momentum <= 1e-13 * out["gross"][0], "net over gross momentum"
@@ -50,7 +48,7 @@ def test_what_cells_lose_is_what_crosses_the_boundary(name):
     flow = with_velocity_given(m, linear_velocity(m.dim)[1])
     state = random_state(flow).at[-1].set(0.0)  # no source
     out = operators(flow, state)
-    R, _ = split(flow, out["residual"])
+    R = cells_of(flow, out["residual"])
     np.testing.assert_allclose(R.sum(0), out["boundary"].flux.sum(0), atol=1e-14 * np.abs(R).sum())
 
 
@@ -69,23 +67,6 @@ def test_the_pressure_at_faces_is_exact_across_a_jump_of_the_force():
     f = np.stack([np.where(x < 1, 3.0, -2.0), 0 * x], 1)
     p = np.where(x < 1, 3 * x, 3 - 2 * (x - 1))
     flow = fg.Flow(m, viscosity=0.1, force=f, left=fg.Wall(), right=fg.Wall(), bottom=fg.Wall(), top=fg.Wall())
-    R, _ = split(flow, operators(flow, state_of(flow, np.zeros((m.n_cells, 2)), p))["residual"])
+    R = cells_of(flow, operators(flow, state_of(flow, np.zeros((m.n_cells, 2)), p))["residual"])
     # the mass fluxes it drives are of the size of the discretization error only, and are convected: second order small
     assert np.abs(R[:, :-1]).max() < 1e-14
-
-
-def test_what_is_static_is_compared_by_its_contents():
-    """Tables made from a topology may have been forgotten and made anew: two equal flows are still one program."""
-    from fluidgrad.flow.gradients import stencil
-
-    flow, programs = study(), []
-
-    @jax.jit
-    def total(d):
-        programs.append(1)
-        return d.delta.sum()
-
-    total(discretize(flow))
-    stencil.cache_clear()
-    total(discretize(flow))
-    assert len(programs) == 1

@@ -10,7 +10,7 @@ import pytest
 from fluidgrad.errors import InputError
 from fluidgrad.mesh.blocks import box, extrude, o_grid
 from fluidgrad.mesh.channels import channel
-from fluidgrad.mesh.mesh import measure, to_cells
+from fluidgrad.mesh.mesh import incidence, measure, to_cells
 from fluidgrad.shapes.curves import circle, ellipse, fourier_curve
 from fluidgrad.shapes.points import closed_curve
 from fluidgrad.shapes.polygons import area
@@ -77,7 +77,7 @@ ROUND = {"circle": 2.2 * 0.41, "tandem": 2.2 * 0.41}
 def test_cells_are_closed_and_positive_and_their_corners_open(name):
     mesh = MESHES[name]()
     g = measure(mesh)
-    assert np.abs(to_cells(mesh.topology, g.S)).max() < 1e-14
+    assert np.abs(to_cells(mesh.topology.of(incidence), g.S)).max() < 1e-14
     assert np.min(g.V) > 0
     assert mesh.quality.corner.min() > 0.3, str(mesh)
     # The volume inside the boundary, by the boundary alone: no cell is missing and none is twice.

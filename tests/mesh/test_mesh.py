@@ -7,7 +7,7 @@ import pytest
 from cases import MESHES, measure, mesh, tetrahedra
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.mesh import Mesh, to_cells, to_faces
+from fluidgrad.mesh.mesh import Mesh, incidence, to_cells, to_faces
 from fluidgrad.mesh.mesh import measure as measured
 from fluidgrad.mesh.topology import build_topology
 
@@ -22,7 +22,7 @@ def test_cells_are_closed_and_fill_the_domain(name):
     m = mesh(name)
     g, t = measure(m), m.topology
     # round-off of a sum of a few area vectors
-    assert np.abs(np.asarray(to_cells(t, g.S))).max() < 1e-13 * np.abs(g.S).max()
+    assert np.abs(np.asarray(to_cells(t.of(incidence), g.S))).max() < 1e-13 * np.abs(g.S).max()
     assert np.min(g.V) > 0
     from_boundary = np.sum(g.x_face[t.n_interior :] * g.S[t.n_interior :]) / t.dim
     assert np.sum(g.V) == pytest.approx(from_boundary, rel=1e-13)
@@ -48,9 +48,9 @@ def test_the_incidence_operators_are_each_others_transpose(name):
     t = mesh(name).topology
     rng = np.random.default_rng(1)
     cell, face = rng.normal(size=(t.n_cells, 3)), rng.normal(size=(t.n_faces, 3))
-    owner, neighbour = to_faces(t, cell)
+    owner, neighbour = to_faces(t.of(incidence), cell)
     jump = np.concatenate([owner - neighbour, cell[t.owner[t.n_interior :]]])
-    there, back = np.sum(jump * face), np.sum(cell * np.asarray(to_cells(t, jnp.asarray(face))))
+    there, back = np.sum(jump * face), np.sum(cell * np.asarray(to_cells(t.of(incidence), jnp.asarray(face))))
     assert there == pytest.approx(back, rel=1e-13)
 
 

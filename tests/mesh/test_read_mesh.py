@@ -5,7 +5,7 @@ import pytest
 from cases import operators, state_of, with_velocity_given
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.mesh import measure, to_cells
+from fluidgrad.mesh.mesh import incidence, measure, to_cells
 from fluidgrad.mesh.meshfile import REVERSED, read_mesh
 
 gmsh = pytest.importorskip("gmsh")
@@ -69,7 +69,7 @@ def assert_closed(mesh, volume):
     np.testing.assert_allclose(found[:, :-1], np.broadcast_to(slope, found[:, :-1].shape), atol=1e-11)
     assert np.all(np.asarray(g.V) > 0)
     assert abs(float(g.V.sum()) - volume) < 1e-13
-    assert np.abs(to_cells(mesh.topology, g.S)).max() < 1e-15
+    assert np.abs(to_cells(mesh.topology.of(incidence), g.S)).max() < 1e-15
 
 
 @pytest.mark.parametrize("version", [2.2, 4.1])

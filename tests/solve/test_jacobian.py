@@ -19,7 +19,7 @@ def both_ways(flow, state, v):
     """J v by the assembled matrix and by forward differentiation, and the matrix."""
     TRACED.append(flow.mesh.dim)
     d = discretize(flow)
-    J = assemble(flow, d, state)
+    J = assemble(d, pattern(flow).places, state)
     k = J.rows.shape[1]
     cells, extra = v[:k], v[k:]
     product = _multiply(pattern(flow), J.blocks, cells[:, None], False)[:, 0] + J.columns @ extra

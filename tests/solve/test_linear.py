@@ -22,7 +22,7 @@ FLOWS = {"open": study, "closed and driven": driven}
 
 @jax.jit
 def system(flow, state):
-    return assemble(flow, discretize(flow), state)
+    return assemble(discretize(flow), pattern(flow).places, state)
 
 
 @pytest.fixture(scope="module", params=FLOWS)
@@ -75,7 +75,7 @@ def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
     monkeypatch.setattr(superlu, "_splu", lambda *a, **k: factored.append(1) or splu(*a, **k))
     superlu._held.clear()
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
-    blocks[linear._pin(p)] *= 2
+    blocks[linear._pin(J)] *= 2
     for transpose in (False, True, False):
         assert np.isfinite(superlu._host_solve(p, transpose, blocks, b)).all()
     assert len(factored) == 1
@@ -99,7 +99,7 @@ def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
     monkeypatch.setattr(superlu, "_splu", lambda *a, **k: Watched(splu(*a, **k)))
     monkeypatch.setattr(superlu, "HELD", 0)  # the last one only: every new matrix drops one
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
-    blocks[linear._pin(p)] *= 3
+    blocks[linear._pin(J)] *= 3
     for k in range(4):
         with ThreadPoolExecutor(1) as other:
             other.submit(superlu._host_solve, p, False, (1 + k) * blocks, b).result()

@@ -37,7 +37,7 @@ class Problem:
         """Everything that can be refused before a solve is refused here."""
         case = config.case(file)
         flow = case.flow(case.numbers)
-        mesh, joined = flow.mesh, flow.joined[0]
+        mesh, joined = flow.mesh, flow.joined
         objective, constraints = None, []
         if config.objective is not None:
             key = "minimize" if config.objective.minimize is not None else "maximize"
@@ -187,7 +187,7 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     flow = solution.flow
     found = {q.name: q for q in problem.quantities}
     turning = tuple(p for p in flow.walls if np.any(np.asarray(flow.boundary[p].rotation) != 0))  # pyright: ignore
-    driving = tuple(p for p in flow.joined[1] if p in flow.driven or np.any(np.asarray(flow.boundary[p].pressure_drop) != 0))  # pyright: ignore
+    driving = tuple(p for p in flow.periodic if p in flow.driven or np.any(np.asarray(flow.boundary[p].pressure_drop) != 0))  # pyright: ignore
     extra = of_interest(problem, flow, turning, driving)
     try:
         values = {name: float(q(solution)) for name, q in found.items()}

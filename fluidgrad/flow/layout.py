@@ -1,0 +1,215 @@
+"""How a flow lies on the topology of its mesh: its periodic patches joined, what differs across them, its planes of symmetry, and
+who takes part in the least-squares gradient of a cell, with what weight.
+
+With r from the cell to each slot and weights omega = 1 / |r|^2 where the slot has a value,
+
+    grad phi = sum_s w_s (phi_s - phi),     w_s = M^-1 omega_s r_s,     M = sum_s omega_s r_s r_s^T
+
+is exact for linear fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from fluidgrad.flow.boundary import Conditions, between_mirrors, images, on_mirrors
+from fluidgrad.flow.flow import Flow, join_all
+from fluidgrad.mesh.geometry import Vector, components
+from fluidgrad.mesh.mesh import Corners, Incidence, corners, incidence
+from fluidgrad.mesh.topology import Topology, middles, ragged
+
+WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["cell", "face", "sign", "boundary"], meta_fields=[])
+@dataclass(frozen=True)
+class Stencil:
+    """Who takes part in each cell's gradient: slots of two hops across faces (the second is usually none).
+
+    Attributes:
+        cell: the cell at the end, ``(cells, slots)``; the cell itself where the slot is a boundary face or empty.
+        face, sign: hops, ``(2, cells, slots)``: faces, padded by the number of faces, and their direction.
+        boundary: the boundary face of a slot counted from the first, ``(cells, slots)``, or the number of them.
+    """
+
+    cell: Int[Array, "cells slots"]
+    face: Int[Array, "2 cells slots"]
+    sign: Int[Array, "2 cells slots"]
+    boundary: Int[Array, "cells slots"]
+
+    def value(self, n_boundary: int) -> Int[Array, "cells slots"]:
+        """Where the value of each slot is among those of the cells, followed by those of the boundary faces."""
+        return jnp.where(self.boundary < n_boundary, len(self.cell) + self.boundary, self.cell)
+
+
+_LAYOUT = ["incidence", "stencil", "mirror", "planes", "between", "directions"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=_LAYOUT, meta_fields=["images", "layer"])
+@dataclass(frozen=True)
+class Layout:
+    """The topology of a flow, its periodic patches joined, as fluxes and gradients need it.
+
+    Attributes:
+        mirror: which boundary faces are on planes of symmetry, ``(boundary,)``.
+        planes: their numbers among the boundary faces.
+        between: which faces of a cell are one of two on planes opposite to each other, ``(cells, k)``.
+        directions: in which things vary in a cell, twice as many, ``(cells,)``.
+        images: how many times the domain the whole flow is.
+        layer: whether nothing varies along one direction in any cell.
+    """
+
+    incidence: Incidence
+    stencil: Stencil
+    mirror: Bool[Array, " boundary"]
+    planes: Int[Array, " planes"]
+    between: Bool[Array, "cells k"]
+    directions: Int[Array, " cells"]
+    images: int
+    layer: bool
+
+    @property
+    def values(self) -> Int[Array, "cells slots"]:
+        """Where the value of each slot is among those of the cells, followed by those of the boundary faces."""
+        return self.stencil.value(len(self.mirror))
+
+
+def layout_of(topology: Topology, pairs: tuple[tuple[str, str], ...], gives: tuple[str, ...]) -> Layout:
+    """The table of a topology for a flow: its pairs of periodic patches, and what each other patch gives."""
+    t = topology.kept(join_all, pairs)
+    mirror, between = on_mirrors(t, gives), t.kept(between_mirrors, gives)
+    directions = 2 * t.dim - between.sum(1)
+    layer = bool((directions == 2 * (t.dim - 1)).all())
+    s = t.kept(stencil, gives)
+    return Layout(incidence(t), s, mirror, np.flatnonzero(mirror), between, directions, images(t, gives), layer)  # pyright: ignore
+
+
+def joined_corners(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Corners:
+    """The table of a topology whose periodic patches are joined."""
+    return corners(topology.kept(join_all, pairs))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["shift", "drop", "flow_rate"], meta_fields=["faces", "unknown"])
+@dataclass(frozen=True)
+class Drops:
+    """The pairs of periodic patches, whose mean pressures differ.
+
+    Attributes:
+        shift: from the first of each pair to the second, ``(pairs, dim)`` [L].
+        drop: of the mean pressure, where it is given, ``(pairs,)`` [L^2/T^2].
+        flow_rate: where that is given and the drop an unknown, ``(pairs,)`` [L^dim/T].
+        faces: the interior faces that each pair became, first and past the last; static.
+        unknown: whether the drop is; static.
+    """
+
+    shift: Array
+    drop: Array
+    flow_rate: Array
+    faces: tuple[tuple[int, int], ...]
+    unknown: tuple[bool, ...]
+
+
+def drops_of(flow: Flow, corners: Corners) -> Drops:
+    """The pairs of a flow. Differentiable in its points, drops and flow rates."""
+    points, faces, none = flow.mesh.points, flow.periodic, jnp.zeros(0, flow.mesh.points.dtype)
+    if not faces:
+        return Drops(jnp.zeros((0, flow.mesh.dim), none.dtype), none, none, (), ())
+    kinds = [flow.boundary[name] for name in faces]
+
+    def given(what: str) -> Array:
+        numbers = (getattr(kind, what) for kind in kinds)
+        return jnp.stack([jnp.asarray(0.0 if x is None else x, none.dtype) for x in numbers])
+
+    shift = jnp.stack([periodic_shift(corners, where, points) for where in faces.values()])
+    ends = tuple((where.start, where.stop) for where in faces.values())
+    return Drops(shift, given("pressure_drop"), given("flow_rate"), ends, tuple(k in flow.driven for k in faces))
+
+
+def periodic_shift(joined: Corners, faces: slice, points: Array) -> Array:
+    """The translation from a periodic patch to its other, ``(dim,)``; traced in the points."""
+    here, there = joined.own[faces], joined.other[faces]  # pyright: ignore[reportOptionalSubscript]
+    return jnp.mean(middles(points, there) - middles(points, here), 0)
+
+
+def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
+    """The gradient stencil. ``given`` says what each patch gives (see ``boundary.py``), and so how much its faces help."""
+    t, n = topology, topology.n_interior
+    index, sign = t.cell_faces
+    is_interior = index < n
+    cell = t.across
+    boundary = np.where((index >= n) & (index < t.n_faces), index - n, t.n_boundary)
+
+    # Directions in which velocity and pressure have data; a mirror helps both.
+    kind = np.repeat(np.array([*given, "none"]), [*(hi - lo for lo, hi in t.patches.values()), 1])[boundary]
+    r = t.nominal_faces - t.nominal_centres[:, None]
+    r /= np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300)
+    weak = np.zeros(t.n_cells, bool)
+    for helps in ("velocity", "pressure"):
+        used = is_interior | (kind == helps) | (kind == "mirror")
+        spread = np.linalg.eigvalsh(np.einsum("ck,cki,ckj->cij", used.astype(float), r, r))
+        weak |= spread[:, 0] < WEAK_DIRECTION * spread[:, -1]
+    face, direction = [index, np.full_like(index, t.n_faces)], [sign, np.zeros_like(sign)]
+    if weak.any():
+        # P -> neighbour -> its neighbours, except back to P or to one that P touches already
+        P, k, j = np.nonzero((weak[:, None] & is_interior)[:, :, None] & is_interior[cell])
+        ends = cell[cell[P, k], j]
+        fresh = (ends != P) & ~(ends[:, None] == np.where(is_interior, cell, -1)[P]).any(1)
+        P, k, j, ends = (a[fresh] for a in (P, k, j, ends))
+        _, once = np.unique(P * t.n_cells + ends, return_index=True)
+        P, k, j, ends = (a[once] for a in (P, k, j, ends))
+
+        def extend(table: np.ndarray, value: np.ndarray, pad: float | None) -> np.ndarray:
+            return np.concatenate([table, ragged(P, t.n_cells, value.astype(table.dtype), pad)], 1)
+
+        mid = cell[P, k]
+        face = [extend(index, index[P, k], t.n_faces), extend(face[1], index[mid, j], t.n_faces)]
+        direction = [extend(sign, sign[P, k], 0), extend(direction[1], sign[mid, j], 0)]
+        cell = extend(cell, ends, None)
+        boundary = np.concatenate([boundary, np.full((t.n_cells, cell.shape[1] - boundary.shape[1]), t.n_boundary)], 1)
+    return Stencil(cell, np.stack(face), np.stack(direction).astype(np.int8), boundary)  # pyright: ignore[reportArgumentType]
+
+
+def least_squares(s: Stencil, r_face: Array, gives: Array) -> Array:
+    """The weights of the gradient's slots, ``(cells, slots, dim)`` [1/L].
+
+    Args:
+        s: the stencil.
+        r_face: the way across each face, from its owner, and a zero, ``(faces + 1, dim)`` [L].
+        gives: how much of a value each boundary face gives, 0 to 1, ``(boundary,)``.
+    """
+    r = jnp.einsum("hcs,hcsi->csi", jnp.asarray(s.sign, r_face.dtype), r_face[s.face])
+    square = jnp.sum(r * r, -1)
+    used = s.sign[0] != 0
+    inverse_square = jnp.where(used, 1.0 / jnp.where(used, square, 1.0), 0.0)  # the safe value keeps 0/0 out of gradients
+    inside = jnp.where(s.boundary == len(gives), 1.0, 0.0).astype(r_face.dtype)
+    omega = inverse_square * (inside + (1.0 - inside) * jnp.append(gives, 0.0)[s.boundary])
+    M = jnp.einsum("cs,csi,csj->cij", omega, r, r)
+    return jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r)
+
+
+def values_outside(q_P: Array, S: Array, c: Conditions, mirror: Array) -> Array:
+    """The values that boundary faces give, ``(boundary, dim+1)``, from those of the cells inside. Pointwise."""
+    *u, p = components(q_P)
+    u, along = Vector(u), components(S)
+    reflected = u - 2.0 * (u @ along) / (along @ along) * along
+    given = c.pressure - 0.5 * c.total * (u @ u)
+    u_b = [jnp.where(mirror, a, b) for a, b in zip(reflected, components(c.velocity), strict=True)]
+    return Vector([*u_b, jnp.where(mirror, p, given)]).stacked()
+
+
+def _inverse(M: Array) -> Array:
+    """The inverse of many small symmetric matrices by cofactors (LAPACK is slow on many tiny ones)."""
+    if M.shape[-1] == 2:
+        a, b, d = M[:, 0, 0], M[:, 0, 1], M[:, 1, 1]
+        rows = [[d, -b], [-b, a]]
+        det = a * d - b * b
+    else:
+        c = jnp.cross(jnp.roll(M, -1, 1), jnp.roll(M, -2, 1))
+        return jnp.swapaxes(c, 1, 2) / jnp.sum(M[:, 0] * c[:, 0], -1)[:, None, None]
+    return jnp.stack([jnp.stack(row, -1) for row in rows], -2) / det[:, None, None]
