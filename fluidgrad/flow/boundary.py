@@ -264,9 +264,11 @@ def on_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarray, "
 
 def between_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarray, "cells k"]:
     """Which faces of a cell are one of two on planes of symmetry opposite to each other: nothing varies along them."""
-    t = topology
+    t, mirrors = topology, on_mirrors(topology, given)
+    if not mirrors.any():
+        return np.zeros(t.cell_faces[0].shape, bool)
     boundary = np.clip(t.cell_faces[0] - t.n_interior, -1, t.n_boundary)
-    mirrored = np.concatenate([on_mirrors(t, given), [False, False]])[boundary]
+    mirrored = np.concatenate([mirrors, [False, False]])[boundary]
     r = t.nominal_faces - t.nominal_centres[:, None]
     r = r / np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300) * mirrored[..., None]
     return (np.einsum("cki,cji->ckj", r, r) < OPPOSITE).any(2)

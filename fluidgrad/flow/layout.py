@@ -146,14 +146,16 @@ def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
     boundary = np.where((index >= n) & (index < t.n_faces), index - n, t.n_boundary)
 
     # Directions in which velocity and pressure have data; a mirror helps both.
-    kind = np.repeat(np.array([*given, "none"]), [*(hi - lo for lo, hi in t.patches.values()), 1])[boundary]
+    sizes = [hi - lo for lo, hi in t.patches.values()]
     r = t.nominal_faces - t.nominal_centres[:, None]
     r /= np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300)
-    weak = np.zeros(t.n_cells, bool)
+    weak, cells = np.zeros(t.n_cells, bool), np.arange(t.n_cells)
     for helps in ("velocity", "pressure"):
-        used = is_interior | (kind == helps) | (kind == "mirror")
-        spread = np.linalg.eigvalsh(np.einsum("ck,cki,ckj->cij", used.astype(float), r, r))
-        weak |= spread[:, 0] < WEAK_DIRECTION * spread[:, -1]
+        has = np.append(np.repeat(np.array([kind in (helps, "mirror") for kind in given], bool), sizes), False)
+        used = is_interior[cells] | has[boundary[cells]]
+        spread = np.linalg.eigvalsh(np.einsum("ck,cki,ckj->cij", used.astype(float), r[cells], r[cells]))
+        weak[cells] |= spread[:, 0] < WEAK_DIRECTION * spread[:, -1]
+        cells = np.flatnonzero((boundary < t.n_boundary).any(1))  # elsewhere the pressure has data where the velocity has
     face, direction = [index, np.full_like(index, t.n_faces)], [sign, np.zeros_like(sign)]
     if weak.any():
         # P -> neighbour -> its neighbours, except back to P or to one that P touches already
