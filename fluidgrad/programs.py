@@ -16,18 +16,20 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial, wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 from jax.core import eval_context
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Key = tuple[Callable[..., Any], tuple[Hashable, ...]]  # a builder and its arguments
 
 
-class Keeps:
-    """Data of the host that keeps what is made from it, for as long as it lives itself."""
+class Source:
+    """Data of the host that tables are made from. It keeps what is made, for as long as it lives itself; ``counts``, hashable,
+    is all that programs know of it where it is a mesh's topology."""
+
+    counts: Any
 
     @cached_property
     def _kept(self) -> dict[Key, Any]:
@@ -39,12 +41,6 @@ class Keeps:
         if key not in self._kept:
             self._kept[key] = build(self, *arguments)
         return self._kept[key]
-
-
-class Source(Keeps):
-    """What tables are made from. It tells ``counts``, all that programs know of it, hashable."""
-
-    counts: Any
 
     def of(self, build: Callable[..., Any], *arguments: Hashable) -> Any:
         """``build(self, *arguments)``, a pytree of integers and booleans, on the device. Made once."""
@@ -58,7 +54,7 @@ def _tables(source: Source, build: Callable[..., Any], arguments: tuple[Hashable
 
 def _on_device(table: np.ndarray) -> jax.Array:
     wide = np.issubdtype(table.dtype, np.integer) and table.dtype.itemsize > 4
-    return jax.numpy.asarray(table.astype(np.int32) if wide else table)
+    return jax.device_put(table.astype(np.int32) if wide else table)  # jnp.asarray would compile a program for each shape
 
 
 @dataclass(frozen=True, eq=False)

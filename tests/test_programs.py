@@ -96,6 +96,15 @@ def test_tables_are_integers_on_the_device_made_once_also_where_something_is_tra
         np.testing.assert_array_equal(a, b)
 
 
+def test_making_tables_compiles_nothing(compilations):
+    topology = fg.box((0, 0), (1, 1), (7, 3)).topology
+    before = len(compilations)
+    topology.of(incidence), topology.of(corners)
+    assert len(compilations) == before
+    jnp.asarray(np.arange(1009))  # that it would be seen
+    assert len(compilations) > before
+
+
 def test_a_derivative_by_a_mesh_knows_its_points_alone():
     m = mesh("box")
     gradient = jax.grad(lambda m: jnp.sum(measure(m).V ** 2))(m)

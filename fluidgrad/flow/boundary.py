@@ -215,11 +215,9 @@ class Periodic:
 Boundary = Inflow | Wall | Outflow | PressureInlet | Symmetry | FarField | Periodic
 
 
-def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
-    """Make the faces of ``patch`` interior faces, with the cells of ``other`` as their neighbours.
-
-    Returns the topology, and the slice of its interior faces that came from ``patch`` (they point out of ``patch``).
-    """
+def join(topology: Topology, patch: str, other: str) -> Topology:
+    """Make the faces of ``patch`` interior faces, with the cells of ``other`` as their neighbours: the last of the
+    interior faces, pointing out of ``patch``."""
     here, there = topology.faces_of(patch), topology.faces_of(other)
     a, b = (middles(topology.nominal, topology.face_points[s]) for s in (here, there))
     if len(a) != len(b) or patch == other:
@@ -245,7 +243,7 @@ def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
         if name not in (patch, other):
             patches[name] = (start, start + hi - lo)
             start += hi - lo
-    joined = replace(
+    return replace(
         topology,
         face_points=topology.face_points[order],
         owner=topology.owner[order],
@@ -253,7 +251,6 @@ def join(topology: Topology, patch: str, other: str) -> tuple[Topology, slice]:
         patches=patches,
         twin=np.concatenate([twin, mirrored]),
     )
-    return joined, slice(n, n + k)
 
 
 def on_mirrors(topology: Topology, given: tuple[str, ...]) -> Bool[np.ndarray, " boundary"]:

@@ -185,7 +185,7 @@ class Flow:
 def join_all(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Topology:
     """The topology with pairs of periodic patches joined, one after the other."""
     for patch, other in pairs:
-        topology, _ = join(topology, patch, other)
+        topology = join(topology, patch, other)
     return topology
 
 

@@ -144,7 +144,7 @@ def gradient(d: Discrete, q: Array) -> Array:
     values = jnp.concatenate([q, boundary_values(d, q)])
     *u, p = components(q)
     grad_u, grad_p = [], []
-    for k, index in enumerate(d.layout.values.T):
+    for k, index in enumerate(d.layout.stencil.value.T):
         of_u, of_p = (components(w[:, k]) for w in d.weights)
         *u_k, p_k = components(rows(values, index))
         grad_u.append([of_u * (there - here) for there, here in zip(u_k, u, strict=True)])

@@ -27,7 +27,7 @@ from fluidgrad.mesh.topology import Topology, middles, ragged
 WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["cell", "face", "sign", "boundary"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["cell", "face", "sign", "boundary", "value"], meta_fields=[])
 @dataclass(frozen=True)
 class Stencil:
     """Who takes part in each cell's gradient: slots of two hops across faces (the second is usually none).
@@ -36,16 +36,14 @@ class Stencil:
         cell: the cell at the end, ``(cells, slots)``; the cell itself where the slot is a boundary face or empty.
         face, sign: hops, ``(2, cells, slots)``: faces, padded by the number of faces, and their direction.
         boundary: the boundary face of a slot counted from the first, ``(cells, slots)``, or the number of them.
+        value: where the value of each slot is among those of the cells, followed by those of the boundary faces.
     """
 
     cell: Int[Array, "cells slots"]
     face: Int[Array, "2 cells slots"]
     sign: Int[Array, "2 cells slots"]
     boundary: Int[Array, "cells slots"]
-
-    def value(self, n_boundary: int) -> Int[Array, "cells slots"]:
-        """Where the value of each slot is among those of the cells, followed by those of the boundary faces."""
-        return jnp.where(self.boundary < n_boundary, len(self.cell) + self.boundary, self.cell)
+    value: Int[Array, "cells slots"]
 
 
 _LAYOUT = ["incidence", "stencil", "mirror", "planes", "between", "directions"]
@@ -73,11 +71,6 @@ class Layout:
     directions: Int[Array, " cells"]
     images: int
     layer: bool
-
-    @property
-    def values(self) -> Int[Array, "cells slots"]:
-        """Where the value of each slot is among those of the cells, followed by those of the boundary faces."""
-        return self.stencil.value(len(self.mirror))
 
 
 def layout_of(topology: Topology, pairs: tuple[tuple[str, str], ...], gives: tuple[str, ...]) -> Layout:
@@ -174,7 +167,8 @@ def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
         direction = [extend(sign, sign[P, k], 0), extend(direction[1], sign[mid, j], 0)]
         cell = extend(cell, ends, None)
         boundary = np.concatenate([boundary, np.full((t.n_cells, cell.shape[1] - boundary.shape[1]), t.n_boundary)], 1)
-    return Stencil(cell, np.stack(face), np.stack(direction).astype(np.int8), boundary)  # pyright: ignore[reportArgumentType]
+    value = np.where(boundary < t.n_boundary, t.n_cells + boundary, cell)
+    return Stencil(cell, np.stack(face), np.stack(direction).astype(np.int8), boundary, value)  # pyright: ignore[reportArgumentType]
 
 
 def least_squares(s: Stencil, r_face: Array, gives: Array) -> Array:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -48,15 +47,15 @@ class InverseDistance:
 
     mesh: Mesh
 
-    @cached_property
+    @property
     def boundary(self) -> Int[np.ndarray, " boundary"]:
         """The points of the boundary."""
-        return _sides(self.mesh.topology)[0]
+        return self.mesh.topology.kept(_sides)[0]
 
-    @cached_property
+    @property
     def inside(self) -> Int[np.ndarray, " inside"]:
         """The others."""
-        return _sides(self.mesh.topology)[1]
+        return self.mesh.topology.kept(_sides)[1]
 
     def __call__(self, displacement: Float[ArrayLike, "points dim"]) -> Points:
         """Displacements of all points, from those of the boundary points (what is given inside is not read)."""

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import eval_context
 from jaxtyping import Array, Float, Int
 
 from fluidgrad.flow.flow import Flow
@@ -34,39 +33,47 @@ from fluidgrad.flow.layout import stencil, values_outside
 from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sources, split
 from fluidgrad.mesh.mesh import to_faces
 from fluidgrad.mesh.topology import Topology
-from fluidgrad.programs import Keeps
+from fluidgrad.programs import Source
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["block"], meta_fields=["n_blocks"])
 @dataclass(frozen=True)
 class Places:
-    """The block to which each contribution to a cell's row belongs, ``(cells, 1 + k + slots + k slots)``, and how many blocks
-    there are; the one a table, the other static."""
+    """``Pattern.target`` as a table, and how many blocks there are; static."""
 
     block: Int[Array, "cells contributions"]
     n_blocks: int
 
 
 @dataclass(frozen=True, eq=False)
-class Pattern(Keeps):
+class Pattern(Source):
     """Where the blocks of the Jacobian are; static.
 
     Attributes:
         row, column: cells of each block, sorted by row then column, ``(blocks,)``.
-        places: where each contribution to a cell's row goes.
+        target: the block to which each contribution of a cell's row belongs, ``(cells, 1 + k + slots + k slots)``.
         centres: rough cell centres, for orderings.
         block: unknowns a cell.
     """
 
     row: Int[np.ndarray, " blocks"]
     column: Int[np.ndarray, " blocks"]
-    places: Places
+    target: Int[np.ndarray, "cells contributions"]
     centres: Float[np.ndarray, "cells dim"]
     block: int
 
     @property
     def n_cells(self) -> int:
         return len(self.centres)
+
+    @property
+    def places(self) -> Places:
+        """``target``, for programs."""
+        return self.of(_places)
+
+
+def _places(p: Pattern) -> Places:
+    return Places(p.target, len(p.row))  # pyright: ignore[reportArgumentType]
 
 
 def pattern(flow: Flow) -> Pattern:
@@ -80,9 +87,7 @@ def _pattern(t: Topology, gives: tuple[str, ...]) -> Pattern:
     me = np.arange(n)[:, None]
     column = np.concatenate([me, a, s, s[a].reshape(n, -1)], 1)
     key, target = np.unique(me * n + column, return_inverse=True)
-    with eval_context():
-        places = Places(jnp.asarray(target.reshape(column.shape).astype(np.int32)), len(key))
-    return Pattern(key // n, key % n, places, t.nominal_centres, t.dim + 1)
+    return Pattern(key // n, key % n, target.reshape(column.shape), t.nominal_centres, t.dim + 1)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["blocks", "columns", "rows", "corner"], meta_fields=[])
