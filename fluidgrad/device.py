@@ -55,6 +55,15 @@ def keep_programs() -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def host_memory() -> float:
+    """Bytes that are free on this machine; infinite where it does not say."""
+    try:
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return 1024.0 * int(told["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return float("inf")
+
+
 def cache_folder() -> Path:
     """Where this platform keeps a user's caches."""
     if "XDG_CACHE_HOME" in os.environ:

@@ -81,7 +81,7 @@ def error_estimate(functional: Callable[[Solution], Array], solution: Solution, 
     backend, p = backends.choose(linear), pattern(finer)
     R, J, J_finer, by_state = _at(functional, finer, q)
     factor = backends.factor(backend, p, J)
-    weight = backends.solve(backend, p, factor, by_state, True)
+    weight = backends.solve(backend, p, backends.transposed(backend, p, factor), by_state)
     parts = np.asarray(weight * R)
     n = finer.mesh.n_cells * (finer.mesh.dim + 1)
     cells = np.bincount(parent, parts[:n].reshape(finer.mesh.n_cells, -1).sum(1), solution.flow.mesh.n_cells)

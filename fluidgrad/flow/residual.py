@@ -10,6 +10,9 @@ patch with a given flow rate its pressure drop, with that flow rate as equation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -44,6 +47,13 @@ def residual(flow: Flow, state: Array) -> Array:
 def balance(d: Discrete, state: Array) -> Array:
     """:func:`residual` of a flow already discretized."""
     return imbalance(d, state)[0]
+
+
+@jax.jit
+def tangent(d: Discrete, state: Array) -> Callable[[Array], Array]:
+    """v -> R_q v, linear. All that depends on the state is computed here, so that a product costs a third of what it would from
+    the beginning; it keeps some 100 numbers a cell in 2D, 200 in 3D. A pytree, for ``krylov.times`` and its transpose."""
+    return jax.linearize(lambda q: balance(d, q), state)[1]
 
 
 def imbalance(d: Discrete, state: Array) -> tuple[Array, Array]:

@@ -16,10 +16,10 @@ from fluidgrad.flow.patches import WallData, all_walls, wall_data
 from fluidgrad.flow.vorticity import stream_function, vorticity
 from fluidgrad.mesh.geometry import CellScalar, CellVector
 
+_REPORT = ["converged", "residual", "iterations", "solves", "reached", "place", "products"]
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["converged", "residual", "iterations", "solves", "reached", "place"], meta_fields=[]
-)
+
+@partial(jax.tree_util.register_dataclass, data_fields=_REPORT, meta_fields=["linear"])
 @dataclass(frozen=True)
 class SolveReport:
     """How a steady solve went.
@@ -33,6 +33,8 @@ class SolveReport:
         reached: the largest viscosity ratio solved: 1 when the flow asked for was reached, 10 if only one of ten
             times its viscosity was, inf if none.
         place: cell with the largest residual.
+        products: of the Jacobian with a vector, of all steps' linear systems together.
+        linear: what preconditioned them: a backend and the matrix that it factored; static.
     """
 
     converged: Array
@@ -41,6 +43,8 @@ class SolveReport:
     solves: Array
     reached: Array
     place: Array
+    products: Array
+    linear: str
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["flow", "state", "report"], meta_fields=[])

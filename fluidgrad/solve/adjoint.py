@@ -8,7 +8,7 @@ and for a functional J(q, theta) with gradient q_bar = J_q^T in the state,
 
     R_q^T lambda = q_bar,    theta_bar = -R_theta^T lambda          (adjoint: one transposed solve, however many theta)
 
-so a gradient costs one more linear solve, and that solve is with the matrix the last Newton step has factored.
+so a gradient costs one more linear solve, and for that the factor of the last Newton steps serves again, transposed.
 
 :func:`root` carries the reverse rule by ``jax.custom_vjp``; JAX allows no forward mode through one, so its twin
 :func:`root_forward` carries the tangent rule by ``jax.custom_jvp`` and a linear solve that knows its own transpose. The
@@ -23,7 +23,7 @@ Griewank & Walther, Evaluating Derivatives (2008), chapter 15; Christianson, Opt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from jaxtyping import Array
 
 from fluidgrad.iteration import traced
 from fluidgrad.programs import compiled
-from fluidgrad.solve.krylov import gmres
+from fluidgrad.solve.krylov import gmres, transposed_times
 
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
 PROBE = 5  # primal: residual, converged; adjoint: residual, products, solves
@@ -55,11 +55,17 @@ class ImplicitProblem(Protocol):
 
     def residual(self, prepared: Any, q: Array) -> Array: ...
 
-    def solve(self, theta: Any, start: Any) -> tuple[Array, Array, Any]:
-        """q, numbers that say how it went (residual and 1 if converged first), and a factor for ``precondition``."""
+    def tangent(self, prepared: Any, q: Array) -> Callable[[Array], Array]:
+        """x -> R_q x, a pytree."""
         ...
 
-    def precondition(self, theta: Any, factor: Any, b: Array, transpose: bool) -> Array: ...
+    def solve(self, theta: Any, start: Any) -> tuple[Array, Array, Any]:
+        """q, numbers that say how it went (residual and 1 if converged first), and a factor for ``preconditioner``."""
+        ...
+
+    def preconditioner(self, theta: Any, factor: Any, transpose: bool) -> tuple[Callable[[Array], Array], Any]:
+        """b -> nearly R_q^-1 b, or R_q^-T b, and what makes the equations (in the second case one for each unknown) comparable."""
+        ...
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -148,7 +154,7 @@ def _krylov(problem: ImplicitProblem, theta: Any, factor: Any, transpose: bool) 
     """A solver of linear systems, and of what it says: [residual, products, solves]."""
 
     def solve(matvec: Any, b: Array) -> tuple[Array, Array]:
-        x, residual, products = gmres(matvec, lambda v: problem.precondition(theta, factor, v, transpose), b, problem.accuracy)
+        x, residual, products = gmres(matvec, *problem.preconditioner(theta, factor, transpose), b, problem.accuracy)
         return x, _went(residual, products)
 
     return solve
@@ -182,13 +188,8 @@ def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
     """x with R_q^T x = b, and [residual, products, solves]; differentiable in ``theta``, ``q`` and ``b``."""
     if traced(theta, q, factor, b):
         return _solve_adjoint_traced(problem, theta, q, factor, b)
-    prepared = problem.prepare(theta)
-    return _krylov(problem, theta, factor, True)(lambda x: _product_transposed(problem, prepared, q, x), b)
-
-
-@partial(jax.jit, static_argnums=0)
-def _product_transposed(problem: ImplicitProblem, prepared: Any, q: Array, x: Array) -> Array:
-    return jax.vjp(lambda q: problem.residual(prepared, q), q)[1](x)[0]
+    R_q = problem.tangent(problem.prepare(theta), q)
+    return _krylov(problem, theta, factor, True)(lambda x: transposed_times(R_q, x), b)
 
 
 @partial(jax.jit, static_argnums=0)

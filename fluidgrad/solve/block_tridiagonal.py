@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,18 +16,27 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array
 
+from fluidgrad.device import host_memory
 from fluidgrad.errors import OutOfReach
-from fluidgrad.solve.jacobian import Pattern
+from fluidgrad.flow.flow import Flow
+from fluidgrad.solve.jacobian import Pattern, pattern
 
-KEPT = 2  # factors at a time: the last step's, while the next is made
+KEPT = 3  # factors at a time: the last step's, the one being made, and what it is made in (measured on a GPU: docs/how-to/gpu.md)
 ASSEMBLY = 13  # times the sparse blocks' own size, for what assembles them and for the rest of a solve (XLA's own count)
 
 
 @dataclass(frozen=True)
 class BlockTridiagonal:
-    """Block LU over breadth-first levels of the graph of the Jacobian, with partial pivoting inside the (dense) blocks
-    and one refinement. Exact. What is kept is the LU of the blocks on the diagonal, (levels) (largest level)^2 numbers;
-    the blocks beside it are made from their entries when their level's turn comes."""
+    """Block LU over breadth-first levels of the graph of the Jacobian, with partial pivoting inside the (dense) blocks. What is
+    kept is the inverses of the blocks on the diagonal, (levels) (largest level)^2 numbers: a solve multiplies by them, where
+    triangular solves would go row by row. The blocks beside the diagonal are taken from their entries when their level's turn
+    comes."""
+
+    def __str__(self) -> str:
+        return "block-tridiagonal LU"
+
+    def prefers_compact(self, flow: Flow) -> bool:
+        return memory(pattern(flow)) > free_memory()
 
     def check(self, p: Pattern) -> None:
         needed, free = memory(p), free_memory()
@@ -45,23 +53,19 @@ class BlockTridiagonal:
         levels = p.kept(_levels)
         size = levels.shape[1]
 
-        def eliminate(reach: Array, level: tuple[Array, ...]) -> Any:  # reach: S^-1 U of the level before
+        def eliminate(reach: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:  # reach: S^-1 U of the level before
             entry, place, empty = level
             lower, middle, upper = jax.vmap(partial(_dense, size, blocks))(entry, place)
-            lu, _, permutation = jax.lax.linalg.lu(middle + jnp.diag(empty) - lower @ reach)
-            return _lu_solve(lu, permutation, upper, False), (lu, permutation)
+            inverse = jnp.linalg.inv(middle + jnp.diag(empty) - lower @ reach)
+            return inverse @ upper, inverse
 
         rows = (levels.entry, levels.place, jnp.asarray(levels.empty, blocks.dtype))
-        _, (lu, permutation) = jax.lax.scan(eliminate, jnp.zeros((size, size), blocks.dtype), jax.tree.map(jnp.asarray, rows))
-        return lu, permutation, blocks
+        _, inverses = jax.lax.scan(eliminate, jnp.zeros((size, size), blocks.dtype), jax.tree.map(jnp.asarray, rows))
+        return inverses, blocks
 
     @partial(jax.jit, static_argnums=(0, 1, 4))
     def solve(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
-        x = self._once(p, factor, b, transpose)
-        return x + self._once(p, factor, b - _multiply(p, factor[-1], x, transpose), transpose)
-
-    def _once(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
-        lu, permutation, blocks = factor
+        inverses, blocks = factor
         levels = p.kept(_levels)
         L, size = levels.shape
         k = b.shape[1]
@@ -71,23 +75,29 @@ class BlockTridiagonal:
         if transpose:  # is block-tridiagonal too, with the transposed Schur complements
             below, above = np.roll(above, 1, 0), np.roll(below, -1, 0)  # nothing is below the first, nor above the last
 
-        def product(table: Array, x: Array) -> Array:
-            block = _dense(size, blocks, *table)
-            return (block.T if transpose else block) @ x
+        def beside(table: Array, x: Array) -> Array:
+            entry, place = table
+            row, column = place // size, place % size
+            row, column = (column, row) if transpose else (row, column)
+            row = jnp.where(place < size**2, row, size)
+            return jnp.zeros_like(x).at[row].add(blocks.reshape(-1)[entry][:, None] * x[column], mode="drop")
+
+        def within(inverse: Array, x: Array) -> Array:
+            return (inverse.T if transpose else inverse) @ x
 
         def down(y: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:
-            lu, permutation, lower, b = level
-            y = _lu_solve(lu, permutation, b - product(lower, y), transpose)
+            inverse, lower, b = level
+            y = within(inverse, b - beside(lower, y))
             return y, y
 
         def up(x: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:
-            lu, permutation, upper, y = level
-            x = y - _lu_solve(lu, permutation, product(upper, x), transpose)
+            inverse, upper, y = level
+            x = y - within(inverse, beside(upper, x))
             return x, x
 
         zero = jnp.zeros((size, k), b.dtype)
-        _, y = jax.lax.scan(down, zero, (lu, permutation, jnp.asarray(below), rhs))
-        _, x = jax.lax.scan(up, zero, (lu, permutation, jnp.asarray(above), y), reverse=True)
+        _, y = jax.lax.scan(down, zero, (inverses, jnp.asarray(below), rhs))
+        _, x = jax.lax.scan(up, zero, (inverses, jnp.asarray(above), y), reverse=True)
         return x.reshape(L * size, k)[levels.unknown]
 
 
@@ -103,11 +113,7 @@ def free_memory() -> float:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    try:
-        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return 1024.0 * int(told["MemAvailable"].split()[0]) if device.platform == "cpu" else np.inf
-    except (OSError, KeyError, ValueError):
-        return np.inf
+    return host_memory() if device.platform == "cpu" else np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,20 +173,3 @@ def _breadth_first(graph: Any, start: np.ndarray) -> np.ndarray:
             if not len(left):
                 return level
             front = left[:1]
-
-
-def _lu_solve(lu: Array, permutation: Array, b: Array, transpose: bool) -> Array:
-    triangular = partial(jax.lax.linalg.triangular_solve, left_side=True)
-    if not transpose:
-        y = triangular(lu, b[permutation], lower=True, unit_diagonal=True)
-        return triangular(lu, y, lower=False)
-    y = triangular(lu, b, lower=False, transpose_a=True)
-    y = triangular(lu, y, lower=True, unit_diagonal=True, transpose_a=True)
-    return jnp.zeros_like(y).at[permutation].set(y)
-
-
-def _multiply(p: Pattern, blocks: Array, x: Array, transpose: bool) -> Array:
-    row, column = (p.column, p.row) if transpose else (p.row, p.column)
-    blocks = jnp.swapaxes(blocks, 1, 2) if transpose else blocks
-    parts = jnp.einsum("bij,bjk->bik", blocks, x.reshape(p.n_cells, p.block, -1)[column])
-    return jnp.zeros((p.n_cells, *parts.shape[1:]), x.dtype).at[row].add(parts).reshape(x.shape)

@@ -13,40 +13,86 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fluidgrad.iteration import cond, numbers, while_loop
+from fluidgrad.iteration import numbers, while_loop
 
-STEPS = 30  # the directions that there is room for
+ROOM = 40  # directions that are kept; then the method begins again with what is left of the right-hand side
+MOST = 160  # products in all
+GAIN = 0.5  # by which a round has to shorten the residual, or it is the last
 
 
 def gmres(
-    matvec: Callable[[Array], Array], precondition: Callable[[Array], Array], b: Array, tolerance: float, most: int = STEPS
+    matvec: Callable[[Array], Array],
+    precondition: Callable[[Array], Array],
+    weight: Array | float,
+    b: Array,
+    tolerance: Any,
+    most: int = MOST,
 ) -> tuple[Array, Array, Array]:
-    """GMRES with the preconditioner on the right (Saad 2003, section 9.3.2): the residual it watches is the true one.
+    """Restarted GMRES with the preconditioner on the right, which may differ from product to product (Saad 1993).
 
-    Returns x, the relative residual |b - A x| / |b| (recomputed at the end) and the number of products, of which
-    there are ``most`` (itself no more than ``STEPS``) at most. The right-hand side is scaled by a power of two first, so one of
-    size 1e-300 is solved as well as one of size 1; zero gives zero, without a product.
+    Args:
+        matvec: x -> A x.
+        precondition: b -> nearly A^-1 b.
+        weight: of the equations in the norm of a residual, positive: one for each, so that equations in different units count
+            alike.
+        b: the right-hand side. It is scaled by a power of two first, so one of size 1e-300 is solved as well as one of size 1.
+        tolerance: of the relative residual.
+        most: products at most.
+
+    Returns:
+        x, the relative residual |b - A x| / |b| (computed, not estimated) and the number of directions. A right-hand side of
+        zero gives zero, without any.
     """
-    scale, b, beta, basis = _begin(b)
-    enough = tolerance * numbers(beta)
+    scale, b, begin = _scaled(b, weight)
+    size = numbers(begin.left)
+    enough = tolerance * size
 
-    def unfinished(carry: Any) -> Array:
-        _, j, r = carry
-        return (j < most) & (r > enough)
+    def unfinished(s: _Round) -> Array:
+        return (s.left > enough) & (s.products < most) & (s.left <= GAIN * s.before)
 
-    def extend(carry: Any) -> Any:
-        basis, j, _ = carry
-        z = precondition(basis.v)
-        return _extend(basis, j, z, matvec(z), beta)
+    def again(s: _Round) -> _Round:
+        def open_ended(carry: Any) -> Array:
+            _, j, left = carry
+            return (j < ROOM) & (s.products + j < most) & (left > enough)
 
-    basis, j, _ = while_loop(unfinished, extend, (basis, jnp.zeros((), int), beta))
-    x = _combine(basis, j, beta)
-    Ax = cond(numbers(beta) == 0, lambda: x, lambda: matvec(x))
-    return *_looked_at(x, Ax, b, scale, beta), j
+        def extend(carry: Any) -> Any:
+            basis, j, _ = carry
+            z = precondition(basis.v)
+            return _extend(basis, j, z, matvec(z), weight, s.left)
+
+        basis, j, _ = while_loop(open_ended, extend, (_begin(s.r, weight, s.left), 0 * s.products, s.left))
+        x = _combine(s.x, basis, j, s.left)
+        return _looked_at(s, x, b, matvec(x), weight, j)
+
+    s = while_loop(unfinished, again, begin)
+    return *_unscaled(s.x, scale, s.left, size), s.products
+
+
+@jax.jit
+def times(linear: Callable[[Array], Array], v: Array) -> Array:
+    """A product with the matrix of a linear function, which is a pytree."""
+    return linear(v)
+
+
+@jax.jit
+def transposed_times(linear: Callable[[Array], Array], v: Array) -> Array:
+    """A product with the transpose of a square matrix."""
+    return jax.linear_transpose(linear, v)(v)[0]
+
+
+class _Round(NamedTuple):
+    """Between two rounds: x, b - A x, its norm, the norm of the round before, products so far."""
+
+    x: Array
+    r: Array
+    left: Array
+    before: Array
+    products: Array
 
 
 class _Basis(NamedTuple):
-    """Orthonormal directions V, what was multiplied by the matrix to get them Z, the projected matrix H, and the last of V."""
+    """Orthonormal directions V of weighted residuals, what was multiplied by the matrix to get them Z, the projected matrix H,
+    and the last of V, as a residual."""
 
     V: Array
     Z: Array
@@ -55,42 +101,58 @@ class _Basis(NamedTuple):
 
 
 @jax.jit
-def _begin(b: Array) -> tuple[Array, Array, Array, _Basis]:
+def _scaled(b: Array, weight: Any) -> tuple[Array, Array, _Round]:
     size = jnp.max(jnp.abs(b))
     scale = jnp.where((size > 0) & jnp.isfinite(size), jnp.exp2(-jnp.round(jnp.log2(jnp.where(size > 0, size, 1.0)))), 1.0)
     b = b * scale
-    beta = jnp.linalg.norm(b)
-    n = b.shape[0]
-    v = jnp.where(beta > 0, b / jnp.where(beta > 0, beta, 1.0), 0.0)
-    V, Z, H = (jnp.zeros(shape, b.dtype) for shape in ((STEPS + 1, n), (STEPS, n), (STEPS + 1, STEPS)))
-    return scale, b, beta, _Basis(V.at[0].set(v), Z, H, v)
+    left = jnp.linalg.norm(weight * b)
+    return scale, b, _Round(jnp.zeros_like(b), b, left, jnp.full_like(left, jnp.inf), jnp.zeros((), int))
+
+
+@jax.jit
+def _begin(r: Array, weight: Any, left: Array) -> _Basis:
+    n = r.shape[0]
+    V, Z, H = (jnp.zeros(shape, r.dtype) for shape in ((ROOM + 1, n), (ROOM, n), (ROOM + 1, ROOM)))
+    v = weight * r / left
+    return _Basis(V.at[0].set(v), Z, H, v / weight)
 
 
 @partial(jax.jit, donate_argnums=0)
-def _extend(basis: _Basis, j: Array, z: Array, w: Array, beta: Array) -> tuple[_Basis, Array, Array]:
-    """One more direction: w = A z made orthogonal to those there are."""
+def _extend(basis: _Basis, j: Array, z: Array, w: Array, weight: Any, left: Array) -> tuple[_Basis, Array, Array]:
+    """One more direction: w = A z made orthogonal to those there are, one after the other."""
     V, Z, H, _ = basis
+    w = weight * w
     size = jnp.linalg.norm(w)
-    h = V @ w
-    w = w - h @ V
-    again = V @ w  # twice is enough (Giraud et al. 2005)
-    w, h = w - again @ V, h + again
+
+    def without(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        w, h = carry
+        part = V[i] @ w
+        return w - part * V[i], h.at[i].add(part)
+
+    w, h = jax.lax.fori_loop(0, j + 1, without, (w, jnp.zeros(ROOM + 1, w.dtype)))
     norm = jnp.linalg.norm(w)
     w = jnp.where(norm > 1e-14 * size, w / jnp.where(norm > 0, norm, 1.0), 0.0)
     H = H.at[:, j].set(h.at[j + 1].add(norm))
-    _, r = _least_squares(H, j + 1, beta)
-    return _Basis(V.at[j + 1].set(w), Z.at[j].set(z), H, w), j + 1, jnp.where(jnp.isfinite(norm), r, 0.0)
+    _, r = _least_squares(H, j + 1, left)
+    return _Basis(V.at[j + 1].set(w), Z.at[j].set(z), H, w / weight), j + 1, jnp.where(jnp.isfinite(norm), r, 0.0)
 
 
 @jax.jit
-def _combine(basis: _Basis, j: Array, beta: Array) -> Array:
-    return _least_squares(basis.H, j, beta)[0] @ basis.Z
+def _combine(x: Array, basis: _Basis, j: Array, left: Array) -> Array:
+    return x + _least_squares(basis.H, j, left)[0] @ basis.Z
 
 
 @jax.jit
-def _looked_at(x: Array, Ax: Array, b: Array, scale: Array, beta: Array) -> tuple[Array, Array]:
+def _looked_at(s: _Round, x: Array, b: Array, Ax: Array, weight: Any, j: Array) -> _Round:
+    """The next round, if x is better."""
+    r = b - Ax
+    return _Round(x, r, jnp.linalg.norm(weight * r), s.left, s.products + j)
+
+
+@jax.jit
+def _unscaled(x: Array, scale: Array, left: Array, size: Array) -> tuple[Array, Array]:
     """The solution in the units of the right-hand side as it was given, and its relative residual (NaN if b is)."""
-    return x / scale, jnp.where(beta == 0, 0.0, jnp.linalg.norm(b - Ax) / beta)
+    return x / scale, jnp.where(size == 0, 0.0, left / size)
 
 
 def _least_squares(H: Array, j: Array, beta: Array) -> tuple[Array, Array]:

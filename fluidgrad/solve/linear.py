@@ -1,22 +1,26 @@
 """Linear solves with the Jacobian: factor once, solve, solve transposed.
 
-Two direct backends with the same answers:
+Every system, of a Newton step, a tangent or an adjoint, is solved by GMRES (``krylov.py``) on the exact product of the
+Jacobian with a vector. What preconditions it are LU factors of a matrix near it: of the Jacobian where a step began, of an
+earlier step's, or of the *compact* Jacobian there (``jacobian.py``), which takes a fifth of the time and a third of the memory
+to factor, and 10 to 40 directions of GMRES. Two direct backends with the same answers make the factors:
 
 :class:`~fluidgrad.solve.superlu.SuperLU`
-    SciPy's sparse LU on the host, in nested-dissection order. The CPU default.
+    SciPy's sparse LU on the host, in nested-dissection order. The CPU default, with the compact Jacobian: from a few hundred
+    cells on never slower.
 :class:`~fluidgrad.solve.block_tridiagonal.BlockTridiagonal`
     Dense LU along breadth-first levels of the cell graph, pure JAX and free of callbacks. The default elsewhere: it
-    runs on a GPU and lowers for one anywhere.
+    runs on a GPU and lowers for one anywhere. Its time goes with the number of unknowns in a row, whatever the matrix, so it
+    factors the exact one, unless only the compact one's factors fit in the memory.
 
 A *factor* is an array pytree that can be passed through ``jit`` and kept. SuperLU's is the matrix itself: the host
 remembers the factorisations of the last few matrices it saw, so solving twice with one matrix factors it once, and a
 solve stays a pure function of matrix and right-hand side.
-
-A factor that belongs to a nearby matrix (the last Newton iterate's) is corrected by GMRES (``krylov.py``).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,6 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fluidgrad.errors import InputError
+from fluidgrad.flow.flow import Flow
 from fluidgrad.solve.block_tridiagonal import BlockTridiagonal
 from fluidgrad.solve.jacobian import Jacobian, Pattern
 from fluidgrad.solve.superlu import SuperLU
@@ -34,6 +39,10 @@ BACKENDS = {"superlu": SuperLU, "block_tridiagonal": BlockTridiagonal}
 
 class Backend(Protocol):
     """A direct solver of the cell-to-cell part of the Jacobian, ``blocks`` on a ``Pattern``."""
+
+    def prefers_compact(self, flow: Flow) -> bool:
+        """Whether a flow is solved faster, or only, by factors of the compact Jacobian."""
+        ...
 
     def check(self, p: Pattern) -> None:
         """Raises ``OutOfReach`` where the memory for it is not there, before any is taken."""
@@ -53,16 +62,45 @@ def choose(name: str) -> Backend:
     return BACKENDS[name]()
 
 
-def factor(backend: Backend, p: Pattern, J: Jacobian) -> tuple[Any, Jacobian]:
-    """Factor a Jacobian. Borders are eliminated when solving, so that one backend serves open and closed domains; the
-    cell-to-cell part of a closed domain is singular by a constant pressure, and one diagonal entry is raised for it."""
-    return backend.factor(p, _raised(J)), J
+@partial(jax.tree_util.register_dataclass, data_fields=["held", "J", "border", "weight"], meta_fields=["transpose"])
+@dataclass(frozen=True)
+class Factored:
+    """A Jacobian, or its transpose, that is ready to solve with.
+
+    Attributes:
+        held: what the backend made of its cell-to-cell part.
+        J: the Jacobian itself.
+        border: the solutions whose right-hand sides are its borders, ``(cells m, k + 1)``; empty where it has none.
+        weight: of the equations, ``(unknowns,)``: residuals multiplied by it have no units, and are alike in all.
+        transpose: whether it is the transpose; static.
+    """
+
+    held: Any
+    J: Jacobian
+    border: Array
+    weight: Array
+    transpose: bool
 
 
-def solve(backend: Backend, p: Pattern, factored: tuple[Any, Jacobian], b: Array, transpose: bool = False) -> Array:
-    """x with J x = b, or J^T x = b, for flat vectors."""
-    F, J = factored
-    return _eliminated(J, b, backend.solve(p, F, _sides(J, b, transpose), transpose), transpose)
+def factor(backend: Backend, p: Pattern, J: Jacobian) -> Factored:
+    """Factor a Jacobian. Borders are eliminated, so that one backend serves open and closed domains; the cell-to-cell part of
+    a closed domain is singular by a constant pressure, and one diagonal entry is raised for it."""
+    return _bordered(backend, p, backend.factor(p, _raised(J)), J, False)
+
+
+def transposed(backend: Backend, p: Pattern, f: Factored) -> Factored:
+    """The transpose, by the same factors."""
+    return _bordered(backend, p, f.held, f.J, not f.transpose)
+
+
+def _bordered(backend: Backend, p: Pattern, held: Any, J: Jacobian, transpose: bool) -> Factored:
+    border, weight = _begun(J, transpose)
+    return Factored(held, J, backend.solve(p, held, border, transpose) if J.corner.size else border, weight, transpose)
+
+
+def solve(backend: Backend, p: Pattern, f: Factored, b: Array) -> Array:
+    """x with J x = b, for flat vectors."""
+    return _eliminated(f, b, backend.solve(p, f.held, _side(f.J, b), f.transpose))
 
 
 # Compiled apart from the backend's part, which is a call of the host where nothing is traced.
@@ -73,28 +111,50 @@ def _raised(J: Jacobian) -> Array:
     return J.blocks.at[_pin(J)].add(_pin_size(J)) if J.corner.size else J.blocks
 
 
+@jax.jit
+def _side(J: Jacobian, b: Array) -> Float[Array, "unknowns 1"]:
+    return b[: len(J.columns), None]
+
+
 # J = [[A, B], [C, D]] with A = A' - pin e e^T; unknowns x, y and z = e^T x: all solves are with A'. e is the pressure of the
 # first cell, whose own block is the first of all.
 
 
-@partial(jax.jit, static_argnums=2)
-def _sides(J: Jacobian, b: Array, transpose: bool) -> Float[Array, "unknowns k"]:
-    """The right-hand sides that the elimination of the borders needs: b, B and e."""
-    if not J.corner.size:
-        return b[:, None]
+@partial(jax.jit, static_argnums=1)
+def _begun(J: Jacobian, transpose: bool) -> tuple[Float[Array, "unknowns k"], Array]:
+    """The right-hand sides that the elimination of the borders needs, B and e, and the weights."""
     B = J.rows.T if transpose else J.columns
-    n = len(B)
-    return jnp.concatenate([b[:n, None], B, jnp.zeros((n, 1), b.dtype).at[_pin(J)[-1], 0].set(_pin_size(J))], 1)
-
-
-@partial(jax.jit, static_argnums=3)
-def _eliminated(J: Jacobian, b: Array, X: Array, transpose: bool) -> Array:
-    """The solution of the bordered system from those of its ``_sides``."""
+    weight = _weight(J, transpose)
     if not J.corner.size:
-        return X[:, 0]
-    C, D = (J.columns.T, J.corner.T) if transpose else (J.rows, J.corner)
-    e, n = _pin(J)[-1], len(X)
-    x, X_B, X_e = X[:, 0], X[:, 1:-1], X[:, -1]
+        return B, weight
+    return jnp.concatenate([B, jnp.zeros((len(B), 1), B.dtype).at[_pin(J)[-1], 0].set(_pin_size(J))], 1), weight
+
+
+def _weight(J: Jacobian, transpose: bool) -> Array:
+    """Factors of rows r and columns c that leave entries of the size of 1: r_u A_uu, r_p A_pu and r_u A_up c_p, for velocities u
+    and pressures p. In a column's units its rows of the transpose are measured."""
+    dim = J.blocks.shape[1] - 1
+    uu, up, pu = (jnp.sqrt(jnp.mean(a**2)) for a in (J.blocks[:, :dim, :dim], J.blocks[:, :dim, dim], J.blocks[:, dim, :dim]))
+
+    def cells(of_u: Any, of_p: Any) -> Array:
+        kinds = jnp.append(jnp.full(dim, of_u), of_p)
+        return jnp.broadcast_to(kinds, (len(J.columns) // (dim + 1), dim + 1)).ravel()
+
+    r, c = cells(1.0 / uu, 1.0 / pu), cells(1.0, uu / up)
+    border, other, own = (J.columns.T, r, c) if transpose else (J.rows, c, r)
+    size = jnp.linalg.norm(border * other, axis=1)
+    return jnp.concatenate([own, 1.0 / jnp.where(size > 0, size, 1.0)])
+
+
+@jax.jit
+def _eliminated(f: Factored, b: Array, x: Array) -> Array:
+    """The solution of the bordered system from that of its cell-to-cell part."""
+    J, x = f.J, x[:, 0]
+    if not J.corner.size:
+        return x
+    C, D = (J.columns.T, J.corner.T) if f.transpose else (J.rows, J.corner)
+    e, n = _pin(J)[-1], len(x)
+    X_B, X_e = f.border[:, :-1], f.border[:, -1]
     small = jnp.block([[D - C @ X_B, (C @ X_e)[:, None]], [-X_B[e][None], X_e[e][None, None] - 1.0]])
     y = jnp.linalg.solve(small, jnp.concatenate([b[n:] - C @ x, -x[e][None]]))
     return jnp.concatenate([x - X_B @ y[:-1] + X_e * y[-1], y[:-1]])

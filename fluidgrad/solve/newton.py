@@ -1,6 +1,8 @@
 """Newton's method with the exact Jacobian, for a flow that is discretized.
 
-A step is halved until the residual falls; near the solution the factor of an earlier step serves on, corrected by GMRES.
+A step is a linear system for GMRES, solved as exactly as it deserves: its error falls with the residual, as that of the step
+itself. The factor that preconditions it serves on in the next steps, until GMRES takes long with it. A step is halved until the
+residual falls.
 Where nothing is traced these are loops of the host round a few compiled programs: the residual in one of them, since each
 that has it takes a second to compile.
 """
@@ -15,14 +17,16 @@ import numpy as np
 from jaxtyping import Array
 
 from fluidgrad.flow.fluxes import Discrete
-from fluidgrad.flow.residual import imbalance, split
-from fluidgrad.iteration import Number, cond, numbers, traced, while_loop
+from fluidgrad.flow.residual import imbalance, split, tangent
+from fluidgrad.iteration import Number, cond, traced, while_loop
 from fluidgrad.solve import linear as backends
 from fluidgrad.solve.jacobian import Pattern, assemble
-from fluidgrad.solve.krylov import gmres
+from fluidgrad.solve.krylov import gmres, times
 
-NEAR = 3e-5  # a residual this small: the factor of the step before will do, corrected by GMRES
-FORCING, PRODUCTS = 1e-4, 10  # to this relative residual, by at most so many products
+FORCING, LEAST = 1e-2, 1e-5  # relative residual of a step's linear system: net over gross flux, between these
+SPARE = 0.1  # of the tolerance is what the one step of a linear flow aims at
+FAR = 0.1  # a factor made where the residual was larger is not kept
+WORN = 15  # directions that a solve with a kept factor may take: after one that took more, a new one is made
 STEPS = 15  # that are taken at most
 HALVINGS = 7  # of a step, before it is given up
 
@@ -41,11 +45,14 @@ class Trial(NamedTuple):
 
 
 class Newton(NamedTuple):
-    """Where the method is, the factor that led there, and its steps so far."""
+    """Where the method is, the factor that led there, whether it is to be made anew; its steps so far, and products of the Jacobian
+    in all."""
 
     trial: Trial
     factor: Any
+    worn: Number
     steps: Number
+    products: Number
 
 
 def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, tolerance: Array) -> Newton:
@@ -56,25 +63,20 @@ def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, toleran
 
     def step(n: Newton) -> Newton:
         at = n.trial
+        factor = cond(n.worn, lambda: backends.factor(backend, p, _assemble(d, p.places, at.q)), lambda: n.factor)
 
-        def fresh() -> tuple[Array, Any]:
-            factor = backends.factor(backend, p, _assemble(d, p.places, at.q))
-            return backends.solve(backend, p, factor, at.R), factor
+        def precondition(v: Array) -> Array:
+            return backends.solve(backend, p, factor, v)
 
-        def held() -> tuple[Array, Array]:
-            """The step by the factor of an earlier one, and whether that was good enough."""
+        J = tangent(d, at.q)
+        dq, _, k = gmres(lambda v: times(J, v), precondition, factor.weight, at.R, _forcing(d, at, tolerance))
+        after = _line_search(d, at, dq, tolerance)
+        again = ~n.worn & ~after.fell  # from where it stood, with a factor of its own
+        trial = cond(again, lambda: at, lambda: after)
+        return Newton(trial, factor, again | (k > WORN) | (n.worn & (at.residual > FAR)), n.steps + 1, n.products + k)
 
-            def precondition(v: Array) -> Array:
-                return backends.solve(backend, p, n.factor, v)
-
-            x, r, _ = gmres(lambda v: _product(d, at.q, v), precondition, at.R, FORCING, PRODUCTS)
-            return x, numbers(r) <= FORCING
-
-        dq, good = cond((n.steps > 0) & (at.residual < NEAR), held, lambda: (at.R, at.fell & False))
-        dq, factor = cond(good, lambda: (dq, n.factor), fresh)
-        return Newton(_line_search(d, at, dq, tolerance), factor, n.steps + 1)
-
-    begin = Newton(stay(d, q, tolerance), no_factor(backend, p, d), np.zeros((), q.dtype))
+    one = np.ones((), q.dtype)
+    begin = Newton(stay(d, q, tolerance), no_factor(backend, p, d), np.bool_(True), 0 * one, 0 * one)
     return while_loop(unfinished, step, begin)
 
 
@@ -107,6 +109,14 @@ def _line_search(d: Discrete, before: Trial, dq: Array, tolerance: Array) -> Tri
     return while_loop(unfinished, shorter, (np.ones((), dq.dtype), before))[1]
 
 
+def _forcing(d: Discrete, at: Trial, tolerance: Array) -> Number:
+    """As exact as a step of Newton's is: its error is of second order. Of a linear flow it has none."""
+    xp = jnp if traced(at) else np
+    if not d.convection:
+        return xp.clip(SPARE * tolerance / xp.maximum(at.residual, tolerance), 0.0, FORCING)
+    return xp.clip(at.residual, LEAST, FORCING)
+
+
 _assemble = jax.jit(assemble)
 
 
@@ -124,12 +134,6 @@ def _trial(d: Discrete, before: Trial, dq: Array, s: Array, tolerance: Array) ->
     cells, _ = split(d, R)
     place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
     return Trial(jnp.where(finite, q, before.q), R, gross, residual, finite, fell, place)
-
-
-@jax.jit
-def _product(d: Discrete, q: Array, v: Array) -> Array:
-    """The Jacobian times v, without assembling it."""
-    return jax.jvp(lambda q: imbalance(d, q)[0], (q,), (v,))[1]
 
 
 def _sizes(d: Discrete, R: Array) -> Array:

@@ -7,7 +7,9 @@ net over gross fluxes (``residual.imbalance``), so a tolerance means the same on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ from jaxtyping import Array
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow.flow import Flow, check_flow
 from fluidgrad.flow.fluxes import Discrete, discretize
-from fluidgrad.flow.residual import balance
+from fluidgrad.flow.residual import balance, tangent
 from fluidgrad.flow.solution import Solution, SolveReport
 from fluidgrad.iteration import Number, numbers, traced, while_loop
 from fluidgrad.mesh.quality import check_valid
@@ -40,7 +42,11 @@ class Steady:
     """The implicit problem R(q; flow) = 0 for ``adjoint.root``: theta is the flow. Static options only."""
 
     backend: backends.Backend
+    compact: bool
     accuracy: float
+
+    def __str__(self) -> str:
+        return f"{self.backend} of the {'compact' if self.compact else 'exact'} Jacobian"
 
     def prepare(self, theta: Flow) -> Discrete:
         return discretize(theta)
@@ -48,15 +54,21 @@ class Steady:
     def residual(self, prepared: Discrete, q: Array) -> Array:
         return balance(prepared, q)
 
-    def precondition(self, flow: Flow, factor: Any, b: Array, transpose: bool) -> Array:
-        return backends.solve(self.backend, pattern(flow), factor, b, transpose)
+    def tangent(self, prepared: Discrete, q: Array) -> Callable[[Array], Array]:
+        return tangent(prepared, q)
+
+    def preconditioner(self, flow: Flow, factor: backends.Factored, transpose: bool) -> tuple[Callable[[Array], Array], Array]:
+        p = pattern(flow, self.compact)
+        if transpose:
+            factor = backends.transposed(self.backend, p, factor)
+        return lambda b: backends.solve(self.backend, p, factor, b), factor.weight
 
     def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
         """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""
         if not traced(flow):  # under a derivative these are the first known numbers of a flow that a design makes
             check_valid(flow.mesh.points, flow.mesh.topology)
             check_flow(flow)
-        p, d = pattern(flow), self.prepare(flow)
+        p, d = pattern(flow, self.compact), self.prepare(flow)
         self.backend.check(p)
         q0, tolerance = start
         one = np.ones((), q0.dtype)
@@ -68,7 +80,7 @@ class Steady:
             n = newton(self.backend, p, replace(d, viscosity=numbers(d.viscosity) * s.ratio), s.best, tolerance)
             return _after(s._replace(factor=None), n._replace(factor=None), tolerance)._replace(factor=n.factor)
 
-        search = _Search(q0, q0, no_factor(self.backend, p, d), one * np.inf, one, one * FIRST_RATIO, one * 0, one * 0)
+        search = _Search(q0, q0, no_factor(self.backend, p, d), one * np.inf, one, one * FIRST_RATIO, one * 0, one * 0, one * 0)
         s = while_loop(unfinished, stage, search)
         q = _found(s.found, s.best, s.last)
         return q, _went(s._replace(factor=None), stay(d, q, tolerance), tolerance), s.factor
@@ -76,8 +88,8 @@ class Steady:
 
 class _Search(NamedTuple):
     """The continuation: the state of the last Newton iteration, the best state, the factor of the last step, the viscosity
-    ratio that the best belongs to (inf: none), the ratio to try next, the stride between ratios, stages and Newton steps so
-    far."""
+    ratio that the best belongs to (inf: none), the ratio to try next, the stride between ratios, stages, Newton
+    steps and products so far."""
 
     last: Array
     best: Array
@@ -87,6 +99,7 @@ class _Search(NamedTuple):
     stride: Number
     stages: Number
     steps: Number
+    products: Number
 
 
 @jax.jit
@@ -100,7 +113,7 @@ def _after(s: _Search, n: Newton, tolerance: Array) -> _Search:
     # Start from rest again, not from where a first try got lost, until some flow has been found.
     best = jnp.where(ok, q, jnp.where(some, s.best, 0.0))
     ratio = jnp.where(some, jnp.maximum(1.0, found / stride), s.ratio * FIRST_RATIO)
-    return _Search(q, best, s.factor, found, ratio, stride, s.stages + 1, s.steps + n.steps)
+    return _Search(q, best, s.factor, found, ratio, stride, s.stages + 1, s.steps + n.steps, s.products + n.products)
 
 
 @jax.jit
@@ -113,7 +126,7 @@ def _found(found: Array, best: Array, last: Array) -> Array:
 def _went(s: _Search, end: Trial, tolerance: Array) -> Array:
     """The numbers of the report."""
     ok = (s.found == 1.0) & (end.residual <= jnp.maximum(tolerance, STAGNATED))
-    return jnp.stack([end.residual, ok.astype(end.q.dtype), s.steps, s.stages, s.found, end.place])
+    return jnp.stack([end.residual, ok.astype(end.q.dtype), s.steps, s.stages, s.found, end.place, s.products])
 
 
 def solve_steady(
@@ -131,7 +144,8 @@ def solve_steady(
         start: a solution (or its ``state``) on a mesh with the same cells to start from; rest if left out. It saves
             steps and never changes the answer beyond the tolerance; nothing is differentiable in it.
         tolerance: of net over gross fluxes.
-        linear: "superlu", "block_tridiagonal" or "auto" (by device).
+        linear: "superlu" or "block_tridiagonal", with factors of the exact Jacobian, or "auto": what is fastest on the device
+            (``linear.py``).
         derivative: "reverse" for ``grad`` and everything made of it, the default; "forward" for ``jvp`` and ``jacfwd``
             (``linearize`` chooses by itself).
 
@@ -149,7 +163,8 @@ def solve_steady(
     """
     how = mode.get() or Differentiating()
     derivative = derivative or how.derivative
-    problem = Steady(backends.choose(linear), min(ACCURACY, how.tolerance))
+    backend = backends.choose(linear)
+    problem = Steady(backend, linear == "auto" and backend.prefers_compact(flow), min(ACCURACY, how.tolerance))
     tolerance = min(tolerance, how.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")
@@ -164,17 +179,17 @@ def solve_steady(
     else:
         state, went, _ = root_forward(problem, flow, begin)
     went = jax.lax.stop_gradient(went)
-    report = _reported(went)
+    report = _reported(went, str(problem))
     if known_false(report.converged):
         flow, state = jax.lax.stop_gradient((flow, state))
         raise NotConverged(advice(flow, report), report, Solution(flow, state, report))
     return Solution(flow, _nan_unless(report.converged, state), report)
 
 
-@jax.jit
-def _reported(went: Array) -> SolveReport:
-    residual, ok, steps, stages, reached, place = went
-    return SolveReport(ok > 0, residual, steps, stages, reached, place)
+@partial(jax.jit, static_argnums=1)
+def _reported(went: Array, linear: str) -> SolveReport:
+    residual, ok, steps, stages, reached, place, products = went
+    return SolveReport(ok > 0, residual, steps, stages, reached, place, products, linear)
 
 
 @jax.jit

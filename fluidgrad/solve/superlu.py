@@ -21,12 +21,15 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jaxtyping import Array
 
-from fluidgrad.errors import InputError
+from fluidgrad.device import host_memory
+from fluidgrad.errors import InputError, OutOfReach
+from fluidgrad.flow.flow import Flow
 from fluidgrad.iteration import traced
 from fluidgrad.solve.jacobian import Pattern
 
 LEAF = 24  # cells that nested dissection leaves together
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
+BYTES = 12  # of an entry of the factors: a number and its row
 HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one always
 
 
@@ -34,8 +37,20 @@ HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one a
 class SuperLU:
     """The backend: factoring happens when a solve first asks for it."""
 
+    def __str__(self) -> str:
+        return "SuperLU"
+
+    def prefers_compact(self, flow: Flow) -> bool:
+        return True
+
     def check(self, p: Pattern) -> None:
-        """Nothing: how much a sparse factorisation takes is known when it is made."""
+        needed, free = memory(p), host_memory()
+        if needed > free:
+            raise OutOfReach(
+                f"SuperLU needs about {needed / 2**30:.2g} GiB for the {'compact' if p.compact else 'exact'} Jacobian of {p.n_cells} "
+                f"cells, and {free / 2**30:.2g} GiB are free",
+                accepted="use a coarser mesh, or a machine with more memory",
+            )
 
     def factor(self, p: Pattern, blocks: Array) -> Array:
         return blocks
@@ -43,6 +58,12 @@ class SuperLU:
     def solve(self, p: Pattern, factor: Array, b: Array, transpose: bool) -> Array:
         solve = partial(_host_solve, p, transpose)
         return _call_back(solve, factor, b) if traced(factor, b) else jnp.asarray(solve(factor, b))
+
+
+def memory(p: Pattern) -> float:
+    """Bytes that a factorisation takes, from the entries that its order makes; within a third, since pivots and rows of zeros are
+    known only when it is made."""
+    return BYTES * p.kept(nested_dissection)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +90,7 @@ class _Held:
     @property
     def size(self) -> int:
         """Bytes, of the factors alone (an index and a number an entry)."""
-        return 0 if self.lu is None else 12 * self.lu.nnz
+        return 0 if self.lu is None else BYTES * self.lu.nnz
 
 
 _held: list[_Held] = []  # the last used one last
@@ -194,7 +215,7 @@ def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, toleran
 
 
 def _order(p: Pattern) -> _Order:
-    cells = nested_dissection(p)
+    cells, _ = p.kept(nested_dissection)
     m = p.block
     permutation = (cells[:, None] * m + np.arange(m)).ravel()
     place = np.empty(p.n_cells, int)
@@ -207,25 +228,37 @@ def _order(p: Pattern) -> _Order:
     return _Order(permutation, entry, rows[entry].astype(np.int32), indptr.astype(np.int32))
 
 
-def nested_dissection(p: Pattern) -> np.ndarray:
-    """An elimination order of the cells (George 1973): halve along the direction with the smaller separator, number
-    the halves first and the cells of one half that reach into the other last."""
+def nested_dissection(p: Pattern) -> tuple[np.ndarray, float]:
+    """An elimination order of the cells (George 1973): halve along the direction with the smaller separator, number the halves
+    first and the cells of one half that reach into the other last. And the entries of the LU factors that come of it, no pivot
+    off the diagonal: of each separator those between its cells and with the cells around the part that it divides, which are
+    all eliminated later."""
     start = np.searchsorted(p.row, np.arange(p.n_cells + 1))
-    side = np.zeros(p.n_cells, np.int8)
+    side, fill = np.zeros(p.n_cells, np.int8), 0.0
+
+    def reach(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counts = start[cells + 1] - start[cells]
+        first = np.append(0, np.cumsum(counts)[:-1])
+        return p.column[np.repeat(start[cells] - first, counts) + np.arange(counts.sum())], first
 
     def separator(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        side[low], side[high] = 1, 2
-        counts = start[low + 1] - start[low]
-        reach = p.column[np.repeat(start[low] - np.append(0, np.cumsum(counts)[:-1]), counts) + np.arange(counts.sum())]
-        hits = np.add.reduceat(side[reach] == 2, np.append(0, np.cumsum(counts)[:-1])) > 0
-        side[low], side[high] = 0, 0
+        side[high] = 1
+        there, first = reach(low)
+        hits = np.add.reduceat(side[there], first) > 0
+        side[high] = 0
         return hits
 
+    def around(cells: np.ndarray) -> int:
+        side[cells] = 1
+        there = reach(cells)[0]
+        outside = there[side[there] == 0]
+        side[cells] = 0
+        return len(np.unique(outside))
+
     def order(cells: np.ndarray) -> list[np.ndarray]:
-        if len(cells) <= LEAF:
-            return [cells]
+        nonlocal fill
         best = None
-        for axis in range(p.centres.shape[1]):
+        for axis in range(p.centres.shape[1] if len(cells) > LEAF else 0):
             x = p.centres[cells, axis]
             half = x <= np.median(x)
             if half.all():
@@ -236,9 +269,11 @@ def nested_dissection(p: Pattern) -> np.ndarray:
             cut = separator(low, high)
             if best is None or cut.sum() < best[2].sum():
                 best = (low, high, cut)
-        if best is None or best[2].all():
+        last = cells if best is None or best[2].all() else best[0][best[2]]
+        fill += len(last) * (len(last) + 2.0 * around(cells))
+        if last is cells:
             return [cells]
-        low, high, cut = best
-        return [*order(low[~cut]), *order(high), low[cut]]
+        low, high, cut = best  # pyright: ignore[reportGeneralTypeIssues]
+        return [*order(low[~cut]), *order(high), last]
 
-    return np.concatenate(order(np.arange(p.n_cells)))
+    return np.concatenate(order(np.arange(p.n_cells))), p.block**2 * fill

@@ -66,6 +66,28 @@ def test_a_cylinder_behind_a_random_inflow(tube, seed):
     assert s.report.converged and s.report.iterations <= 60
 
 
+def test_units_change_nothing():
+    """Neither the flow nor the products that it and its gradient take: a body of 0.1 or of 1e-7, speeds from 1e-9 to 30."""
+
+    def went(length, speed):
+        m = fg.channel(2.2 * length, 0.41 * length, fg.circle((0.2 * length, 0.2 * length), 0.05 * length), cells=300)
+
+        def drag(nu):
+            inflow = fg.Inflow(fg.parabola(m, "inlet", speed))
+            s = fg.solve_steady(fg.Flow(m, viscosity=nu, inlet=inflow, outlet=fg.Outflow(), walls=fg.Wall(), body=fg.Wall()))
+            return fg.drag(s, "body") / (speed**2 * length), s.report.products
+
+        nu = jnp.asarray(5e-3 * speed * length)
+        value, gradient, report = fg.value_and_grad(lambda nu: drag(nu)[0])(nu)
+        return value, gradient * nu, drag(nu)[1], report.adjoint_products
+
+    of_one = went(1.0, 1.0)
+    for units in ((1e-6, 1e-9), (1e3, 30.0)):
+        found = went(*units)
+        np.testing.assert_allclose(found[:2], of_one[:2], rtol=1e-9)
+        assert found[2:] == of_one[2:]
+
+
 # ---- the small flow of the derivative tests
 
 FLOW = study()

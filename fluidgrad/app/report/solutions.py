@@ -99,6 +99,8 @@ def solve_report(solution: Solution, seconds: float) -> dict[str, Any]:
         "cells": solution.flow.mesh.n_cells,
         "residual": float(r.residual),
         "newton_steps": int(r.iterations),
+        "products": int(r.products),
+        "linear": r.linear,
         "continuation_stages": int(r.solves),
         "seconds": round(seconds, 3),
     }
