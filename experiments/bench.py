@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -63,3 +64,22 @@ def yardstick(repeats: int = 5) -> float:
     line = sp.diags([-1.2, 2.4, -1.2 + 0.4], [-1, 0, 1], shape=(n, n))
     matrix = sp.kronsum(line, line, format="csc")
     return median(seconds(lambda: spla.splu(matrix).shape) for _ in range(repeats))
+
+
+def kernels(flow: Any, random: np.random.Generator) -> dict[str, Callable[[], Any]]:
+    """What is done once for every face and cell, at a random state: the residual, its two derivatives and the Jacobian."""
+    from fluidgrad.flow.fluxes import discretize
+    from fluidgrad.flow.residual import balance
+    from fluidgrad.solve.jacobian import assemble, pattern
+
+    d, places = discretize(flow), pattern(flow).places
+    q, v = (jax.device_put(random.standard_normal(flow.n_unknowns)) for _ in range(2))
+    programs = {
+        "residual": jax.jit(lambda d, q, v: balance(d, q)),
+        "jvp": jax.jit(lambda d, q, v: jax.jvp(lambda q: balance(d, q), (q,), (v,))[1]),
+        "vjp": jax.jit(lambda d, q, v: jax.vjp(lambda q: balance(d, q), q)[1](v)[0]),
+        "assembly": jax.jit(lambda d, q, v: assemble(d, places, q).blocks),
+    }
+    for program in programs.values():
+        jax.block_until_ready(program(d, q, v))
+    return {name: partial(program, d, q, v) for name, program in programs.items()}

@@ -18,7 +18,7 @@ EXPERIMENTS = {
         "cells cd cl dp order extrapolated_cd seconds_to_0.1_percent gradient_seconds",
     ),
     "cavity": ("--cells 16 --reynolds 100", "re1000_u_min re1000_v_max re1000_v_min re5000_u_min"),
-    "taylor_couette": ("--cells 8 --estimates 4", "torque_error torque_imbalance order"),
+    "taylor_couette": ("--cells 4 --estimates 4", "torque_error torque_imbalance order"),
     "shape_derivatives": (
         "--across 6 --cells 0",
         "torque_radius_error gap_error order ratio_10 ratio_1000 warm_over_cold",
@@ -35,6 +35,14 @@ EXPERIMENTS = {
         "--offsets 8 --cells 16 4 --most 1",
         "parameters_8 l2_8 h1_8",
     ),
+    "device": (
+        "--cells 1000 --repeats 1",
+        "cells worst solve_s gradient_s residual_ns jvp_ns vjp_ns assembly_ns",
+    ),
+    "kernels": (
+        "--squares 8 --cubes --large 300 --large-cube 0 --cold 300 --repeats 1",
+        "residual jvp vjp assembly large_time large_memory cold_s warm_s",
+    ),
     "gradient_cost": (
         "--cells 300 --memory-cells 300 --parameters 10 300 --repeats 1",
         "ratio_10 ratio_10000 ratio_warm peak_mib forward_s gradient_s",
@@ -42,7 +50,7 @@ EXPERIMENTS = {
 }
 
 
-SLOW = ("inner_products", "minimum_drag_body", "shape_derivatives", "journalling")  # even at that size
+SLOW = ("inner_products", "minimum_drag_body", "shape_derivatives", "journalling", "device", "kernels")  # even at that size
 
 # What starts processes of its own is run as one.
 PROCESSES = {"kill_and_resume"}
@@ -53,7 +61,7 @@ def run(name: str, argv: str, capsys: pytest.CaptureFixture[str]) -> dict[str, f
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
-# every day: inner products, journals and derivatives by shapes in the tests of their modules
+# every day: inner products, journals, derivatives by shapes, kernels and backends in the tests of their modules
 @pytest.mark.parametrize("name", [pytest.param(k, marks=pytest.mark.slow) if k in SLOW else k for k in EXPERIMENTS])
 def test_experiment_ends_with_its_json_line(name: str, capsys: pytest.CaptureFixture[str]):
     argv, keys = EXPERIMENTS[name]

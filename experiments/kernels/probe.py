@@ -1,0 +1,106 @@
+"""Measures one thing with the fluidgrad that Python finds, and prints it as JSON: what ``run.py`` starts for two of them."""
+
+import inspect
+import json
+import resource
+import sys
+import time
+from statistics import median
+
+import jax
+import numpy as np
+
+import fluidgrad as fg
+
+try:
+    from fluidgrad.flow.fluxes import discretize
+    from fluidgrad.flow.residual import balance
+    from fluidgrad.solve.jacobian import assemble, pattern
+except ModuleNotFoundError:  # commit 576a00f and before
+    from fluidgrad.fluxes import discretize  # pyright: ignore[reportMissingImports]
+    from fluidgrad.residual import assemble, balance, pattern  # pyright: ignore[reportMissingImports]
+
+
+def cavity(n: int, dim: int) -> fg.Flow:
+    mesh, walls = fg.box(cells=(n, n)), {k: fg.Wall() for k in ("left", "right", "bottom")}
+    if dim == 3:
+        mesh, walls = fg.extrude(mesh, 1.0, n, patches=("front", "back")), walls | {k: fg.Wall() for k in ("front", "back")}
+    return fg.Flow(mesh, viscosity=1e-3, top=fg.Wall(velocity=(1.0, *(0.0,) * (dim - 1))), **walls)
+
+
+def channel(cells: int, mean: float = 0.2) -> fg.Flow:
+    mesh = fg.channel(length=2.2, height=0.41, body=fg.circle(center=(0.2, 0.2), radius=0.05), cells=cells)
+    patches = {"inlet": fg.Inflow(fg.parabola(mesh, "inlet", mean)), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}
+    return fg.Flow(mesh, viscosity=1e-3, **patches)
+
+
+def kernels(n: int, dim: int, repeats: int) -> dict[str, float]:
+    """Median seconds of the residual, its two derivatives and the assembly of the Jacobian that a solve factors."""
+    flow = cavity(n, dim)
+    d = discretize(flow)
+    q, v = (jax.device_put(np.random.default_rng(k).standard_normal(flow.n_unknowns)) for k in range(2))
+    if "flow" in inspect.signature(balance).parameters:
+
+        def R(d, q):
+            return balance(flow, d, q)
+
+        def J(d, q):
+            return assemble(flow, d, q).blocks
+    else:
+        places, R = {c: pattern(flow, c).places for c in (False, True)}, balance
+
+        def J(d, q):
+            return assemble(d, places[False], q).blocks
+
+    programs = {
+        "residual": lambda d, q, v: R(d, q),
+        "jvp": lambda d, q, v: jax.jvp(lambda q: R(d, q), (q,), (v,))[1],
+        "vjp": lambda d, q, v: jax.vjp(lambda q: R(d, q), q)[1](v)[0],
+        "assembly": lambda d, q, v: J(d, q),
+    }
+    if R is not balance:
+        return {name: timed(jax.jit(f), repeats, d, q, v) for name, f in programs.items()}
+    from fluidgrad.flow.residual import tangent
+    from fluidgrad.solve.krylov import times, transposed_times
+
+    programs["compact assembly"] = lambda d, q, v: assemble(d, places[True], q).blocks
+    found, R_q = {name: timed(jax.jit(f), repeats, d, q, v) for name, f in programs.items()}, tangent(d, q)
+    found |= {"tangent": timed(tangent, repeats, d, q), "product with it": timed(times, repeats, R_q, v)}
+    return found | {"transposed product with it": timed(transposed_times, repeats, R_q, v)}
+
+
+def timed(program, repeats: int, *arguments) -> float:
+    """Median seconds of a call, the first left out."""
+    each = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(program(*arguments))
+        each.append(time.perf_counter() - start)
+    return median(each[1:])
+
+
+def solve(cells: int, dim: int, repeats: int) -> dict[str, float]:
+    """Seconds of a first solve and a first gradient, then the median of both in one call, and the peak of memory [MiB]."""
+    body, make = ("body", channel) if dim == 2 else ("top", lambda n: cavity(n, 3))
+    flow = make(cells)
+
+    def drag(nu):
+        leaves, structure = jax.tree.flatten(flow)
+        leaves = [nu if x is flow.viscosity else x for x in leaves]
+        return fg.drag(fg.solve_steady(jax.tree.unflatten(structure, leaves)), body)
+
+    start = time.perf_counter()
+    float(drag(flow.viscosity))
+    first = time.perf_counter()
+    times, both = [first - start], fg.value_and_grad(drag)
+    for k in range(repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(both(flow.viscosity * (1.0 + 1e-3 * k))[1])
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"first solve": times[0], "first gradient": times[1], "both": median(times[2:] or times[1:]), "peak": peak}
+
+
+if __name__ == "__main__":
+    what, size, dim, repeats = sys.argv[1], *map(int, sys.argv[2:])
+    print(json.dumps({"kernels": kernels, "solve": solve}[what](size, dim, repeats)))
