@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 
 def xla_knows(flags):
@@ -25,12 +26,18 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
-LONGEST = ("test_experiments", "test_docs", "test_order", "test_faults", "test_sweep", "test_cli")
+LONGEST = ("test_experiments", "test_docs", "test_order", "test_periodic", "test_adjoint", "test_faults", "test_sweep", "test_cli")
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take longest come first, so that none of them is left for one worker at the end."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    """Files that take longest come first, so that none of them is left for one worker at the end; then those of commands, which
+    share programs."""
+
+    def place(item):
+        rank = LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+        return rank, item.path.parent.name != "app"
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,13 +53,22 @@ def forget_functionals():
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs(request):
-    """Programs of one file are seldom another's, and each takes several of the memory maps a process may have (65,530 on
-    Linux): all of them together are too many, and XLA ends in a segmentation fault. On the disk they are kept where
-    commands run; for the many small ones of other tests, writing them takes longer than it saves."""
-    jax.config.update("jax_enable_compilation_cache", request.path.parent.name in ("tests", "app", "plots"))
+    """Commands run the same programs in every file, which are kept for the next. Those of another file are seldom its
+    neighbour's, and each takes memory, and several of the maps of it that a process may have (65,530 on Linux): all of them
+    together are too many, and XLA ends in a segmentation fault. On the disk they are kept where commands run; for the many
+    small ones of other tests, writing them takes longer than it saves."""
+    folder = request.path.parent.name
+    jax.config.update("jax_enable_compilation_cache", folder in ("tests", "app", "plots"))
     compilation_cache.reset_cache()
     yield
-    jax.clear_caches()
+    if folder != "app" or maps() > 12_000:  # in 2.5 GB
+        jax.clear_caches()
+
+
+def maps():
+    """How many memory maps this process has, 0 where the system does not tell."""
+    file = Path("/proc/self/maps")
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 @pytest.fixture

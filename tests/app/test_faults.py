@@ -14,6 +14,7 @@ import pytest
 from cases import TINY
 
 from fluidgrad.app.cli import main
+from fluidgrad.app.report.screen import NORMAL, Screen
 from fluidgrad.design.journal import Journal
 
 COMMAND = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -83,12 +84,13 @@ def test_a_full_disk_under_an_append_leaves_a_journal_to_go_on_from(search, tmp_
     assert (copy / "journal.jsonl").read_bytes() == (search / "journal.jsonl").read_bytes()
 
 
-def test_nobody_to_talk_to_does_not_stop_a_run(here, tmp_path):
+def test_nobody_to_talk_to_does_not_stop_a_run(here, tmp_path, monkeypatch, capsys):
     """Output that is full. Closed by its reader, a slow test; every day, what a screen does then (test_progress)."""
-    with open("/dev/full", "w") as full:
-        process = subprocess.run([sys.executable, "-c", COMMAND, "run", str(here / "tiny.toml"), "--set", "design=[]",
-                                  "--runs", str(tmp_path)], cwd=here, stdout=full, stderr=subprocess.PIPE, text=True)  # fmt: skip
-    assert process.returncode == 0 and process.stderr == ""
+    with open("/dev/full", "w") as full:  # flushed where it is closed, as Python does at its end
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["run", str(here / "tiny.toml"), "--set", "design=[]", "--runs", str(tmp_path)]) == 0
+    monkeypatch.undo()
+    assert capsys.readouterr().err == ""
     assert json.loads((tmp_path / "tiny-1" / "results.json").read_text())["finished"]
 
 
@@ -156,17 +158,36 @@ def wait_for(process, folder, count):
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(search, here, tmp_path, number):
-    process = started(["run", here / "tiny.toml", "--runs", tmp_path], here)
+def wait_for_compiling(process):
+    for line in process.stdout:
+        if "compiling" in line:
+            break
+
+
+EARLY, LATER = "while JAX compiles", "after an evaluation"
+
+
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [(signal.SIGINT, EARLY), *(pytest.param(number, LATER, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGTERM))],
+)
+def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(search, here, tmp_path, number, when):
+    """An exception raised while JAX compiles could be lost in a callback of JAX, or crash the process."""
+    cold = {"XDG_CACHE_HOME": str(tmp_path / "cold")} if when == EARLY else {}
+    process = started(["run", here / "tiny.toml", "--runs", tmp_path], here, **cold)
     folder = tmp_path / "tiny-1"
-    wait_for(process, folder, 1)
+    if when == EARLY:
+        wait_for_compiling(process)
+        time.sleep(0.5)
+    else:
+        wait_for(process, folder, 1)
     process.send_signal(number)
     code, _, err = ended(process)
     assert code == 130
     first, last = err.strip().splitlines()
     assert first == "stopping as soon as what is at work is done and kept; once more: at once"
     assert last == f"stopped; go on with: fluidgrad run {folder}"
+    assert when == LATER or evaluations(folder) == 1, "the evaluation that was at work is kept"
     assert "go on with: fluidgrad run" in (folder / "report.html").read_text()
     whole = (search / "journal.jsonl").read_bytes()
     assert whole.startswith((folder / "journal.jsonl").read_bytes())
@@ -174,28 +195,19 @@ def test_a_stop_is_clean_and_the_run_goes_on_to_the_same_end(search, here, tmp_p
     assert (folder / "journal.jsonl").read_bytes() == whole
 
 
-def test_a_stop_while_jax_compiles_is_heard(here, tmp_path):
-    """An exception raised there could be lost in a callback of JAX, or crash the process."""
-    process = started(["run", here / "tiny.toml", "--runs", tmp_path], here, XDG_CACHE_HOME=str(tmp_path / "cold"))
-    for line in process.stdout:
-        if "compiling" in line:
-            break
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    code, _, err = ended(process)
-    assert code == 130 and err.splitlines()[-1].startswith("stopped; go on with")
-    assert evaluations(tmp_path / "tiny-1") == 1, "the evaluation that was at work is kept"
+def test_a_stop_in_a_simulation_keeps_what_it_solved(here, tmp_path, monkeypatch, capsys):
+    say = Screen.say
 
+    def asks_to_stop(self, text="", level=NORMAL):
+        say(self, text, level)
+        if text.startswith("compiling"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # a thread hears it
 
-def test_a_stop_in_a_simulation_keeps_what_it_solved(here, tmp_path):
-    process = started(["run", here / "tiny.toml", "--set", "design=[]", "--set", "output.figures=true", "--runs", tmp_path], here)
-    for line in process.stdout:
-        if "compiling" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    code, _, err = ended(process)
+    monkeypatch.setattr(Screen, "say", asks_to_stop)
+    assert main(["run", str(here / "tiny.toml"), "--set", "design=[]", "--set", "output.figures=true", "--runs", str(tmp_path)]) == 130
     folder = tmp_path / "tiny-1"
-    assert code == 130 and err.splitlines()[-1] == f"stopped; go on with: fluidgrad run {folder}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"stopped; go on with: fluidgrad run {folder}"
     result = json.loads((folder / "results.json").read_text())
     assert result["figures"]["flow_rate(inlet)"]["value"] == pytest.approx(1.0) and not result["finished"]
     assert (folder / "fields.nc").exists() and not (folder / "figures").exists()
@@ -203,10 +215,8 @@ def test_a_stop_in_a_simulation_keeps_what_it_solved(here, tmp_path):
 
 def test_the_second_stop_is_at_once(here, tmp_path):
     process = started(["run", here / "tiny.toml", "--runs", tmp_path], here, XDG_CACHE_HOME=str(tmp_path / "cold"))
-    for line in process.stdout:
-        if "compiling" in line:
-            break
-    process.send_signal(signal.SIGINT)
+    wait_for_compiling(process)
+    process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith("stopping as soon as")
     process.send_signal(signal.SIGINT)
     code, _, err = ended(process)
@@ -236,10 +246,10 @@ def flaky(solution):
 
 @pytest.fixture
 def flaky(here, tmp_path):
-    def run(what):
+    def run(what, *options):
         (tmp_path / "flaky.py").write_text(FLAKY.format(what=what))
-        objective = "objective.minimize={functional='flaky'}"
-        return main(["run", str(here / "tiny.toml"), "--set", objective, "--import", str(tmp_path / "flaky.py"), "--runs", str(tmp_path)])
+        given = ["--set", "objective.minimize={functional='flaky'}", "--import", str(tmp_path / "flaky.py"), *options]
+        return main(["run", str(here / "tiny.toml"), *given, "--runs", str(tmp_path)])
 
     return run
 
@@ -291,12 +301,13 @@ def test_a_functional_that_is_nan_at_a_trial_sends_the_search_back(flaky, tmp_pa
     assert "flaky() is nan" in (tmp_path / "tiny-1" / "report.html").read_text()
 
 
-def test_verbose_shows_the_traceback(here, tmp_path):
-    (tmp_path / "bug.py").write_text(FLAKY.format(what="raise RuntimeError('out of luck')"))
-    process = started(["run", here / "tiny.toml", "--set", "objective.minimize={functional='flaky'}", "--import", tmp_path / "bug.py",
-                       "--runs", tmp_path, "--verbose"], here)  # fmt: skip
-    code, _, err = ended(process)
-    assert code == 1 and "Traceback" in err and "out of luck" in err
+def test_verbose_shows_the_traceback(flaky, here, tmp_path):
+    """Python does, of an exception that nothing catches: of a user's functional, and in a process of its own of ours."""
+    with pytest.raises(Exception, match="out of luck"):
+        flaky("raise RuntimeError('out of luck')", "--verbose")
+    ours = f"from fluidgrad.app import commands; commands.Problem = None; {COMMAND}"
+    code, _, err = ended(started(["run", here / "tiny.toml", "--runs", tmp_path, "--verbose"], here, ours))
+    assert code == 1 and "Traceback" in err and "AttributeError" in err
 
 
 # ---- damaged folders

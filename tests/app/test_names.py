@@ -82,8 +82,9 @@ def test_keys_with_dots_stand_in_quotes():
 RENAMED = TINY.replace('left = "inlet", right = "outlet", bottom = "walls", top = "walls"',
                        'left = "in.let", right = "viscosity", bottom = "../../x", top = "' + SCRIPT + LONG + '"')  # fmt: skip
 RENAMED = (
-    RENAMED[: RENAMED.index("[boundary]")]
-    + f"""
+    RENAMED[: RENAMED.index("\n[boundary]")]
+    + f"""convection = false
+
 [boundary]
 "in.let" = {{ kind = "inflow", profile = {{ kind = "nodes", values = [2.0, 1.5, 1.0, 0.5] }} }}
 "viscosity" = {{ kind = "outflow" }}

@@ -6,8 +6,9 @@ import os
 import pty
 import re
 import shutil
-import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import pytest
 from cases import TINY
@@ -96,21 +97,26 @@ def test_a_live_table_on_a_terminal():
     assert "done [bold]as it is[/bold]" in shown
 
 
-def test_a_terminal_gets_a_table_that_moves(tiny, tmp_path):
+def test_a_terminal_gets_a_table_that_moves(tiny, tmp_path, monkeypatch):
     ours, theirs = pty.openpty()
-    code = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen([sys.executable, "-c", code, "run", str(tiny), "--runs", str(tmp_path)], stdout=theirs, stderr=theirs,
-                               env=os.environ | {"TERM": "xterm", "COLUMNS": "120"})  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 65536):
-            shown += data
-    except OSError:  # a terminal that is closed
-        pass
-    assert process.wait() == 0
+    shown = bytearray()
+
+    def look():
+        with suppress(OSError):  # a terminal that is closed
+            while data := os.read(ours, 65536):
+                shown.extend(data)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    with open(theirs, "w") as terminal, monkeypatch.context() as here:
+        here.setenv("TERM", "xterm")
+        here.setenv("COLUMNS", "120")
+        here.setattr(sys, "stdout", terminal)
+        code = main(["run", str(tiny), "--runs", str(tmp_path)])
+    looking.join()
+    os.close(ours)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
-    assert b"\x1b[" in shown and "iteration 2 of at most 3" in text and "compiling, then the first new evaluation" in text
+    assert code == 0 and b"\x1b[" in shown and "iteration 2 of at most 3" in text and "compiling, then the first new evaluation" in text
     assert text.splitlines()[0] == text.splitlines()[-1] == str(tmp_path / "tiny-1")
 
 

@@ -56,14 +56,20 @@ def test_a_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
     assert [entry["allowed"] for entry in manifest["resumed"]] == [{}]
 
 
-def test_a_killed_process_is_gone_on_from(whole, here, tmp_path):
+def test_a_second_process_is_refused_and_a_killed_one_is_gone_on_from(whole, here, tmp_path, capsys):
     """SIGKILL as soon as the journal has two evaluations, wherever that finds the process."""
     code = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
     process = subprocess.Popen([sys.executable, "-c", code, "run", str(here / "tiny.toml"), "--runs", str(tmp_path), "-q"], cwd=here)
     folder, journal = tmp_path / "tiny-1", tmp_path / "tiny-1" / "journal.jsonl"
     until = time.monotonic() + 120
-    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3) and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.002)
+
+    def wait_for(there):
+        while not there() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)
+
+    wait_for((folder / "manifest.json").exists)
+    assert main(["run", str(folder), "-q"]) == 2 and "another process is at work in" in capsys.readouterr().err
+    wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3)
     process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
     process.wait()
     assert main(["run", str(folder), "-q"]) == 0
@@ -116,19 +122,6 @@ def test_results_of_before_are_not_those_of_a_run_that_went_on_and_failed(whole,
     assert "journal.jsonl is of another study: its upper was" in capsys.readouterr().err
     assert json.loads((copy / "results.json").read_text())["finished"] is False
     assert 'http-equiv="refresh"' not in (copy / "report.html").read_text()
-
-
-def test_a_second_process_is_refused(whole, tmp_path, capsys):
-    from fluidgrad.app.runs.resume import locked
-
-    copy = cut(whole, tmp_path / "copy", 3)
-    with locked(copy):
-        held = subprocess.run(
-            [sys.executable, "-c", f"import sys; from fluidgrad.app.cli import main; sys.exit(main(['run', {str(copy)!r}]))"],
-            capture_output=True, text=True, cwd=tmp_path,
-        )  # fmt: skip
-    assert held.returncode == 2 and "another process is at work in" in held.stderr
-    assert main(["run", str(copy), "-q"]) == 0
 
 
 def test_folders_that_are_no_runs_are_refused(whole, tmp_path, capsys):

@@ -1,11 +1,15 @@
 """Sweeps: every member an ordinary run, one dataset of all, a failed member no harm to the rest, a killed sweep gone on with."""
 
+import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import redirect_stderr
 
 import numpy as np
 import pytest
@@ -25,17 +29,52 @@ def here(tmp_path_factory):
     return folder
 
 
+def stopped(arguments, folder, begun):
+    """A sweep that is asked to stop when its first member has begun with a file: the exit code, and what it said of errors."""
+    done = threading.Event()
+
+    def stop():
+        while not (folder / "000" / begun).exists() and not done.wait(0.005):
+            pass
+        if not done.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=stop)
+    asking.start()
+    with redirect_stderr(io.StringIO()) as said:
+        code = main(["sweep", *arguments, "--workers", "1", "--runs", str(folder.parent), "-q"])
+    done.set()
+    asking.join()
+    return code, said.getvalue()
+
+
 @pytest.fixture(scope="module")
-def swept(here):
-    """Two viscosities, of which one is hopeless, by two kinds of outlet."""
-    code = main(["sweep", str(here / "tiny.toml"), "--over", f"{KEYS[0]}=0.1,1e-9", "--over", f"{KEYS[1]}=free,zero",
-                 "--set", "design=[]", "--runs", str(here)])  # fmt: skip
-    return here / "tiny-sweep-1", code
+def begun(here, simulation):
+    """A sweep of two viscosities, of which one is hopeless, by two kinds of outlet, stopped in its first member: its folder,
+    exit code, last words, and the members that were begun. After a simulation, whose programs are on the disk then."""
+    arguments = [str(here / "tiny.toml"), "--over", f"{KEYS[0]}=0.1,1e-9", "--over", f"{KEYS[1]}=free,zero", "--set", "design=[]"]
+    folder = here / "tiny-sweep-1"
+    code, err = stopped(arguments, folder, "report.html")
+    return folder, code, err, [file.parent.name for file in folder.glob("*/report.html")]
+
+
+@pytest.fixture(scope="module")
+def swept(begun):
+    """The same at its end: one member run by itself, three by the sweep."""
+    folder = begun[0]
+    assert main(["run", str(folder / "001"), "-q"]) == 0
+    return folder, main(["sweep", str(folder), "-q"])
 
 
 def data_of(folder):
     with xarray.open_dataset(folder / "sweep.nc", engine="h5netcdf") as data:
         return data.load()
+
+
+def test_a_stop_is_passed_on_to_the_members(begun):
+    folder, code, err, members = begun
+    assert code == 130 and err.strip().endswith(f"stopped; go on with: fluidgrad sweep {folder}")
+    assert members == ["000"], "the second was not begun"
 
 
 def test_a_failed_member_is_reported_and_does_not_stop_the_rest(swept):
@@ -92,30 +131,11 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(swept, here, tmp_path):
     assert (np.diff(data["dissipation()"]) > 0).all()
 
 
-@pytest.fixture(scope="module")
-def stopped(here):
-    """A sweep that was asked to stop while its first member searched: its folder, exit code and last words."""
-    code = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["sweep", str(here / "tiny.toml"), "--over", "flow.viscosity=0.1,0.2", "--workers", "1", "--runs", str(here / "stopped")]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=here, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                               text=True)  # fmt: skip
-    folder, until = here / "stopped" / "tiny-sweep-1", time.monotonic() + 200
-    while not (folder / "000" / "journal.jsonl").exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.005)
-    process.terminate()
-    _, err = process.communicate(timeout=200)
-    return folder, process.returncode, err
-
-
-def test_a_stop_is_passed_on_to_the_members(stopped):
-    folder, code, err = stopped
-    assert code == 130 and err.strip().endswith(f"stopped; go on with: fluidgrad sweep {folder}")
-    assert not (folder / "001" / "journal.jsonl").exists(), "the second was not begun"
-
-
 @pytest.mark.slow  # every day: runs that are stopped and gone on with, in test_faults
-def test_a_member_that_was_stopped_is_a_run_to_go_on_with(stopped):
-    folder, _, _ = stopped
+def test_a_member_that_was_stopped_is_a_run_to_go_on_with(here, tmp_path):
+    folder = tmp_path / "tiny-sweep-1"
+    code, _ = stopped([str(here / "tiny.toml"), "--over", "flow.viscosity=0.1,0.2"], folder, "journal.jsonl")
+    assert code == 130 and not (folder / "001" / "journal.jsonl").exists(), "the second was not begun"
     journal = (folder / "000" / "journal.jsonl").read_bytes()
     assert main(["run", str(folder / "000"), "-q"]) == 0
     assert (folder / "000" / "journal.jsonl").read_bytes().startswith(journal)

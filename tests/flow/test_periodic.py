@@ -6,7 +6,7 @@ from functools import cache
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import kinked, measure, mesh
+from cases import at_once, measure, mesh, program
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
@@ -68,7 +68,7 @@ FLOWS = {
         inlet=fg.Periodic("outlet", flow_rate=0.03), bottom=fg.Periodic("top", pressure_drop=-0.4), body=fg.Wall(),
     ),
     "uneven channel": lambda: fg.Flow(
-        kinked(fg.box(cells=(6, 6))), viscosity=0.1, left=fg.Periodic("right", flow_rate=0.3), bottom=fg.Wall(), top=fg.Wall((0.2, 0.0)),
+        mesh("kinked box"), viscosity=0.1, left=fg.Periodic("right", flow_rate=0.3), bottom=fg.Wall(), top=fg.Wall((0.2, 0.0)),
     ),
     "hole in a cube": lambda: fg.Flow(
         cube_with_a_hole(), viscosity=0.1, left=fg.Periodic("right", pressure_drop=1.0), bottom=fg.Periodic("top", flow_rate=0.02),
@@ -91,7 +91,8 @@ def drops(s):
     """Every periodic pair with its drop of the mean pressure, and the area vector along it."""
     g, t = measure(s.flow.mesh), s.flow.mesh.topology
     pairs = [(a, b) for a, b in PAIRS if isinstance(s.flow.boundary.get(a), fg.Periodic)]
-    return [(a, b, float(fg.pressure_drop(s, a, b)), -g.S[t.faces_of(a)].sum(0)) for a, b in pairs]
+    found = at_once(lambda s: [fg.pressure_drop(s, *pair) for pair in pairs], s)
+    return [(a, b, drop, -g.S[t.faces_of(a)].sum(0)) for (a, b), drop in zip(pairs, found, strict=True)]
 
 
 EVERY_DAY = ("disk in an oblique cell", "hole in a cube")
@@ -102,7 +103,7 @@ def test_walls_take_up_what_drops_and_forces_push(name):
     """The momentum balance of the cell, to round-off: the force on its walls is each drop times the cross-section that it
     acts on, and the forces inside."""
     s = solved(name)
-    force = np.array([float(f(s, *s.flow.walls)) for f in (fg.drag, fg.lift)])
+    force = np.array(at_once(lambda s: [f(s, *s.flow.walls) for f in (fg.drag, fg.lift)], s))
     inside = np.asarray(s.flow.force) - np.asarray(s.flow.porosity) * np.asarray(s.velocity)
     pushed = measure(s.flow.mesh).V @ inside + sum(drop * S for _, _, drop, S in drops(s))
     np.testing.assert_allclose(force, pushed[:2], atol=ROUND)
@@ -117,12 +118,15 @@ def test_the_mean_gradient_pushes_a_body_at_its_centroid(name):
     x, t = np.asarray(s.flow.mesh.points), s.flow.mesh.topology
     ends = [[x[t.face_points[t.faces_of(p)]].reshape(-1, t.dim).mean(0) for p in pair[:2]] for pair in pairs]
     G = np.linalg.solve(np.stack([b - a for a, b in ends]), [drop for _, _, drop, _ in pairs])
-    still = replace_drops(s)
-    volume, about = float(area(s, "body")), (0.1, -0.2, 0.3)[: t.dim]
-    force = np.array([float(f(s, "body") - f(still, "body")) for f in (fg.drag, fg.lift)])
+    about = (0.1, -0.2, 0.3)[: t.dim]
+
+    def acting(s):
+        return jnp.stack([fg.drag(s, "body"), fg.lift(s, "body"), moment(s, "body", center=about)])
+
+    *force, turned = at_once(lambda s, still: acting(s) - acting(still), s, replace_drops(s))
+    volume, *middle = at_once(lambda s: (area(s, "body"), centroid(s, "body", "x"), centroid(s, "body", "y")), s)
     np.testing.assert_allclose(force, volume * G[:2], atol=1e-11)
-    arm = np.array([float(centroid(s, "body", axis)) for axis in "xy"]) - np.array(about[:2])
-    turned = float(moment(s, "body", center=about) - moment(still, "body", center=about))
+    arm = np.array(middle) - np.array(about[:2])
     assert turned == pytest.approx(volume * (arm[0] * G[1] - arm[1] * G[0]), abs=1e-11)
 
 
@@ -140,34 +144,39 @@ def test_a_drop_and_a_force_drive_the_same_flow_but_only_the_drop_pushes_the_bod
     np.testing.assert_allclose(forced.velocity, s.velocity, atol=ROUND)
     assert pressure_name(forced.flow, forced.state) == ("pressure", "kinematic pressure")
     assert pressure_name(s.flow, s.state) == ("periodic_pressure", "periodic part of the kinematic pressure")
-    assert float(fg.drag(s, "body")) == pytest.approx(1.0, abs=ROUND)
+    drag, coefficient, lift, ratio = at_once(lambda s: [f(s, "body") for f in (fg.drag, drag_coefficient, fg.lift, lift_to_drag)], s)
+    assert drag == pytest.approx(1.0, abs=ROUND)
     assert float(fg.drag(forced, "body")) == pytest.approx(float(area(s)), abs=ROUND)
-    assert float(drag_coefficient(s, "body")) == pytest.approx(2.0, abs=ROUND)
-    assert float(lift_to_drag(s, "body")) == pytest.approx(float(fg.lift(s, "body")), abs=ROUND)
+    assert coefficient == pytest.approx(2.0, abs=ROUND)
+    assert ratio == pytest.approx(lift, abs=ROUND)
 
 
 def test_probes_and_surfaces_have_the_whole_pressure():
     """Two places a period apart differ by the drop; the stored pressure is the same at both."""
     s = solved("disk")
-    left, right = (float(probe(s, (x, 0.03), "pressure")) for x in (0.0, 1.0))
-    assert left - right == pytest.approx(1.0, abs=0.1)
     V, x = measure(s.flow.mesh).V, measure(s.flow.mesh).x_cell
     origin = V @ x / V.sum()
+
+    def pressures(s):
+        at = ((0.0, 0.03), (1.0, 0.03), origin + np.array([0.3, 0.3]))
+        return [probe(s, where, "pressure") for where in at], surface(s.flow, s.state)
+
+    ((left, right, away), walls), ((*_, still_away), still) = (at_once(pressures, each) for each in (s, replace_drops(s)))
+    assert left - right == pytest.approx(1.0, abs=0.1)
     assert float(V @ s.pressure) == pytest.approx(0.0, abs=ROUND)
-    whole = float(probe(s, origin + np.array([0.3, 0.3]), "pressure") - probe(replace_drops(s), origin + np.array([0.3, 0.3]), "pressure"))
-    assert whole == pytest.approx(-0.3, abs=1e-12)
-    walls, still = (surface(each.flow, each.state) for each in (s, replace_drops(s)))
+    assert away - still_away == pytest.approx(-0.3, abs=1e-12)
     np.testing.assert_allclose(walls.pressure - still.pressure, -(walls.x - origin)[:, 0], atol=1e-12)
 
 
 def test_what_flows_through_periodic_patches_is_measured():
     s = solved("uneven channel")
-    assert float(fg.flow_rate(s, "left")) == pytest.approx(0.3, abs=ROUND)
-    assert float(fg.flow_rate(s, "right")) == pytest.approx(-0.3, abs=ROUND)
-    assert float(uniformity(s, "left")) == pytest.approx(float(uniformity(s, "right")), rel=1e-12)
-    assert 0.5 < float(uniformity(s, "left")) < 1
-    assert float(fg.roughness(s, "left")) == pytest.approx(float(fg.roughness(s, "right")), rel=1e-12)
-    assert float(fg.pressure_drop(s, "left", "right")) == float(s.pressure_drop[0]) == -float(fg.pressure_drop(s, "right", "left"))
+    rates, even, rough = at_once(lambda s: [[f(s, p) for p in ("left", "right")] for f in (fg.flow_rate, uniformity, fg.roughness)], s)
+    there, back = at_once(lambda s: (fg.pressure_drop(s, "left", "right"), fg.pressure_drop(s, "right", "left")), s)
+    assert rates == pytest.approx([0.3, -0.3], abs=ROUND)
+    assert even[0] == pytest.approx(even[1], rel=1e-12)
+    assert 0.5 < even[0] < 1
+    assert rough[0] == pytest.approx(rough[1], rel=1e-12)
+    assert there == float(s.pressure_drop[0]) == -back
 
 
 def test_a_drop_is_from_a_periodic_patch_to_the_one_it_continues_at():
@@ -191,7 +200,10 @@ def walls_that_move():
     def J(design):
         walls = Mesh(m.points + design["height"] * wave, m.topology)
         left = fg.Periodic("right", flow_rate=design["rate"])
-        s = fg.solve_steady(fg.Flow(walls, viscosity=design["viscosity"], left=left, bottom=fg.Wall(), top=fg.Wall()))
+        return number(fg.solve_steady(fg.Flow(walls, viscosity=design["viscosity"], left=left, bottom=fg.Wall(), top=fg.Wall())))
+
+    @program
+    def number(s):
         found = [fg.drag(s, "top"), 0.3 * lift_to_drag(s, "bottom"), moment(s, "bottom", center=(0.2, 0.1)), probe(s, (0.3, 0.4))]
         return sum(found) + 0.1 * fg.pressure_drop(s, "left", "right") - fg.flow_rate(s, "right") ** 2
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import driven, measure, mesh, solid, state_of
+from cases import at_once, driven, measure, mesh, solid, state_of
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
@@ -75,7 +75,7 @@ def test_walls_give_their_forces(behind_a_step):
     """Pressure and shear are the force, but for the viscous stress along the normal, which is zero where mass is conserved."""
     w = behind_a_step.wall("walls")
     force = np.sum(w.area[:, None] * (w.shear - w.pressure[:, None] * w.n), 0)
-    whole = np.array([float(f(behind_a_step, "walls")) for f in (fg.drag, fg.lift)])
+    whole = np.array(at_once(lambda s: [f(s, "walls") for f in (fg.drag, fg.lift)], behind_a_step))
     np.testing.assert_allclose(force, whole, atol=6e-3)  # the edge is singular
 
 
@@ -105,8 +105,9 @@ def test_the_shear_turns_where_the_flow_does(axis, turns, other, sign, number):
 def test_the_second_zero_of_the_shear_is_asked_for_by_its_number():
     m = fg.box((0, 0), (2, 1), cells=(40, 8))
     s = laid(lambda x, y: (y * jnp.sin(1.5 * np.pi * x), 0 * y), flow_mesh=m)  # + - +: leaves at 2/3, comes back at 4/3
-    assert float(separation(s, "bottom")) == pytest.approx(2 / 3, abs=0.01)
-    assert float(reattachment(s, "bottom", -1)) == pytest.approx(4 / 3, abs=0.01)
+    leaves, comes_back = at_once(lambda s: (separation(s, "bottom"), reattachment(s, "bottom", -1)), s)
+    assert leaves == pytest.approx(2 / 3, abs=0.01)
+    assert comes_back == pytest.approx(4 / 3, abs=0.01)
     with pytest.raises(InputError, match="no separation.bottom, number=2. in this flow"):
         separation(s, "bottom", number=2)
 
@@ -126,8 +127,9 @@ def test_the_place_moves_with_what_the_flow_is_made_of():
     def place(a):
         return reattachment(laid(lambda x, y: (y * (x - a), 0 * y)), "bottom")
 
-    gradient, tangent = jax.grad(place)(1.0), jax.jvp(place, (1.0,), (1.0,))[1]
-    ahead, back = (float(place(1.0 + h)) for h in (1e-6, -1e-6))
+    known = jax.value_and_grad(place)  # values too: what the place alone needs would be compiled for them only
+    gradient, tangent = known(1.0)[1], jax.jvp(place, (1.0,), (1.0,))[1]
+    ahead, back = (float(known(1.0 + h)[0]) for h in (1e-6, -1e-6))
     assert float(gradient) == pytest.approx(float(tangent), rel=1e-12)
     assert float(gradient) == pytest.approx((ahead - back) / 2e-6, rel=1e-7)
     assert float(gradient) == pytest.approx(1.0, rel=0.05)
@@ -135,9 +137,12 @@ def test_the_place_moves_with_what_the_flow_is_made_of():
 
 def test_the_flow_behind_a_step_comes_back_where_it_is_known_to(behind_a_step):
     """And leaves at the edge. The corner makes the order one: 2.3 % too short on 700 cells."""
-    assert float(reattachment(behind_a_step, "walls", number=-1)) == pytest.approx(PUBLISHED["100"], rel=0.03)
-    assert float(separation(behind_a_step, "walls")) == pytest.approx(0.0, abs=0.02)
-    assert float(separation(behind_a_step, "walls", axis="y")) == pytest.approx(1.0, abs=0.05)
+    back, x, y = at_once(
+        lambda s: (reattachment(s, "walls", number=-1), separation(s, "walls"), separation(s, "walls", axis="y")), behind_a_step
+    )
+    assert back == pytest.approx(PUBLISHED["100"], rel=0.03)
+    assert x == pytest.approx(0.0, abs=0.02)
+    assert y == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.slow  # every day: by viscosity, of a made flow, above
