@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from fluidgrad.flow.fluxes import Discrete
 from fluidgrad.flow.residual import imbalance, split, tangent
-from fluidgrad.iteration import Number, cond, traced, while_loop
+from fluidgrad.iteration import Number, cond, numbers, traced, while_loop
 from fluidgrad.solve import linear as backends
 from fluidgrad.solve.jacobian import Pattern, assemble
 from fluidgrad.solve.krylov import gmres, times
@@ -71,7 +71,7 @@ def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, toleran
         J = tangent(d, at.q)
         dq, _, k = gmres(lambda v: times(J, v), precondition, factor.weight, at.R, _forcing(d, at, tolerance))
         after = _line_search(d, at, dq, tolerance)
-        again = ~n.worn & ~after.fell  # from where it stood, with a factor of its own
+        k, again = numbers(k), ~n.worn & ~after.fell  # from where it stood, with a factor of its own
         trial = cond(again, lambda: at, lambda: after)
         return Newton(trial, factor, again | (k > WORN) | (n.worn & (at.residual > FAR)), n.steps + 1, n.products + k)
 

@@ -70,7 +70,7 @@ class Steady:
             check_flow(flow)
         p, d = pattern(flow, self.compact), self.prepare(flow)
         self.backend.check(p)
-        q0, tolerance = start
+        q0, tolerance = start[0], numbers(start[1])
         one = np.ones((), q0.dtype)
 
         def unfinished(s: _Search) -> Array:
