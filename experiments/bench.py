@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -66,20 +65,18 @@ def yardstick(repeats: int = 5) -> float:
     return median(seconds(lambda: spla.splu(matrix).shape) for _ in range(repeats))
 
 
-def kernels(flow: Any, random: np.random.Generator) -> dict[str, Callable[[], Any]]:
-    """What is done once for every face and cell, at a random state: the residual, its two derivatives and the Jacobian."""
-    from fluidgrad.flow.fluxes import discretize
-    from fluidgrad.flow.residual import balance
-    from fluidgrad.solve.jacobian import assemble, pattern
-
-    d, places = discretize(flow), pattern(flow).places
-    q, v = (jax.device_put(random.standard_normal(flow.n_unknowns)) for _ in range(2))
-    programs = {
-        "residual": jax.jit(lambda d, q, v: balance(d, q)),
-        "jvp": jax.jit(lambda d, q, v: jax.jvp(lambda q: balance(d, q), (q,), (v,))[1]),
-        "vjp": jax.jit(lambda d, q, v: jax.vjp(lambda q: balance(d, q), q)[1](v)[0]),
-        "assembly": jax.jit(lambda d, q, v: assemble(d, places, q).blocks),
+def kernels(residual: Callable[..., Any], blocks: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """What is done once for every face and cell, as programs of (discrete flow, state, vector): the residual, its two derivatives
+    and the exact Jacobian."""
+    return {
+        "residual": jax.jit(lambda d, q, v: residual(d, q)),
+        "jvp": jax.jit(lambda d, q, v: jax.jvp(lambda q: residual(d, q), (q,), (v,))[1]),
+        "vjp": jax.jit(lambda d, q, v: jax.vjp(lambda q: residual(d, q), q)[1](v)[0]),
+        "assembly": jax.jit(lambda d, q, v: blocks(d, q)),
     }
-    for program in programs.values():
-        jax.block_until_ready(program(d, q, v))
-    return {name: partial(program, d, q, v) for name, program in programs.items()}
+
+
+def call_seconds(program: Callable[..., Any], repeats: int, *arguments: Any) -> float:
+    """Median wall time of a call after the first, which compiles."""
+    jax.block_until_ready(program(*arguments))
+    return median_seconds(lambda _: program(*arguments), repeats)

@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench import kernels, median_seconds, seconds, table
+from bench import call_seconds, kernels, median_seconds, seconds, table
 
 import fluidgrad as fg
 from fluidgrad.derivatives.derivative import vjp
+from fluidgrad.flow.fluxes import discretize
+from fluidgrad.flow.residual import balance
 from fluidgrad.solve import linear
 from fluidgrad.solve.block_tridiagonal import memory
-from fluidgrad.solve.jacobian import pattern
+from fluidgrad.solve.jacobian import assemble, pattern
 
 MEAN, TOLERANCE, ACCEPTED = 0.2, 1e-12, 1e-10
 STORED = json.loads((Path(__file__).parent / "stored.json").read_text())  # by --store, on a CPU
@@ -52,7 +54,10 @@ def measure(cells: int, linear_solver: str, repeats: int) -> dict[str, Any]:
     backward(0)
     found["solve"] = median_seconds(lambda k: drag(at(1 + k)), repeats)
     found["gradient"] = median(backward(1 + repeats + k) for k in range(repeats))
-    found |= {k: median_seconds(lambda _, run=run: run(), 15) for k, run in kernels(f, np.random.default_rng(0)).items()}
+    d, places = discretize(f), pattern(f).places
+    q, v = (jax.device_put(np.random.default_rng(k).standard_normal(f.n_unknowns)) for k in range(2))
+    programs = kernels(balance, lambda d, q: assemble(d, places, q).blocks)
+    found |= {name: call_seconds(program, 15, d, q, v) for name, program in programs.items()}
     stats = jax.local_devices()[0].memory_stats() or {}
     found["peak"] = stats.get("peak_bytes_in_use")
     report = fg.solve_steady(f, tolerance=TOLERANCE, linear=linear_solver).report

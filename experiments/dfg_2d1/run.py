@@ -81,7 +81,7 @@ def clock(mesh: fg.Mesh, repeats: int) -> dict[str, float]:
 
 
 def profile(mesh: fg.Mesh) -> list[tuple[str, str]]:
-    """Seconds of the parts of one Newton step, each compiled and alone."""
+    """Seconds of the parts of a Newton step with the exact Jacobian, each compiled and alone."""
     from fluidgrad.flow.fluxes import discretize
     from fluidgrad.flow.residual import balance
     from fluidgrad.solve import linear
@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     names = {"forward": "forward solve", "gradient": "gradient after it", "both": "both in one call"}
     rows = {names[k]: v for k, v in time.items()} | {"yardstick before": before, "yardstick after": yardstick()}
     table(("after compilation", "seconds"), [(k, f"{v:.3f}") for k, v in rows.items()])
-    table(("part of a Newton step", "seconds"), profile(mesh))
+    table(("part of a step with the exact Jacobian", "seconds"), profile(mesh))
 
     best = max((r for r in family if r["cells"] <= 12000), key=lambda r: r["cells"], default=family[-1])
     result = {k: best[k] for k in ("cells", "cd", "cl", "dp")} | {"order": p, "extrapolated_cd": limit}

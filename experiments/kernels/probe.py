@@ -5,10 +5,14 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
 import jax
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench import call_seconds, kernels
 
 import fluidgrad as fg
 
@@ -34,49 +38,23 @@ def channel(cells: int, mean: float = 0.2) -> fg.Flow:
     return fg.Flow(mesh, viscosity=1e-3, **patches)
 
 
-def kernels(n: int, dim: int, repeats: int) -> dict[str, float]:
-    """Median seconds of the residual, its two derivatives and the assembly of the Jacobian that a solve factors."""
+def measured(n: int, dim: int, repeats: int) -> dict[str, float]:
+    """Median seconds of the residual, its two derivatives and the assembly; of what solves do instead, where they do it."""
     flow = cavity(n, dim)
     d = discretize(flow)
     q, v = (jax.device_put(np.random.default_rng(k).standard_normal(flow.n_unknowns)) for k in range(2))
-    if "flow" in inspect.signature(balance).parameters:
-
-        def R(d, q):
-            return balance(flow, d, q)
-
-        def J(d, q):
-            return assemble(flow, d, q).blocks
-    else:
-        places, R = {c: pattern(flow, c).places for c in (False, True)}, balance
-
-        def J(d, q):
-            return assemble(d, places[False], q).blocks
-
-    programs = {
-        "residual": lambda d, q, v: R(d, q),
-        "jvp": lambda d, q, v: jax.jvp(lambda q: R(d, q), (q,), (v,))[1],
-        "vjp": lambda d, q, v: jax.vjp(lambda q: R(d, q), q)[1](v)[0],
-        "assembly": lambda d, q, v: J(d, q),
-    }
-    if R is not balance:
-        return {name: timed(jax.jit(f), repeats, d, q, v) for name, f in programs.items()}
+    if "flow" in inspect.signature(balance).parameters:  # commit 576a00f and before
+        programs = kernels(lambda d, q: balance(flow, d, q), lambda d, q: assemble(flow, d, q).blocks)
+        return {name: call_seconds(program, repeats, d, q, v) for name, program in programs.items()}
     from fluidgrad.flow.residual import tangent
     from fluidgrad.solve.krylov import times, transposed_times
 
-    programs["compact assembly"] = lambda d, q, v: assemble(d, places[True], q).blocks
-    found, R_q = {name: timed(jax.jit(f), repeats, d, q, v) for name, f in programs.items()}, tangent(d, q)
-    found |= {"tangent": timed(tangent, repeats, d, q), "product with it": timed(times, repeats, R_q, v)}
-    return found | {"transposed product with it": timed(transposed_times, repeats, R_q, v)}
-
-
-def timed(program, repeats: int, *arguments) -> float:
-    """Median seconds of a call, the first left out."""
-    each = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(program(*arguments))
-        each.append(time.perf_counter() - start)
-    return median(each[1:])
+    exact, compact = (pattern(flow, c).places for c in (False, True))
+    programs = kernels(balance, lambda d, q: assemble(d, exact, q).blocks)
+    found, R_q = {name: call_seconds(program, repeats, d, q, v) for name, program in programs.items()}, tangent(d, q)
+    found["compact assembly"] = call_seconds(jax.jit(lambda d, q: assemble(d, compact, q).blocks), repeats, d, q)
+    found |= {"tangent": call_seconds(tangent, repeats, d, q), "product with it": call_seconds(times, repeats, R_q, v)}
+    return found | {"transposed product with it": call_seconds(transposed_times, repeats, R_q, v)}
 
 
 def solve(cells: int, dim: int, repeats: int) -> dict[str, float]:
@@ -103,4 +81,4 @@ def solve(cells: int, dim: int, repeats: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     what, size, dim, repeats = sys.argv[1], *map(int, sys.argv[2:])
-    print(json.dumps({"kernels": kernels, "solve": solve}[what](size, dim, repeats)))
+    print(json.dumps({"kernels": measured, "solve": solve}[what](size, dim, repeats)))

@@ -169,11 +169,6 @@ def _went(residual: Array, products: Array) -> Array:
 def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> Array:
     """x with R_q x = b; transposable, and differentiable in ``theta``, ``q`` and ``b``."""
 
-    prepared = problem.prepare(theta)
-
-    def product(x: Array) -> Array:
-        return jax.jvp(lambda q: problem.residual(prepared, q), (q,), (x,))[1]
-
     def solver(transpose: bool) -> Any:
         def solve(matvec: Any, b: Array) -> Array:
             x, went = _krylov(problem, theta, factor, transpose)(matvec, b)
@@ -181,7 +176,7 @@ def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
 
         return solve
 
-    return jax.lax.custom_linear_solve(product, b, solver(False), solver(True))
+    return jax.lax.custom_linear_solve(problem.tangent(problem.prepare(theta), q), b, solver(False), solver(True))
 
 
 def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:

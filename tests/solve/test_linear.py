@@ -115,9 +115,18 @@ def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
     assert len(set(threads)) == 1
 
 
+def in_a_square():
+    return fg.Flow(fg.box(cells=(24, 24)), viscosity=0.1, left=fg.Inflow(1.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
+
+
+def in_a_cube():
+    walls = {name: fg.Wall() for name in ("left", "right", "bottom", "front", "back")}
+    mesh = fg.extrude(fg.box(cells=(8, 8)), 1.0, 8, patches=("front", "back"))
+    return fg.Flow(mesh, viscosity=0.1, top=fg.Wall(velocity=(1.0, 0.0, 0.0)), **walls)
+
+
 def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
-    flow = fg.Flow(fg.box(cells=(24, 24)), viscosity=0.1, left=fg.Inflow(1.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
-    p = pattern(flow)
+    p = pattern(in_a_square())
     order, _ = superlu.nested_dissection(p)
     assert sorted(order) == list(range(p.n_cells))
     A = sp.csc_matrix((np.where(p.row == p.column, 100.0, -1.0), (p.row, p.column)))
@@ -129,14 +138,9 @@ def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
 
 
 @pytest.mark.parametrize("compact", [True, False])
-@pytest.mark.parametrize("name", FLOWS)
-def test_the_memory_of_superlu_is_predicted_and_what_is_not_there_refused_before_any_is_taken(name, compact, monkeypatch):
-    flow = fg.Flow(fg.box(cells=(24, 24)), viscosity=0.1, left=fg.Inflow(1.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
-    if name != "open":
-        flow = fg.Flow(
-            fg.extrude(fg.box(cells=(8, 8)), 1.0, 8, patches=("front", "back")),
-            viscosity=0.1, top=fg.Wall(velocity=(1.0, 0.0, 0.0)), **{k: fg.Wall() for k in ("left", "right", "bottom", "front", "back")},
-        )  # fmt: skip
+@pytest.mark.parametrize("make", [in_a_square, in_a_cube])
+def test_the_memory_of_superlu_is_predicted_and_what_is_not_there_refused_before_any_is_taken(make, compact, monkeypatch):
+    flow = make()
     p = pattern(flow, compact)
     J = jax.jit(lambda d, q: assemble(d, p.places, q))(discretize(flow), 0.1 * random_state(flow))
     blocks = np.asarray(J.blocks) + 0.0

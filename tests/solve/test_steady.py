@@ -93,6 +93,31 @@ def test_units_change_nothing():
 FLOW = study()
 
 
+def test_a_step_that_a_kept_factor_spoils_is_taken_again_with_a_new_one(monkeypatch):
+    solve, factor, solved, made, spoilt = newton.gmres, newton.backends.factor, [], [], []
+    known = fg.solve_steady(FLOW)
+
+    def count(*args):
+        made.append(len(solved))
+        return factor(*args)
+
+    def spoil(*args):
+        x, *went = solve(*args)
+        kept = made[-1] < len(solved)
+        if kept and not spoilt:
+            spoilt.append(len(solved))
+        solved.append(1)
+        return (-x if spoilt == [len(solved) - 1] else x, *went)
+
+    monkeypatch.setattr(newton.backends, "factor", count)
+    monkeypatch.setattr(newton, "gmres", spoil)
+    found = fg.solve_steady(FLOW)
+    assert found.report.converged and found.report.solves == 1
+    assert made[-1] == spoilt[0] + 1  # for the same step
+    assert found.report.iterations == known.report.iterations + 1
+    np.testing.assert_allclose(found.state, known.state, atol=1e-9)
+
+
 def with_viscosity(nu):
     return jax.tree_util.tree_map_with_path(lambda path, x: jnp.full_like(x, nu) if jax.tree_util.keystr(path) == ".viscosity" else x, FLOW)
 
