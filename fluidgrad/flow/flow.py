@@ -47,6 +47,9 @@ class Flow:
         **patches: one boundary kind for each patch of the mesh, by its name; ``boundary=`` takes them as a mapping (for
             names that are no Python names, and for ``dataclasses.replace``).
 
+    All numbers take the type of the mesh's points. In float32 the residual, its derivatives and its Jacobian are float32
+    throughout; a solve needs float64.
+
     Raises:
         InputError: a patch without a condition or a condition without a patch; a negative viscosity or porosity; arrays
             of the wrong length; NaN; inflows that do not sum to zero where nothing can flow out.

@@ -183,7 +183,7 @@ def least_squares(s: Stencil, r_face: Array, gives: Array) -> Array:
     square = jnp.sum(r * r, -1)
     used = s.sign[0] != 0
     inverse_square = jnp.where(used, 1.0 / jnp.where(used, square, 1.0), 0.0)  # the safe value keeps 0/0 out of gradients
-    inside = jnp.where(s.boundary == len(gives), 1.0, 0.0).astype(r_face.dtype)
+    inside = (s.boundary == len(gives)).astype(r_face.dtype)
     omega = inverse_square * (inside + (1.0 - inside) * jnp.append(gives, 0.0)[s.boundary])
     M = jnp.einsum("cs,csi,csj->cij", omega, r, r)
     return jnp.einsum("cij,cs,csj->csi", _inverse(M), omega, r)

@@ -133,7 +133,7 @@ def _fractions(points: Any, corners: Any, axes: Any, xp: Any) -> Any:
     x = points[corners][..., axes]
     low, high = xp.min(x, (0, 1)), xp.max(x, (0, 1))
     x = (x - low) / (high - low)
-    middle = xp.broadcast_to(xp.einsum("fk,fki->fi", corner_shares(corners), x)[:, None], x.shape)
+    middle = xp.broadcast_to(xp.einsum("fk,fki->fi", corner_shares(corners, x.dtype), x)[:, None], x.shape)
     triangle = xp.stack([middle, x, xp.roll(x, -1, 1)], 2)
     (u, v) = (triangle[:, :, k] - triangle[:, :, 0] for k in (1, 2))
     return triangle, xp.abs(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2

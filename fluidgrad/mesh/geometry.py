@@ -102,8 +102,7 @@ def simplices(points: Points, face_points: Int[Array, "faces corners"]) -> Array
     corner = points[face_points]
     if points.shape[1] == 2:
         return corner[:, None]
-    weight = jnp.asarray(corner_shares(face_points), points.dtype)
-    middle = jnp.einsum("fk,fki->fi", weight, corner)[:, None]
+    middle = jnp.einsum("fk,fki->fi", corner_shares(face_points, points.dtype), corner)[:, None]
     return jnp.stack([corner, jnp.roll(corner, -1, axis=1), jnp.broadcast_to(middle, corner.shape)], 2)
 
 

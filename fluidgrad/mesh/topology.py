@@ -192,17 +192,17 @@ def ragged(row: np.ndarray, n_rows: int, value: np.ndarray, pad: Any) -> np.ndar
     return table
 
 
-def corner_shares(face_points: Any) -> Any:
+def corner_shares(face_points: Any, dtype: Any = float) -> Any:
     """What each corner counts in the mean over its face, ``(faces, corners)``: all the same, and the padding nothing. Of
     NumPy's arrays or of JAX's."""
     xp = np if isinstance(face_points, np.ndarray) else jnp
-    distinct = xp.concatenate([face_points[:, :1] >= 0, face_points[:, 1:] != face_points[:, :-1]], 1).astype(float)
+    distinct = xp.concatenate([face_points[:, :1] >= 0, face_points[:, 1:] != face_points[:, :-1]], 1).astype(dtype)
     return distinct / distinct.sum(1, keepdims=True)
 
 
 def middles(points: Any, face_points: Any) -> Any:
     """The mean of the corners of each face, ``(faces, dim)``. Differentiable."""
-    return (corner_shares(face_points)[..., None] * points[face_points]).sum(1)
+    return (corner_shares(face_points, points.dtype)[..., None] * points[face_points]).sum(1)
 
 
 def build_topology(

@@ -153,7 +153,7 @@ def solve_steady(
         The solution; every derivative of it is that of the converged flow, whatever path led there.
 
     Raises:
-        InputError: a tangled mesh or a number that no flow can have.
+        InputError: a tangled mesh or a number that no flow can have; a mesh with points in float32.
         NotConverged: the residual did not fall below the tolerance. Under ``jit``, where nothing can be raised, the
             state is NaN instead, and so is every gradient.
 
@@ -161,6 +161,9 @@ def solve_steady(
 
     Differentiable in: every leaf of ``flow``, by the implicit function theorem (``adjoint.py``).
     """
+    if (dtype := flow.mesh.points.dtype) != jnp.float64:
+        given = f"a steady solve of a flow in {dtype}, whose round-off is above the tolerances of solves and their derivatives"
+        raise InputError(given, accepted="a mesh with points in float64 (residuals, derivatives and Jacobians are computed in either)")
     how = mode.get() or Differentiating()
     derivative = derivative or how.derivative
     backend = backends.choose(linear)
