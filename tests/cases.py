@@ -35,9 +35,9 @@ _sums = jax.jit(to_cells)
 program = cache(compiled)
 
 
-def at_once(f, *solutions):
-    """``f(*solutions)``, in NumPy, by one program for meshes with equal counts: each functional called by itself is one."""
-    return jax.tree.map(lambda x: np.asarray(x)[()], program(f)(*solutions))
+def in_numpy(f, *solutions):
+    """``f(*solutions)``, in NumPy."""
+    return jax.tree.map(lambda x: np.asarray(x)[()], f(*solutions))
 
 
 # ---- a config
@@ -225,12 +225,11 @@ def with_velocity_given(mesh, velocity, **options):
 
 def operators(flow, state):
     """Gradients, residual, gross fluxes and boundary fluxes of a state, in NumPy."""
-    return jax.tree.map(np.asarray, _operators(flow, state))
+    return jax.tree.map(np.asarray, _operators(discretize(flow), state))
 
 
-@compiled
-def _operators(flow, state):
-    d = discretize(flow)
+@jax.jit
+def _operators(d, state):
     q, _ = split(d, state)
     g = gradient(d, q)
     R, gross = imbalance(d, state)
@@ -239,13 +238,8 @@ def _operators(flow, state):
 
 def gradients(flow, state):
     """The gradients alone, in NumPy."""
-    return np.asarray(_gradients(flow, state))
-
-
-@compiled
-def _gradients(flow, state):
     d = discretize(flow)
-    return gradient(d, split(d, state)[0])
+    return np.asarray(gradient(d, split(d, state)[0]))
 
 
 def state_of(flow, u, p):

@@ -11,6 +11,7 @@ import pytest
 from cases import mesh
 
 import fluidgrad as fg
+from fluidgrad.flow.functionals import lift
 from fluidgrad.mesh.mesh import corners, incidence, measure
 from fluidgrad.mesh.topology import build_topology
 from fluidgrad.programs import Asked, compiled
@@ -61,6 +62,22 @@ def test_meshes_with_equal_counts_share_every_program(compilations):
     assert len(compilations) == some
     study(fg.box((0, 0), (1, 1), (4, 4)))  # other counts
     assert len(compilations) > some
+
+
+def test_functionals_of_the_boundary_share_its_programs_and_those_of_its_derivative(compilations):
+    """What a further one adds are sums over a few faces; the fluxes and what the flow is made of were compiled for the first."""
+    m = turned(0)
+    flow = fg.Flow(m, viscosity=1.0, convection=False, left=fg.Inflow(1.0), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
+    s = fg.solve_steady(flow)
+    jax.grad(lambda s: fg.drag(s, "top"), allow_int=True)(s)
+    some = len(compilations)
+    fg.drag(s, "bottom")
+    value, back = jax.grad(lambda s: fg.drag(s, "bottom"), allow_int=True)(s), len(compilations)
+    assert back - some <= 6  # single operations: a part of the forces, their sum, their transposes
+    assert np.isfinite(np.asarray(value.state)).all()
+    lift(s, "top")
+    jax.grad(lambda s: lift(s, "top"), allow_int=True)(s)
+    assert len(compilations) - back <= 6
 
 
 def test_two_hundred_meshes_leave_nothing_behind(compilations):

@@ -147,9 +147,9 @@ def _carried(flow: Flow, state: Array, parent: Array, finer: Geometry) -> Array:
     u_b = jnp.concatenate([edge.velocity, edge.pressure[:, None]], 1)
     index, sign = t.faces, t.sign
     inside, at_edge = (index < n)[..., None], (index >= n) & (sign != 0)
-    delta = jnp.concatenate([d.delta, geometry.x_face[n:] - geometry.x_cell[t.inside], jnp.zeros_like(d.delta[:1])])[index]
+    delta = jnp.concatenate([d.inside.d, d.outside.d, jnp.zeros_like(d.inside.d[:1])])[index]
     delta = delta * jnp.where(inside, sign[..., None], 1.0)
-    normal = jnp.concatenate([geometry.S, jnp.zeros_like(d.delta[:1])])[index] * sign[..., None]
+    normal = jnp.concatenate([geometry.S, jnp.zeros_like(geometry.S[:1])])[index] * sign[..., None]
     slope, slope_there = jnp.einsum("cvi,cki->ckv", g, delta), jnp.einsum("ckvi,cki->ckv", g[t.across], delta)
     at_face = jnp.concatenate([u_b, u_b[:1]])[jnp.clip(index - n, 0, len(u_b))]
     jump = jnp.where(at_edge[..., None], at_face, q[t.across]) - q[:, None] - slope

@@ -24,7 +24,7 @@ weighted by inverse distance, over face neighbours and boundary values: exact fo
 out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
-(``solve/jacobian.py``).
+(``solve/jacobian.py``). Programs that have one of them share its trace.
 """
 
 from __future__ import annotations
@@ -41,14 +41,35 @@ from fluidgrad.flow.boundary import Conditions
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.layout import Drops, Layout, drops_of, joined_corners, layout_of, least_squares, values_outside
 from fluidgrad.mesh.geometry import Geometry, Vector, components, sum_of
-from fluidgrad.mesh.mesh import Incidence, measured, rows
+from fluidgrad.mesh.mesh import Incidence, measured, rows, to_faces
 from fluidgrad.programs import compiled
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
 SIMPLEX_LENGTH = 0.1  # l over the size of the domain
 
+_DISCRETE = ["geometry", "conditions", "weights", "inside", "outside", "viscosity", "alpha", "force", "drops", "layout"]
 
-_DISCRETE = ["geometry", "conditions", "weights", "delta", "viscosity", "alpha", "force", "inverse_h2", "drops", "layout"]
+
+class Faces(NamedTuple):
+    """What the fluxes need at faces besides the unknowns, owner P to neighbour N. At the boundary both sides are the cell's.
+
+    Attributes:
+        S: area vectors, ``(faces, dim)``.
+        d, d_P: from P to N (at the boundary, to the face), and from P to the face's centre, ``(faces, dim)``.
+        V, inverse_h2: means of both cells' volumes and of their sum_d S_d^2 / V^2, lowered in triangles, tetrahedra and
+            prisms, ``(faces,)``.
+        alpha_P, alpha_N, f_P, f_N: resistances ``(faces,)`` and body forces ``(faces, dim)``.
+    """
+
+    S: Any
+    d: Any
+    d_P: Any
+    V: Any
+    inverse_h2: Any
+    alpha_P: Any
+    alpha_N: Any
+    f_P: Any
+    f_N: Any
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["closed", "convection", "scheme"])
@@ -59,8 +80,7 @@ class Discrete:
 
     Attributes:
         weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
-        delta: d of every interior face, ``(interior, dim)``.
-        inverse_h2: sum_d S_d^2 / V^2 of every cell, lowered in triangles, tetrahedra and prisms, ``(cells,)`` [1/L^2].
+        inside, outside: what interior and boundary faces have of their cells.
         layout: the tables of the topology, its periodic patches joined.
         closed: see :class:`~fluidgrad.Flow`; static, as convection and scheme are.
     """
@@ -68,11 +88,11 @@ class Discrete:
     geometry: Geometry
     conditions: Conditions
     weights: Array
-    delta: Array
+    inside: Faces
+    outside: Faces
     viscosity: Array
     alpha: Array
     force: Array
-    inverse_h2: Array
     drops: Drops
     layout: Layout
     closed: bool
@@ -81,7 +101,7 @@ class Discrete:
 
     @property
     def dim(self) -> int:
-        return self.delta.shape[1]
+        return self.force.shape[1]
 
     @property
     def n_cells(self) -> int:
@@ -107,8 +127,9 @@ def discretize(flow: Flow) -> Discrete:
     c = flow.conditions(g)
     n = t.n_interior
 
-    delta = (g.x_face[:n] - g.x_cell[t.owner[:n]]) + (g.x_cell[t.neighbour] - g.x_twin)
-    out = g.x_face[n:] - g.x_cell[t.inside]
+    (x_P, x_N), out = to_faces(t, g.x_cell), g.x_face[n:] - rows(g.x_cell, t.inside)
+    d_P = g.x_face[:n] - x_P
+    delta = d_P + (x_N - g.x_twin)
     normal = g.S[n:] / jnp.linalg.norm(g.S[n:], axis=-1, keepdims=True)
     # A mirror's value sits at the cell's image; elsewhere it sits on the face.
     image = 2.0 * jnp.sum(out * normal, -1, keepdims=True) * normal
@@ -126,11 +147,16 @@ def discretize(flow: Flow) -> Discrete:
         extent = 0.5 * jnp.sum(jnp.sqrt(square) * layout.between)
     length = SIMPLEX_LENGTH * (extent * layout.images) ** (1 / directions) * (counts.sum(1) <= 2 * directions - 1)
     inverse_h2 = inverse_h2 / (1.0 + length * jnp.sqrt(inverse_h2))
-    return Discrete(
-        g, c, weights, delta, jnp.asarray(flow.viscosity), jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape),
-        jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape), inverse_h2, drops_of(flow, corners), layout,
-        flow.closed, flow.convection, flow.scheme,
-    )  # fmt: skip
+
+    nu, alpha = jnp.asarray(flow.viscosity), jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape)
+    force = jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape)
+    of_cells = jnp.concatenate([jnp.stack([g.V, inverse_h2, alpha], 1), force], 1)  # one gather a side
+    P, N = to_faces(t, of_cells)
+    mean, B = 0.5 * (P[:, :2] + N[:, :2]), rows(of_cells, t.inside)
+    inside = Faces(g.S[:n], delta, d_P, mean[:, 0], mean[:, 1], P[:, 2], N[:, 2], P[:, 3:], N[:, 3:])
+    outside = Faces(g.S[n:], out, out, B[:, 0], B[:, 1], B[:, 2], B[:, 2], B[:, 3:], B[:, 3:])
+    drops = drops_of(flow, corners)
+    return Discrete(g, c, weights, inside, outside, nu, alpha, force, drops, layout, flow.closed, flow.convection, flow.scheme)
 
 
 def boundary_values(d: Discrete, q: Array) -> Array:
@@ -139,6 +165,7 @@ def boundary_values(d: Discrete, q: Array) -> Array:
     return values_outside(q[t.inside], d.geometry.S[t.n_interior :], d.conditions, d.layout.mirror)
 
 
+@jax.jit
 def gradient(d: Discrete, q: Array) -> Array:
     """Least-squares gradients of velocity and pressure, ``(cells, dim+1, dim)`` [1/L]; exact for linear fields."""
     values = jnp.concatenate([q, boundary_values(d, q)])
@@ -152,28 +179,6 @@ def gradient(d: Discrete, q: Array) -> Array:
     return Vector([*(sum_of(slots) for slots in zip(*grad_u, strict=True)), sum_of(grad_p)]).stacked()
 
 
-def interior_data(d: Discrete) -> tuple[Array, ...]:
-    """What :func:`interior_flux` needs of each interior face, leading axis faces."""
-    t, g = d.incidence, d.geometry
-    n = t.n_interior
-    P, N = t.owner[:n], t.neighbour
-    d_P, d_N = g.x_face[:n] - g.x_cell[P], g.x_twin - g.x_cell[N]
-    return (
-        g.S[:n],
-        d.delta,
-        d_P,
-        d_N,
-        g.V[P],
-        g.V[N],
-        d.inverse_h2[P],
-        d.inverse_h2[N],
-        d.alpha[P],
-        d.alpha[N],
-        d.force[P],
-        d.force[N],
-    )
-
-
 class InteriorFlux(NamedTuple):
     """Momentum and mass out of the owner, ``(interior, dim+1)``; velocity ``(interior, dim)`` and pressure there."""
 
@@ -182,11 +187,10 @@ class InteriorFlux(NamedTuple):
     pressure: Array
 
 
-def interior_flux(
-    q_P: Array, q_N: Array, g_P: Array, g_N: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str
-) -> InteriorFlux:
+@partial(jax.jit, static_argnames=("convection", "scheme"))
+def interior_flux(q_P: Array, q_N: Array, g_P: Array, g_N: Array, faces: Faces, nu: Array, convection: bool, scheme: str) -> InteriorFlux:
     """What happens at interior faces, from values and gradients on both sides. Pointwise."""
-    S, d, d_P, d_N, V_P, V_N, inverse_h2_P, inverse_h2_N, alpha_P, alpha_N, f_P, f_N = (components(a) for a in data)
+    S, d, d_P, V, inverse_h2, alpha_P, alpha_N, f_P, f_N = (components(a) for a in faces)
     (u_P, p_P), (u_N, p_N), (slopes_P, grad_p_P), (slopes_N, grad_p_N) = (_split(components(a)) for a in (q_P, q_N, g_P, g_N))
     w = d_P @ S / (d @ S)
     skew = d_P - w * d
@@ -202,9 +206,9 @@ def interior_flux(
     viscous = nu * (stiff * (u_N - u_P) + grad_u @ (S - stiff * d) + S @ grad_u)
     a_P, a_N = alpha_P * u_P - f_P, alpha_N * u_N - f_N
     p = between(p_P, p_N) + grad_p @ skew + w * (1 - w) * ((a_N - a_P) @ d)
-    imbalance = (p_N - p_P) + a_P @ d_P - a_N @ d_N - (grad_p + between(a_P, a_N)) @ d
+    imbalance = (p_N - p_P) + a_P @ d_P - a_N @ (d_P - d) - (grad_p + between(a_P, a_N)) @ d
     through = u @ S
-    tau = _relaxation_time(through, 0.5 * (V_P + V_N), nu, 0.5 * (inverse_h2_P + inverse_h2_N), 0.5 * (alpha_P + alpha_N), convection)
+    tau = _relaxation_time(through, V, nu, inverse_h2, 0.5 * (alpha_P + alpha_N), convection)
     F = through - tau * compact * imbalance
     momentum = p * S - viscous
     if convection:
@@ -218,12 +222,6 @@ def _split(q: Vector) -> tuple[Vector, Any]:
     return Vector(q[:-1]), q[-1]
 
 
-def boundary_data(d: Discrete) -> tuple[Array, ...]:
-    """What :func:`boundary_flux` needs of each boundary face, leading axis faces."""
-    t, g, P = d.incidence, d.geometry, d.incidence.inside
-    return g.S[t.n_interior :], g.x_face[t.n_interior :] - g.x_cell[P], g.V[P], d.inverse_h2[P], d.alpha[P]
-
-
 class BoundaryFlux(NamedTuple):
     """At each boundary face: momentum and mass out of the domain ``(boundary, dim+1)``; the force on the boundary,
     pressure and viscous stress ``(boundary, dim)``; velocity ``(boundary, dim)`` and pressure ``(boundary,)``."""
@@ -234,14 +232,15 @@ class BoundaryFlux(NamedTuple):
     pressure: Array
 
 
-def boundary_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], c: Conditions, nu: Array, convection: bool) -> BoundaryFlux:
+@partial(jax.jit, static_argnames=("convection",))
+def boundary_flux(q_P: Array, g_P: Array, faces: Faces, c: Conditions, nu: Array, convection: bool) -> BoundaryFlux:
     """What happens at boundary faces. Pointwise.
 
     Where the velocity is free, -p n + nu du/dn is given: of the viscous stress the transposed part stays, and the pressure
     is p = p_given + nu n.du/dn. Where fluid comes back in through a boundary with ``backflow``, half its momentum flux is
     taken off, by a term that is C^1 in the flux: the kinetic energy of the flow cannot grow there (Bruneau & Fabrie 1994).
     """
-    S, d, V, inverse_h2, alpha = (components(a) for a in data)
+    S, d, _, V, inverse_h2, alpha, *_ = (components(a) for a in faces)
     (u_P, p_P), (slopes, grad_p), u_given = _split(components(q_P)), _split(components(g_P)), components(c.velocity)
     n = S / jnp.sqrt(S @ S)
     u_outside, p_outside = u_P + slopes @ d, p_P + grad_p @ d

@@ -70,7 +70,7 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     """
     s = surface(solution.flow, solution.state)
     of_faces = turn(s.x - jnp.asarray(center), s.force) + s.couple
-    of_cells = _couples(solution, s.discrete)
+    of_cells = _couples(s.discrete, solution.state, s.flux)
     walls = solution.flow.walls
     nearest = solution.flow.mesh.topology.of(_enclosing_wall, solution.flow.pairs, walls)
     total = jnp.zeros(())
@@ -80,19 +80,19 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     return total
 
 
-def _couples(solution: Solution, d: Discrete) -> Array:
+@jax.jit
+def _couples(d: Discrete, state: Array, outer: Array) -> Array:
     """The moments of what leaves each cell about the cell: sum_P k_P = sum_b x_b x F_b at a solution, ``(cells,)``.
 
     A face's moment about its two cells is d x F together; each cell has the part that its distance to the face has in d.
     """
     t, g = d.incidence, d.geometry
-    q, _ = split(d, solution.state)
-    fluxes, edge = crossing(d, q, gradient(d, q))
-    n = t.n_interior
-    d_P = g.x_face[:n] - g.x_cell[t.owner[:n]]
-    share = jnp.sum(d_P * g.S[:n], -1) / jnp.sum(d.delta * g.S[:n], -1)
-    inside = turn(d.delta, fluxes[:, :-1])
-    out = turn(g.x_face[n:] - g.x_cell[t.inside], edge.flux[:, :-1])
+    q, _ = split(d, state)
+    fluxes, _ = crossing(d, q, gradient(d, q))
+    faces = d.inside
+    share = jnp.sum(faces.d_P * faces.S, -1) / jnp.sum(faces.d * faces.S, -1)
+    inside = turn(faces.d, fluxes[:, :-1])
+    out = turn(d.outside.d, outer[:, :-1])
     couple = jnp.zeros_like(g.V).at[t.owner].add(jnp.concatenate([share * inside, out]))
     return couple.at[t.neighbour].add((1 - share) * inside)
 
@@ -192,19 +192,24 @@ def roughness(solution: Solution, patch: str) -> Array:
     The slope is zero-valued at walls: the velocity is taken to fall to zero at the rim of the patch where it meets one.
     In 3D the parabola is that of a channel as high as the square root of the patch's area.
     """
-    F, S, x = through(solution.flow, solution.state, patch)
-    area = jnp.linalg.norm(S, axis=-1)
-    u, t, points = -F / area, solution.flow.mesh.topology, solution.flow.mesh.points
-    (a, b, ends), (rim, rim_ends) = t.of(_seams, partner(solution.flow, patch), solution.flow.walls)
+    flow = solution.flow
+    seams, rim = flow.mesh.topology.of(_seams, partner(flow, patch), flow.walls)
+    return _mean_square_slope(*through(flow, solution.state, patch), flow.mesh.points, seams, rim)
+
+
+@jax.jit
+def _mean_square_slope(F: Array, S: Array, x: Array, points: Array, seams: Any, rims: Any) -> Array:
+    dim, area, (a, b, ends), (rim, rim_ends) = points.shape[1], jnp.linalg.norm(S, axis=-1), seams, rims
+    u = -F / area
 
     def length(ends: Array) -> Array:  # of the seam between two faces: a point in 2D
-        return jnp.ones(len(ends)) if t.dim == 2 else jnp.linalg.norm(points[ends[:, 1]] - points[ends[:, 0]], axis=-1)
+        return jnp.ones(len(ends)) if dim == 2 else jnp.linalg.norm(points[ends[:, 1]] - points[ends[:, 0]], axis=-1)
 
     across = jnp.sum(length(ends) * (u[a] - u[b]) ** 2 / jnp.linalg.norm(x[a] - x[b], axis=-1))
     to_rim = jnp.linalg.norm(x[rim] - points[rim_ends].mean(1), axis=-1)
     energy = across + jnp.sum(length(rim_ends) * u[rim] ** 2 / to_rim)
     A = jnp.sum(area)
-    height = A ** (1.0 / (t.dim - 1))
+    height = A ** (1.0 / (dim - 1))
     return energy / A * height**2 / (12.0 * (jnp.sum(u * area) / A) ** 2)
 
 

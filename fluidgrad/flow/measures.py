@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
@@ -25,7 +24,6 @@ from fluidgrad.iteration import traced
 from fluidgrad.mesh.mesh import Mesh, face_pieces, lines, measure
 from fluidgrad.mesh.quality import corner_triples
 from fluidgrad.mesh.topology import Topology, corner_shares
-from fluidgrad.programs import compiled
 
 if TYPE_CHECKING:
     from fluidgrad.flow.solution import Solution
@@ -52,28 +50,11 @@ class Functional:
         return self.function.__doc__
 
     def __call__(self, solution: Solution, *args: Any, **kwargs: Any) -> Array:
-        flat, tree = jax.tree.flatten((args, kwargs))
-        static = tuple((i, x) for i, x in enumerate(flat) if isinstance(x, str | bool))
-        numbers = [0.0 if isinstance(x, str | bool) else x for x in flat]
-        program = _apply if _is_own(self.function) else _apply_closed  # a user's may look into the topology
-        value = program(self.function, tree, static, solution, numbers)
+        value = self.function(solution, *args, **kwargs)
         if self.undefined and not traced(value) and jnp.isnan(value):
             given = [*map(str, args), *(f"{k}={v}" for k, v in kwargs.items())]
             raise InputError(f"there is no {self.name}({', '.join(given)}) in this flow", accepted=self.undefined)
         return value
-
-
-def _applied(
-    function: Callable[..., Array], tree: Any, static: tuple[tuple[int, Any], ...], solution: Solution, numbers: list[Any]
-) -> Array:
-    for i, x in static:
-        numbers[i] = x
-    args, kwargs = jax.tree.unflatten(tree, numbers)
-    return function(solution, *args, **kwargs)
-
-
-_apply = compiled(_applied, static=(0, 1, 2))
-_apply_closed = jax.jit(_applied, static_argnums=(0, 1, 2))
 
 
 def functional(units: str, undefined: str = "") -> Callable[[Callable[..., Array]], Functional]:

@@ -36,7 +36,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Periodic
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import Discrete, discretize, gradient
+from fluidgrad.flow.fluxes import BoundaryFlux, Discrete, discretize, gradient
 from fluidgrad.flow.layout import joined_corners
 from fluidgrad.flow.residual import at_boundary, crossing, mean_gradient, split
 from fluidgrad.mesh.mesh import boundary_pieces, lines
@@ -86,23 +86,36 @@ class Surface:
         return self.discrete.geometry.S[self.discrete.incidence.n_interior :][self.on(patch)]
 
 
-@compiled  # traced once, however many functionals a program has
 def surface(flow: Flow, state: Array) -> Surface:
-    """The boundary of a solution. Differentiable in its flow and its state."""
+    """The boundary of a solution. Differentiable in its flow and its state. Its parts are programs that all functionals share, and
+    their derivatives do."""
     d = discretize(flow)
-    q, extra = split(d, state)
     n = d.incidence.n_interior
-    edge, x = at_boundary(d, q, gradient(d, q)), d.geometry.x_face[n:]
+    edge, x = _edge(d, state), d.geometry.x_face[n:]
     here = tuple((p, (faces.start - n, faces.stop - n)) for p, faces in flow.patches.items())
     behind = tuple(p for p in flow.mesh.patches if p not in flow.patches)
     plain = Surface(d, x, edge.flux, edge.force, jnp.zeros_like(edge.pressure), edge.velocity, edge.pressure, here, behind)
     if not behind:
         return plain
-    G, origin = mean_gradient(d, extra), centroid_of(d)
+    push, own, pressure = _of_drops(flow, d, state)
+    return replace(plain, force=edge.force + push, couple=own, pressure=edge.pressure + pressure)
+
+
+@jax.jit
+def _edge(d: Discrete, state: Array) -> BoundaryFlux:
+    q, _ = split(d, state)
+    return at_boundary(d, q, gradient(d, q))
+
+
+@compiled
+def _of_drops(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array, Array]:
+    """What the drops of periodic patches add: forces, couples and pressures of the boundary faces."""
+    n = d.incidence.n_interior
+    G, origin, x = mean_gradient(d, split(d, state)[1]), centroid_of(d), d.geometry.x_face[n:]
     piece, S, spread = boundary_pieces(flow.mesh.points, flow.mesh.topology.of(joined_corners, flow.pairs).own[n:])
     push = -((piece - origin) @ G)[..., None] * S
     own = turn(piece - x[:, None], push) - turn(spread @ G, S)
-    return replace(plain, force=edge.force + push.sum(1), couple=own.sum(1), pressure=edge.pressure - (x - origin) @ G)
+    return push.sum(1), own.sum(1), -(x - origin) @ G
 
 
 def centroid_of(d: Discrete) -> Array:

@@ -17,16 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import (
-    BoundaryFlux,
-    Discrete,
-    boundary_data,
-    boundary_flux,
-    discretize,
-    gradient,
-    interior_data,
-    interior_flux,
-)
+from fluidgrad.flow.fluxes import BoundaryFlux, Discrete, Faces, boundary_flux, discretize, gradient, interior_flux
 from fluidgrad.mesh.geometry import Vector, components
 from fluidgrad.mesh.mesh import to_cells, to_faces
 
@@ -86,7 +77,7 @@ def crossing(d: Discrete, q: Array, g: Array) -> tuple[Array, BoundaryFlux]:
     """What crosses the faces, from cell values and gradients: momentum and mass from owner to neighbour, ``(interior,
     dim+1)``, and what happens at the boundary."""
     (q_P, q_N), (g_P, g_N) = to_faces(d.incidence, q), to_faces(d.incidence, g)
-    inside = interior_flux(q_P, q_N, g_P, g_N, interior_data(d), d.viscosity, d.convection, d.scheme)
+    inside = interior_flux(q_P, q_N, g_P, g_N, d.inside, d.viscosity, d.convection, d.scheme)
     return inside.flux, at_boundary(d, q, g)
 
 
@@ -98,23 +89,21 @@ def at_boundary(d: Discrete, q: Array, g: Array) -> BoundaryFlux:
 
 def outer_flux(d: Discrete, q_P: Array, g_P: Array) -> BoundaryFlux:
     """What happens at all boundary faces, from values and gradients in the cells inside. Pointwise."""
-    edge = boundary_flux(q_P, g_P, boundary_data(d), d.conditions, d.viscosity, d.convection)
+    edge = boundary_flux(q_P, g_P, d.outside, d.conditions, d.viscosity, d.convection)
     plane = d.layout.planes
     if not len(plane):
         return edge
-    inside = d.incidence.inside[plane]
-    data = (*(a[plane] for a in boundary_data(d)), d.force[inside])
-    mirrored = mirror_flux(q_P[plane], g_P[plane], data, d.viscosity, d.convection, d.scheme)
+    faces = Faces(*(a[plane] for a in d.outside))
+    mirrored = mirror_flux(q_P[plane], g_P[plane], faces, d.viscosity, d.convection, d.scheme)
     return BoundaryFlux(*(a.at[plane].set(b) for a, b in zip(edge, mirrored, strict=True)))
 
 
-def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, convection: bool, scheme: str) -> BoundaryFlux:
+def mirror_flux(q_P: Array, g_P: Array, faces: Faces, nu: Array, convection: bool, scheme: str) -> BoundaryFlux:
     """What happens at planes of symmetry: what crosses a face between a cell and its mirror image. Pointwise.
 
     So half a flow between mirrored cells is the half of the whole, and one layer between two planes is flow in 2D: to round-off.
     """
-    S, d_P, V, inverse_h2, alpha, f_P = data
-    normal = components(S)
+    normal = components(faces.S)
     normal = normal / jnp.sqrt(normal @ normal)
 
     def image(v: Vector) -> Vector:
@@ -127,8 +116,8 @@ def mirror_flux(q_P: Array, g_P: Array, data: tuple[Array, ...], nu: Array, conv
 
     *u_P, p_P = components(q_P)
     q_N = Vector([*image(Vector(u_P)), p_P]).stacked()
-    d_N, f_N = image(components(d_P)).stacked(), image(components(f_P)).stacked()
-    sides = (S, d_P - d_N, d_P, d_N, V, V, inverse_h2, inverse_h2, alpha, alpha, f_P, f_N)
+    d_N, f_N = (image(components(a)).stacked() for a in (faces.d_P, faces.f_P))
+    sides = faces._replace(d=faces.d_P - d_N, f_N=f_N)
     flux, u, p = interior_flux(q_P, q_N, g_P, turned(components(g_P)).stacked(), sides, nu, convection, scheme)
     return BoundaryFlux(flux, flux[:, :-1], u, p)
 

@@ -27,12 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import (
-    Discrete,
-    gradient,
-    interior_data,
-    interior_flux,
-)
+from fluidgrad.flow.fluxes import Discrete, gradient, interior_flux
 from fluidgrad.flow.layout import stencil, values_outside
 from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sources, split
 from fluidgrad.mesh.mesh import Incidence, to_faces
@@ -153,10 +148,10 @@ def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
 def _with_gradients_held(d: Discrete, q: Array, g: Array) -> list[Array]:
     """Contributions of the fluxes to each cell's row by its own values and by those across its faces."""
     (q_P, q_N), (g_P, g_N), m = to_faces(d.incidence, q), to_faces(d.incidence, g), q.shape[1]
-    inside, data = d.incidence.inside, interior_data(d)
+    inside = d.incidence.inside
 
     def through(x: Array) -> Array:
-        return interior_flux(x[:, :m], x[:, m:], g_P, g_N, data, d.viscosity, d.convection, d.scheme).flux
+        return interior_flux(x[:, :m], x[:, m:], g_P, g_N, d.inside, d.viscosity, d.convection, d.scheme).flux
 
     J = _forward(through, jnp.concatenate([q_P, q_N], 1))
     mine, other = _from_cells(d.incidence, J, _forward(lambda x: outer_flux(d, x, g[inside]).flux, q[inside]))
@@ -183,11 +178,9 @@ def _exact(d: Discrete, q: Array, g: Array) -> list[Array]:
     def unpack(x: Array) -> tuple[Array, Array]:
         return x[:, :m], x[:, m:].reshape(-1, m, dim)
 
-    data = interior_data(d)
-
     def through(x: Array) -> Array:
         (q_P, g_P), (q_N, g_N) = unpack(x[:, :k]), unpack(x[:, k:])
-        return interior_flux(q_P, q_N, g_P, g_N, data, d.viscosity, d.convection, d.scheme).flux
+        return interior_flux(q_P, q_N, g_P, g_N, d.inside, d.viscosity, d.convection, d.scheme).flux
 
     J = _forward(through, jnp.concatenate(to_faces(t, flat), 1))  # (interior, m, 2k)
     J_out = _forward(lambda x: outer_flux(d, *unpack(x)).flux, flat[t.inside])  # (boundary, m, k)

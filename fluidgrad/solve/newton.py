@@ -85,7 +85,7 @@ def no_factor(backend: backends.Backend, p: Pattern, d: Discrete) -> Any:
     if not traced(d):
         return None
     q = jnp.zeros(d.n_cells * (d.dim + 1) + d.n_extra, d.geometry.V.dtype)
-    shape = jax.eval_shape(lambda: backends.factor(backend, p, assemble(d, p.places, q)))
+    shape = jax.eval_shape(lambda: backends.factor(backend, p, _assemble(d, p.places, q)))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
 
 

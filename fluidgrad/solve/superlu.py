@@ -1,4 +1,4 @@
-"""Sparse LU on the host: SciPy's SuperLU in nested-dissection order, called directly, or back from a compiled program.
+"""Sparse LU on the host: SciPy's SuperLU in an order of least degree, called directly, or back from a compiled program.
 
 A factor is the matrix itself; the host remembers the factorisations of the last few matrices it saw (as many as fit in
 ``HELD`` bytes, the last one always). Rows and columns are scaled by powers of two, small pivots are allowed to keep the
@@ -27,7 +27,6 @@ from fluidgrad.flow.flow import Flow
 from fluidgrad.iteration import traced
 from fluidgrad.solve.jacobian import Pattern
 
-LEAF = 24  # cells that nested dissection leaves together
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
 BYTES = 12  # of an entry of the factors: a number and its row
 HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one always
@@ -44,11 +43,14 @@ class SuperLU:
         return True
 
     def check(self, p: Pattern) -> None:
-        needed, free = memory(p), host_memory()
+        free = host_memory()
+        most = 2.0 ** np.ceil(np.log2(2.0 * free))  # what is more is not counted; a power of two, so that all is counted once
+        needed = memory(p, most)
         if needed > free:
+            taken = f"{'about' if needed < most else 'more than'} {needed / 2**30:.2g} GiB"
             raise OutOfReach(
-                f"SuperLU needs about {needed / 2**30:.2g} GiB for the {'compact' if p.compact else 'exact'} Jacobian of {p.n_cells} "
-                f"cells, and {free / 2**30:.2g} GiB are free",
+                f"SuperLU needs {taken} for the {'compact' if p.compact else 'exact'} Jacobian of {p.n_cells} cells, and "
+                f"{free / 2**30:.2g} GiB are free",
                 accepted="use a coarser mesh, or a machine with more memory",
             )
 
@@ -60,10 +62,11 @@ class SuperLU:
         return _call_back(solve, factor, b) if traced(factor, b) else jnp.asarray(solve(factor, b))
 
 
-def memory(p: Pattern) -> float:
-    """Bytes that a factorisation takes, from the entries that its order makes; within a third, since pivots and rows of zeros are
-    known only when it is made."""
-    return BYTES * p.kept(nested_dissection)[1]
+def memory(p: Pattern, most: float = np.inf) -> float:
+    """Bytes that a factorisation takes, within a fifth: pivots off the diagonal are known only when it is made. Counted no
+    further than to ``most``."""
+    block = BYTES * p.block**2
+    return min(block * p.kept(_entries, most / block), most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +218,7 @@ def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, toleran
 
 
 def _order(p: Pattern) -> _Order:
-    cells, _ = p.kept(nested_dissection)
+    cells = p.kept(least_degree)
     m = p.block
     permutation = (cells[:, None] * m + np.arange(m)).ravel()
     place = np.empty(p.n_cells, int)
@@ -228,52 +231,31 @@ def _order(p: Pattern) -> _Order:
     return _Order(permutation, entry, rows[entry].astype(np.int32), indptr.astype(np.int32))
 
 
-def nested_dissection(p: Pattern) -> tuple[np.ndarray, float]:
-    """An elimination order of the cells (George 1973): halve along the direction with the smaller separator, number the halves
-    first and the cells of one half that reach into the other last. And the entries of the LU factors that come of it, no pivot
-    off the diagonal: of each separator those between its cells and with the cells around the part that it divides, which are
-    all eliminated later."""
-    start = np.searchsorted(p.row, np.arange(p.n_cells + 1))
-    side, fill = np.zeros(p.n_cells, np.int8), 0.0
+def least_degree(p: Pattern) -> np.ndarray:
+    """An elimination order of the cells: SuperLU's own, multiple minimum degree (Liu 1985), for the graph of the cells instead of
+    that of the unknowns. It gives it with a factorisation; the incomplete one that drops everything takes no time."""
+    graph = sp.csc_matrix((np.where(p.row == p.column, len(p.row), 1.0), (p.row, p.column)), shape=(p.n_cells,) * 2)
+    options = {"SymmetricMode": True}
+    return np.argsort(spla.spilu(graph + graph.T, drop_tol=1.0, fill_factor=1, permc_spec="MMD_AT_PLUS_A", options=options).perm_c)
 
-    def reach(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        counts = start[cells + 1] - start[cells]
-        first = np.append(0, np.cumsum(counts)[:-1])
-        return p.column[np.repeat(start[cells] - first, counts) + np.arange(counts.sum())], first
 
-    def separator(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        side[high] = 1
-        there, first = reach(low)
-        hits = np.add.reduceat(side[there], first) > 0
-        side[high] = 0
-        return hits
-
-    def around(cells: np.ndarray) -> int:
-        side[cells] = 1
-        there = reach(cells)[0]
-        outside = there[side[there] == 0]
-        side[cells] = 0
-        return len(np.unique(outside))
-
-    def order(cells: np.ndarray) -> list[np.ndarray]:
-        nonlocal fill
-        best = None
-        for axis in range(p.centres.shape[1] if len(cells) > LEAF else 0):
-            x = p.centres[cells, axis]
-            half = x <= np.median(x)
-            if half.all():
-                half = x < np.median(x)
-            low, high = cells[half], cells[~half]
-            if not len(low) or not len(high):
-                continue
-            cut = separator(low, high)
-            if best is None or cut.sum() < best[2].sum():
-                best = (low, high, cut)
-        last = cells if best is None or best[2].all() else best[0][best[2]]
-        fill += len(last) * (len(last) + 2.0 * around(cells))
-        if last is cells:
-            return [cells]
-        low, high, cut = best  # pyright: ignore[reportGeneralTypeIssues]
-        return [*order(low[~cut]), *order(high), last]
-
-    return np.concatenate(order(np.arange(p.n_cells))), p.block**2 * fill
+def _entries(p: Pattern, most: float) -> float:
+    """Blocks in both LU factors, no pivot off the diagonal, or the first number above ``most``: below its diagonal a column has what
+    the matrix has there, and what is left of the columns whose first block was in its row (George & Liu 1981)."""
+    place = np.empty(p.n_cells, int)
+    place[p.kept(least_degree)] = np.arange(p.n_cells)
+    column, row = place[p.column], place[p.row]
+    order = np.lexsort([row, column])
+    start, row = np.searchsorted(column[order], np.arange(p.n_cells + 1)).tolist(), row[order].tolist()
+    left: list[set[int]] = [set() for _ in range(p.n_cells)]
+    entries = float(p.n_cells)
+    for k in range(p.n_cells):
+        below = left[k].union(i for i in row[start[k] : start[k + 1]] if i > k)
+        below.discard(k)
+        left[k] = set()
+        entries += 2 * len(below)
+        if entries > most:
+            break
+        if below:
+            left[min(below)] |= below
+    return entries

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import at_once
+from cases import in_numpy
 
 import fluidgrad as fg
 from fluidgrad.design.evaluation import evaluate
@@ -44,7 +44,7 @@ def found():
 
 def test_values_and_gradients_are_those_of_the_solved_flow(found):
     solution = fg.solve_steady(flow(jax.tree.map(jnp.asarray, START)))
-    np.testing.assert_allclose(found.values, at_once(lambda s: [f(s) for f in (drag, rate, pressure)], solution), rtol=1e-9)
+    np.testing.assert_allclose(found.values, in_numpy(lambda s: [f(s) for f in (drag, rate, pressure)], solution), rtol=1e-9)
     direction = {"values": np.array([1.0, -0.5, 0.3, 0.7]), "viscosity": 0.02}
     h = 1e-4
     ahead, behind = (evaluate(STUDY, jax.tree.map(lambda x, d: x + s * d, START, direction)).values for s in (h, -h))  # noqa: B023

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import at_once, measure, mesh, operators, random_state, state_of, study
+from cases import in_numpy, measure, mesh, operators, random_state, state_of, study
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
@@ -38,7 +38,7 @@ def shear():
 
 
 def test_drag(shear):
-    lower, both, coefficient = at_once(lambda s: (fg.drag(s, "bottom"), fg.drag(s, "bottom", "top"), drag_coefficient(s, "bottom")), shear)
+    lower, both, coefficient = in_numpy(lambda s: (fg.drag(s, "bottom"), fg.drag(s, "bottom", "top"), drag_coefficient(s, "bottom")), shear)
     # shear 2 nu on walls 2 long: the flow drags the lower one along, and the upper one back
     assert lower == pytest.approx(4 * NU, rel=1e-12)
     assert both == pytest.approx(0.0, abs=1e-13)
@@ -46,7 +46,7 @@ def test_drag(shear):
 
 
 def test_lift(shear):
-    upper, both, coefficient = at_once(lambda s: (fg.lift(s, "top"), fg.lift(s, "top", "bottom"), lift_coefficient(s, "top")), shear)
+    upper, both, coefficient = in_numpy(lambda s: (fg.lift(s, "top"), fg.lift(s, "top", "bottom"), lift_coefficient(s, "top")), shear)
     # int p dx = 0.8 on each wall, pushing outward
     assert upper == pytest.approx(0.8, rel=1e-12)
     assert both == pytest.approx(0.0, abs=1e-13)
@@ -55,7 +55,7 @@ def test_lift(shear):
 
 def test_lift_to_drag(shear):
     both = ("bottom", "right")
-    lower, ratio, lift, drag = at_once(
+    lower, ratio, lift, drag = in_numpy(
         lambda s: (lift_to_drag(s, "bottom"), *(f(s, *both) for f in (lift_to_drag, fg.lift, fg.drag))), shear
     )
     assert lower == pytest.approx(-0.8 / (4 * NU), rel=1e-12)
@@ -64,7 +64,7 @@ def test_lift_to_drag(shear):
 
 
 def test_moment(shear):
-    origin, on_wall, coefficient = at_once(
+    origin, on_wall, coefficient = in_numpy(
         lambda s: (moment(s, "top"), moment(s, "top", center=(0.0, 1.0)), moment_coefficient(s, "top")), shear
     )
     # the upper wall about the origin: int x p dx by the midpoint rule over six faces, and the shear -4 nu at height 1
@@ -77,7 +77,7 @@ def test_moment(shear):
 
 
 def test_flow_rate_and_pressure_drop(shear):
-    left, right, drop = at_once(lambda s: (fg.flow_rate(s, "left"), fg.flow_rate(s, "right"), fg.pressure_drop(s, "left", "right")), shear)
+    left, right, drop = in_numpy(lambda s: (fg.flow_rate(s, "left"), fg.flow_rate(s, "right"), fg.pressure_drop(s, "left", "right")), shear)
     assert left == pytest.approx(1.0, rel=1e-12)
     assert right == pytest.approx(-1.0, rel=1e-12)
     # the kinetic energy that enters leaves again
@@ -96,8 +96,8 @@ def test_several_outlets_count_by_the_flow_through_them(shear):
     }
     s = fg.solve_steady(fg.Flow(m, viscosity=0.1, **ends))
     outlets = ["low", "high"]
-    drops, rates = at_once(lambda s: ([fg.pressure_drop(s, "left", p) for p in outlets], [fg.flow_rate(s, p) for p in outlets]), s)
-    together, back, listed = at_once(
+    drops, rates = in_numpy(lambda s: ([fg.pressure_drop(s, "left", p) for p in outlets], [fg.flow_rate(s, p) for p in outlets]), s)
+    together, back, listed = in_numpy(
         lambda s: [fg.pressure_drop(s, *ends) for ends in (("left", outlets), (outlets, "left"), (("left",), ("low",)))], s
     )
     assert together == pytest.approx(np.dot(drops, rates) / sum(rates), rel=1e-12) and abs(drops[0] - drops[1]) > 0.01
@@ -171,7 +171,7 @@ def test_forces_balance_the_momentum_that_enters():
     """At a solution, forces on all boundaries, momentum through them, resistance and body force sum to zero."""
     flow = study()
     s = fg.solve_steady(flow, tolerance=1e-13)
-    *force, rate = np.sum(at_once(lambda s: [[f(s, p) for p in s.flow.mesh.patches] for f in (fg.drag, fg.lift, fg.flow_rate)], s), 1)
+    *force, rate = np.sum(in_numpy(lambda s: [[f(s, p) for p in s.flow.mesh.patches] for f in (fg.drag, fg.lift, fg.flow_rate)], s), 1)
     V = measure(flow.mesh).V
     inside = np.sum(V[:, None] * (np.asarray(flow.force) - np.asarray(flow.porosity)[:, None] * np.asarray(s.velocity)), 0)
     through = operators(flow, s.state)["boundary"]

@@ -6,7 +6,7 @@ from functools import cache
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import at_once, measure, mesh, program
+from cases import in_numpy, measure, mesh, program
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
@@ -91,7 +91,7 @@ def drops(s):
     """Every periodic pair with its drop of the mean pressure, and the area vector along it."""
     g, t = measure(s.flow.mesh), s.flow.mesh.topology
     pairs = [(a, b) for a, b in PAIRS if isinstance(s.flow.boundary.get(a), fg.Periodic)]
-    found = at_once(lambda s: [fg.pressure_drop(s, *pair) for pair in pairs], s)
+    found = in_numpy(lambda s: [fg.pressure_drop(s, *pair) for pair in pairs], s)
     return [(a, b, drop, -g.S[t.faces_of(a)].sum(0)) for (a, b), drop in zip(pairs, found, strict=True)]
 
 
@@ -103,7 +103,7 @@ def test_walls_take_up_what_drops_and_forces_push(name):
     """The momentum balance of the cell, to round-off: the force on its walls is each drop times the cross-section that it
     acts on, and the forces inside."""
     s = solved(name)
-    force = np.array(at_once(lambda s: [f(s, *s.flow.walls) for f in (fg.drag, fg.lift)], s))
+    force = np.array(in_numpy(lambda s: [f(s, *s.flow.walls) for f in (fg.drag, fg.lift)], s))
     inside = np.asarray(s.flow.force) - np.asarray(s.flow.porosity) * np.asarray(s.velocity)
     pushed = measure(s.flow.mesh).V @ inside + sum(drop * S for _, _, drop, S in drops(s))
     np.testing.assert_allclose(force, pushed[:2], atol=ROUND)
@@ -123,8 +123,8 @@ def test_the_mean_gradient_pushes_a_body_at_its_centroid(name):
     def acting(s):
         return jnp.stack([fg.drag(s, "body"), fg.lift(s, "body"), moment(s, "body", center=about)])
 
-    *force, turned = at_once(lambda s, still: acting(s) - acting(still), s, replace_drops(s))
-    volume, *middle = at_once(lambda s: (area(s, "body"), centroid(s, "body", "x"), centroid(s, "body", "y")), s)
+    *force, turned = in_numpy(lambda s, still: acting(s) - acting(still), s, replace_drops(s))
+    volume, *middle = in_numpy(lambda s: (area(s, "body"), centroid(s, "body", "x"), centroid(s, "body", "y")), s)
     np.testing.assert_allclose(force, volume * G[:2], atol=1e-11)
     arm = np.array(middle) - np.array(about[:2])
     assert turned == pytest.approx(volume * (arm[0] * G[1] - arm[1] * G[0]), abs=1e-11)
@@ -144,7 +144,7 @@ def test_a_drop_and_a_force_drive_the_same_flow_but_only_the_drop_pushes_the_bod
     np.testing.assert_allclose(forced.velocity, s.velocity, atol=ROUND)
     assert pressure_name(forced.flow, forced.state) == ("pressure", "kinematic pressure")
     assert pressure_name(s.flow, s.state) == ("periodic_pressure", "periodic part of the kinematic pressure")
-    drag, coefficient, lift, ratio = at_once(lambda s: [f(s, "body") for f in (fg.drag, drag_coefficient, fg.lift, lift_to_drag)], s)
+    drag, coefficient, lift, ratio = in_numpy(lambda s: [f(s, "body") for f in (fg.drag, drag_coefficient, fg.lift, lift_to_drag)], s)
     assert drag == pytest.approx(1.0, abs=ROUND)
     assert float(fg.drag(forced, "body")) == pytest.approx(float(area(s)), abs=ROUND)
     assert coefficient == pytest.approx(2.0, abs=ROUND)
@@ -161,7 +161,7 @@ def test_probes_and_surfaces_have_the_whole_pressure():
         at = ((0.0, 0.03), (1.0, 0.03), origin + np.array([0.3, 0.3]))
         return [probe(s, where, "pressure") for where in at], surface(s.flow, s.state)
 
-    ((left, right, away), walls), ((*_, still_away), still) = (at_once(pressures, each) for each in (s, replace_drops(s)))
+    ((left, right, away), walls), ((*_, still_away), still) = (in_numpy(pressures, each) for each in (s, replace_drops(s)))
     assert left - right == pytest.approx(1.0, abs=0.1)
     assert float(V @ s.pressure) == pytest.approx(0.0, abs=ROUND)
     assert away - still_away == pytest.approx(-0.3, abs=1e-12)
@@ -170,8 +170,8 @@ def test_probes_and_surfaces_have_the_whole_pressure():
 
 def test_what_flows_through_periodic_patches_is_measured():
     s = solved("uneven channel")
-    rates, even, rough = at_once(lambda s: [[f(s, p) for p in ("left", "right")] for f in (fg.flow_rate, uniformity, fg.roughness)], s)
-    there, back = at_once(lambda s: (fg.pressure_drop(s, "left", "right"), fg.pressure_drop(s, "right", "left")), s)
+    rates, even, rough = in_numpy(lambda s: [[f(s, p) for p in ("left", "right")] for f in (fg.flow_rate, uniformity, fg.roughness)], s)
+    there, back = in_numpy(lambda s: (fg.pressure_drop(s, "left", "right"), fg.pressure_drop(s, "right", "left")), s)
     assert rates == pytest.approx([0.3, -0.3], abs=ROUND)
     assert even[0] == pytest.approx(even[1], rel=1e-12)
     assert 0.5 < even[0] < 1

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import at_once, kinked, mesh, operators, random_state
+from cases import in_numpy, kinked, mesh, operators, random_state
 
 import fluidgrad as fg
 from fluidgrad.mesh.mesh import Mesh
@@ -79,7 +79,7 @@ def test_half_an_entrance_flow_is_the_half_of_the_whole():
     n = m.n_cells
     np.testing.assert_allclose(whole.velocity[:n], half.velocity, atol=1e-12)
     np.testing.assert_allclose(whole.pressure[:n], half.pressure, atol=1e-12)
-    of_half, through = at_once(lambda s: (fg.drag(s, "top"), fg.flow_rate(s, "bottom")), half)
+    of_half, through = in_numpy(lambda s: (fg.drag(s, "top"), fg.flow_rate(s, "bottom")), half)
     assert float(fg.drag(whole, "top")) == pytest.approx(2 * of_half, abs=1e-12)
     assert abs(through) < 1e-15
 

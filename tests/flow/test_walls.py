@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import at_once, driven, measure, mesh, solid, state_of
+from cases import driven, in_numpy, measure, mesh, solid, state_of
 
 import fluidgrad as fg
 from fluidgrad.errors import InputError
@@ -75,7 +75,7 @@ def test_walls_give_their_forces(behind_a_step):
     """Pressure and shear are the force, but for the viscous stress along the normal, which is zero where mass is conserved."""
     w = behind_a_step.wall("walls")
     force = np.sum(w.area[:, None] * (w.shear - w.pressure[:, None] * w.n), 0)
-    whole = np.array(at_once(lambda s: [f(s, "walls") for f in (fg.drag, fg.lift)], behind_a_step))
+    whole = np.array(in_numpy(lambda s: [f(s, "walls") for f in (fg.drag, fg.lift)], behind_a_step))
     np.testing.assert_allclose(force, whole, atol=6e-3)  # the edge is singular
 
 
@@ -105,7 +105,7 @@ def test_the_shear_turns_where_the_flow_does(axis, turns, other, sign, number):
 def test_the_second_zero_of_the_shear_is_asked_for_by_its_number():
     m = fg.box((0, 0), (2, 1), cells=(40, 8))
     s = laid(lambda x, y: (y * jnp.sin(1.5 * np.pi * x), 0 * y), flow_mesh=m)  # + - +: leaves at 2/3, comes back at 4/3
-    leaves, comes_back = at_once(lambda s: (separation(s, "bottom"), reattachment(s, "bottom", -1)), s)
+    leaves, comes_back = in_numpy(lambda s: (separation(s, "bottom"), reattachment(s, "bottom", -1)), s)
     assert leaves == pytest.approx(2 / 3, abs=0.01)
     assert comes_back == pytest.approx(4 / 3, abs=0.01)
     with pytest.raises(InputError, match="no separation.bottom, number=2. in this flow"):
@@ -137,7 +137,7 @@ def test_the_place_moves_with_what_the_flow_is_made_of():
 
 def test_the_flow_behind_a_step_comes_back_where_it_is_known_to(behind_a_step):
     """And leaves at the edge. The corner makes the order one: 2.3 % too short on 700 cells."""
-    back, x, y = at_once(
+    back, x, y = in_numpy(
         lambda s: (reattachment(s, "walls", number=-1), separation(s, "walls"), separation(s, "walls", axis="y")), behind_a_step
     )
     assert back == pytest.approx(PUBLISHED["100"], rel=0.03)

@@ -125,16 +125,16 @@ def in_a_cube():
     return fg.Flow(mesh, viscosity=0.1, top=fg.Wall(velocity=(1.0, 0.0, 0.0)), **walls)
 
 
-def test_nested_dissection_is_an_order_with_less_fill_than_the_natural_one():
+def test_the_order_has_less_fill_than_the_natural_one():
     p = pattern(in_a_square())
-    order, _ = superlu.nested_dissection(p)
+    order = superlu.least_degree(p)
     assert sorted(order) == list(range(p.n_cells))
     A = sp.csc_matrix((np.where(p.row == p.column, 100.0, -1.0), (p.row, p.column)))
 
     def fill(A):
         return spla.splu(A, permc_spec="NATURAL", diag_pivot_thresh=0.0).nnz
 
-    assert fill(A[order][:, order]) < 0.8 * fill(A)
+    assert fill(A[order][:, order]) < 0.7 * fill(A)
 
 
 @pytest.mark.parametrize("compact", [True, False])
@@ -145,13 +145,15 @@ def test_the_memory_of_superlu_is_predicted_and_what_is_not_there_refused_before
     J = jax.jit(lambda d, q: assemble(d, p.places, q))(discretize(flow), 0.1 * random_state(flow))
     blocks = np.asarray(J.blocks) + 0.0
     blocks[linear._pin(J)] *= 2
-    assert superlu.memory(p) == pytest.approx(superlu._factorisation(p, blocks).size, rel=1 / 3)
+    assert superlu.memory(p) == pytest.approx(superlu._factorisation(p, blocks).size, rel=1 / 5)
 
-    monkeypatch.setattr(superlu, "host_memory", lambda: 2.0**17)
+    needed = superlu.memory(pattern(flow, compact=True))
     monkeypatch.setattr(superlu, "_splu", None)  # not reached
-    wanted = f"SuperLU needs about .* GiB for the compact Jacobian of {flow.mesh.n_cells} cells, and 0.00012 GiB are free; use a coarser"
-    with pytest.raises(OutOfReach, match=wanted):
-        fg.solve_steady(flow)
+    for there, taken in ((0.9 * needed, f"about {needed / 2**30:.2g}"), (2.0**17, f"more than {2.0**18 / 2**30:.2g}")):
+        monkeypatch.setattr(superlu, "host_memory", lambda there=there: there)
+        wanted = f"SuperLU needs {taken} GiB for the compact Jacobian of {flow.mesh.n_cells} cells, and {there / 2**30:.2g} GiB are free;"
+        with pytest.raises(OutOfReach, match=wanted):
+            fg.solve_steady(flow)
 
 
 # ---- GMRES

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import at_once, centres, measure, state_of, triangles, with_velocity_given
+from cases import centres, in_numpy, measure, state_of, triangles, with_velocity_given
 
 import fluidgrad as fg
 from fluidgrad.mesh.mesh import Mesh
@@ -66,7 +66,7 @@ def torques(row, around, across):
     flow = fg.Flow(mesh, viscosity=1.0, body=fg.Wall(rotation=row["w1"]), far=fg.Wall(rotation=row["w2"]))
     s = fg.solve_steady(flow, tolerance=1e-13)
     exact = row["torque_per_length_over_mu"]
-    inner, outer = np.array(at_once(lambda s: [fg.functionals.moment(s, wall) for wall in ("body", "far")], s)) / exact
+    inner, outer = np.array(in_numpy(lambda s: [fg.functionals.moment(s, wall) for wall in ("body", "far")], s)) / exact
     return np.array([-inner - 1, outer - 1]), inner + outer
 
 
