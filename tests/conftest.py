@@ -1,5 +1,6 @@
 """Settings of every test."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ if "XLA_FLAGS" not in os.environ:
     flags = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
     known = flags if xla_knows(" ".join(flags)) else filter(xla_knows, flags)
     os.environ["XLA_FLAGS"] = " ".join(known)  # set in any case: workers need not ask again
+
+gc.set_threshold(20_000, 20, 20)  # JAX's traces are many small objects that stay; looking for garbage in them takes a twentieth
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
