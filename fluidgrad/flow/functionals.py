@@ -37,8 +37,14 @@ __all__ = ["REGISTRY", "Functional", "area", "centroid", "curvature", "functiona
 
 
 def _force(solution: Solution, patches: tuple[str, ...]) -> Array:
+    _must_name(patches, solution.flow)
     s = surface(solution.flow, solution.state)
     return sum((jnp.sum(s.force[s.on(p)], 0) for p in patches), jnp.zeros(s.x.shape[1]))
+
+
+def _must_name(patches: tuple[str, ...], flow: Flow) -> None:
+    if not patches:
+        raise InputError("a force on no patch", accepted=f"one or more of {', '.join(flow.patches)}")
 
 
 @functional("L^3 T^-2")
@@ -68,6 +74,7 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     of its forces alone; walls that enclose the flow also take up the couples, each of the cells nearest to it. So the
     moments of all walls and of what crosses the open boundaries balance to round-off, as forces do.
     """
+    _must_name(patch, solution.flow)
     s = surface(solution.flow, solution.state)
     of_faces = turn(s.x - jnp.asarray(center), s.force) + s.couple
     of_cells = _couples(s.discrete, solution.state, s.flux)

@@ -163,6 +163,9 @@ def test_coefficients_need_a_reference():
 
 
 def test_an_unknown_patch_is_named(shear):
+    for force in (fg.drag, lift_to_drag, drag_coefficient, moment):
+        with pytest.raises(InputError, match="a force on no patch; one or more of left, right, bottom, top"):
+            force(shear)
     with pytest.raises(InputError, match="no patch named 'body'; the mesh has"):
         fg.drag(shear, "body")
 
