@@ -47,8 +47,6 @@ from fluidgrad.programs import compiled
 OVER_RELAXATION = 4 / 3  # of the viscous flux
 SIMPLEX_LENGTH = 0.1  # l over the size of the domain
 
-_DISCRETE = ["geometry", "conditions", "weights", "inside", "outside", "viscosity", "alpha", "force", "drops", "layout"]
-
 
 class Faces(NamedTuple):
     """What the fluxes need at faces besides the unknowns, owner P to neighbour N. At the boundary both sides are the cell's.
@@ -70,6 +68,9 @@ class Faces(NamedTuple):
     alpha_N: Any
     f_P: Any
     f_N: Any
+
+
+_DISCRETE = ["geometry", "conditions", "weights", "inside", "outside", "viscosity", "alpha", "force", "drops", "layout"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["closed", "convection", "scheme"])

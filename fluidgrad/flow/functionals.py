@@ -25,8 +25,8 @@ from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow, join_all
 from fluidgrad.flow.fluxes import Discrete, discretize, gradient
 from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
-from fluidgrad.flow.patches import centroid_of, dynamic_pressure, partner, surface, through, turn
-from fluidgrad.flow.residual import crossing, mean_gradient, pressure_drops, split
+from fluidgrad.flow.patches import between_cells, centroid_of, dynamic_pressure, partner, surface, through, turn
+from fluidgrad.flow.residual import mean_gradient, pressure_drops, split
 from fluidgrad.flow.separation import reattachment, separation
 from fluidgrad.flow.solution import Solution
 from fluidgrad.mesh.topology import Topology, middles
@@ -77,7 +77,7 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
     _must_name(patch, solution.flow)
     s = surface(solution.flow, solution.state)
     of_faces = turn(s.x - jnp.asarray(center), s.force) + s.couple
-    of_cells = _couples(s.discrete, solution.state, s.flux)
+    of_cells = _couples(s.discrete, between_cells(s.discrete, solution.state), s.flux)
     walls = solution.flow.walls
     nearest = solution.flow.mesh.topology.of(_enclosing_wall, solution.flow.pairs, walls)
     total = jnp.zeros(())
@@ -88,17 +88,15 @@ def moment(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
 
 
 @jax.jit
-def _couples(d: Discrete, state: Array, outer: Array) -> Array:
+def _couples(d: Discrete, inner: Array, outer: Array) -> Array:
     """The moments of what leaves each cell about the cell: sum_P k_P = sum_b x_b x F_b at a solution, ``(cells,)``.
 
     A face's moment about its two cells is d x F together; each cell has the part that its distance to the face has in d.
     """
     t, g = d.incidence, d.geometry
-    q, _ = split(d, state)
-    fluxes, _ = crossing(d, q, gradient(d, q))
     faces = d.inside
     share = jnp.sum(faces.d_P * faces.S, -1) / jnp.sum(faces.d * faces.S, -1)
-    inside = turn(faces.d, fluxes[:, :-1])
+    inside = turn(faces.d, inner[:, :-1])
     out = turn(d.outside.d, outer[:, :-1])
     couple = jnp.zeros_like(g.V).at[t.owner].add(jnp.concatenate([share * inside, out]))
     return couple.at[t.neighbour].add((1 - share) * inside)

@@ -38,7 +38,7 @@ def _is_own(function: Callable[..., Array]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Functional:
-    """A named functional: called with a solution and its arguments; strings are static, numbers traced."""
+    """A named functional: called with a solution and its arguments, of which numbers may be traced."""
 
     function: Callable[..., Array]
     name: str

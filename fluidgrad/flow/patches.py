@@ -107,6 +107,13 @@ def _edge(d: Discrete, state: Array) -> BoundaryFlux:
     return at_boundary(d, q, gradient(d, q))
 
 
+@jax.jit
+def between_cells(d: Discrete, state: Array) -> Array:
+    """Momentum and mass through the interior faces, from owner to neighbour, ``(interior, dim+1)``."""
+    q, _ = split(d, state)
+    return crossing(d, q, gradient(d, q))[0]
+
+
 @compiled
 def _of_drops(flow: Flow, d: Discrete, state: Array) -> tuple[Array, Array, Array]:
     """What the drops of periodic patches add: forces, couples and pressures of the boundary faces."""
@@ -140,8 +147,7 @@ def through(flow: Flow, state: Array, patch: str) -> tuple[Array, Array, Array]:
     first = partner(flow, patch)
     if first in (joined := flow.periodic):
         d = discretize(flow)
-        q, _ = split(d, state)
-        out, where, sign = crossing(d, q, gradient(d, q))[0], joined[first], 1.0 if first == patch else -1.0
+        out, where, sign = between_cells(d, state), joined[first], 1.0 if first == patch else -1.0
         return sign * out[where, -1], sign * d.geometry.S[where], d.geometry.x_face[where]
     s = surface(flow, state)
     faces = s.on(patch)
@@ -230,7 +236,6 @@ def dynamic_pressure(reference: tuple[ArrayLike, ArrayLike] | None) -> Array:
     return 0.5 * jnp.asarray(reference[0]) ** 2
 
 
-@compiled(static=(2,))
 def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     """Pressure and shear on the faces of a patch.
 
@@ -240,13 +245,13 @@ def wall_data(flow: Flow, state: Array, patch: str) -> WallData:
     return _on_patch(flow, surface(flow, state), patch)
 
 
-@compiled
 def all_walls(flow: Flow, state: Array) -> dict[str, WallData]:
-    """:func:`wall_data` of every wall of a flow, by one program."""
+    """:func:`wall_data` of every wall of a flow."""
     edge = surface(flow, state)
     return {patch: _on_patch(flow, edge, patch) for patch in flow.walls}
 
 
+@compiled(static=(2,))
 def _on_patch(flow: Flow, edge: Surface, patch: str) -> WallData:
     here, S = edge.on(patch), edge.S(patch)
     x, pressure, force = edge.x[here], edge.pressure[here], edge.force[here]

@@ -221,8 +221,7 @@ def _order(p: Pattern) -> _Order:
     cells = p.kept(least_degree)
     m = p.block
     permutation = (cells[:, None] * m + np.arange(m)).ravel()
-    place = np.empty(p.n_cells, int)
-    place[cells] = np.arange(p.n_cells)
+    place = np.argsort(cells)
     i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
     rows = (place[p.row][:, None, None] * m + i).ravel()
     columns = (place[p.column][:, None, None] * m + j).ravel()
@@ -242,8 +241,7 @@ def least_degree(p: Pattern) -> np.ndarray:
 def _entries(p: Pattern, most: float) -> float:
     """Blocks in both LU factors, no pivot off the diagonal, or the first number above ``most``: below its diagonal a column has what
     the matrix has there, and what is left of the columns whose first block was in its row (George & Liu 1981)."""
-    place = np.empty(p.n_cells, int)
-    place[p.kept(least_degree)] = np.arange(p.n_cells)
+    place = np.argsort(p.kept(least_degree))
     column, row = place[p.column], place[p.row]
     order = np.lexsort([row, column])
     start, row = np.searchsorted(column[order], np.arange(p.n_cells + 1)).tolist(), row[order].tolist()
