@@ -2,7 +2,8 @@
 
 A factor is the matrix itself; the host remembers the factorisations of the last few matrices it saw (as many as fit in
 ``HELD`` bytes, the last one always). Rows and columns are scaled by powers of two, small pivots are allowed to keep the
-order, and the residual is checked: what refinement cannot mend is factored again in COLAMD order with full pivoting.
+order, and the residual of the first solve is checked: what refinement cannot mend is factored again in COLAMD order with full
+pivoting, and as many refinements as it took are made in every later solve.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fluidgrad.solve.jacobian import Pattern
 
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
 BYTES = 12  # of an entry of the factors: a number and its row
+REFINEMENTS = 3  # at most
 HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one always
 
 
@@ -81,14 +83,21 @@ class _Order:
 
 @dataclass(eq=False)
 class _Held:
-    """A matrix, scaled and permuted, and its factorisation."""
+    """A matrix, scaled and permuted, and its factorisation.
+
+    Attributes:
+        given: the array of JAX's that it came in, if it did: what does not change and is looked at most often.
+        refinements: that a solve takes, once one was looked at.
+    """
 
     pattern: Pattern
+    given: Any
     values: np.ndarray
     matrix: sp.csc_matrix
     rows: np.ndarray
     columns: np.ndarray
     lu: spla.SuperLU | None
+    refinements: int | None = None
 
     @property
     def size(self) -> int:
@@ -139,16 +148,15 @@ def _threads() -> int:
 
 
 def _host_solve(p: Pattern, transpose: bool, blocks: Any, b: Any) -> np.ndarray:
+    given = blocks if isinstance(blocks, jax.Array) else None
     values, b = np.asarray(blocks), np.asarray(b)  # NumPy only from here: a JAX call inside a callback can deadlock
-    if not (np.isfinite(values).all() and np.isfinite(b).all()):
-        return np.full_like(b, np.nan)
-    return _host.submit(_solve_on_host, p, transpose, values, b).result()
+    return _host.submit(_solve_on_host, p, transpose, given, values, b).result()
 
 
-def _solve_on_host(p: Pattern, transpose: bool, values: np.ndarray, b: np.ndarray) -> np.ndarray:
-    held = _factorisation(p, values)
-    x = _solve_held(held, p, b, transpose)
-    if x is None:
+def _solve_on_host(p: Pattern, transpose: bool, given: Any, values: np.ndarray, b: np.ndarray) -> np.ndarray:
+    held = _factorisation(p, values, given) if np.isfinite(b).all() else None
+    x = None if held is None else _solve_held(held, p, b, transpose)
+    if held is not None and x is None:
         held.lu = None  # before the next is made
         held.lu = _splu(held.matrix, permc_spec="COLAMD")
         x = _solve_held(held, p, b, transpose)
@@ -160,12 +168,16 @@ def _make_room(size: int) -> None:
         del _held[0]
 
 
-def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
-    for i, held in enumerate(_held):
-        if held.pattern is p and np.array_equal(held.values, values):
-            _held.append(_held.pop(i))
-            return held
-    held = None  # the loop's last one must be free to go
+def _factorisation(p: Pattern, values: np.ndarray, given: Any = None) -> _Held | None:
+    """The matrix, factored; None where it is not finite."""
+    same = (h for h in reversed(_held) if h.pattern is p and ((given is not None and h.given is given) or np.array_equal(h.values, values)))
+    if (held := next(same, None)) is not None:
+        held.given = given
+        _held.append(_held.pop(_held.index(held)))
+        return held
+    del same  # what it looked at last must be free to go
+    if not np.isfinite(values).all():
+        return None
     _make_room(max((h.size for h in _held if h.pattern is p), default=0))
     order = p.kept(_order)
     data = values.reshape(-1)[order.entry]
@@ -176,7 +188,7 @@ def _factorisation(p: Pattern, values: np.ndarray) -> _Held:
     rows = _power_of_two(size.max(axis=1).toarray().ravel())
     columns = _power_of_two(np.maximum.reduceat(size.data * rows[matrix.indices], matrix.indptr[:-1]))
     matrix.data = matrix.data * rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
-    held = _Held(p, values.copy(), matrix, rows, columns, _splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT))
+    held = _Held(p, given, values if given is not None else values.copy(), matrix, rows, columns, _splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT))
     _make_room(held.size)
     _held.append(held)
     return held
@@ -195,23 +207,24 @@ def _power_of_two(size: np.ndarray) -> np.ndarray:
 
 
 def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, tolerance: float = 1e-9) -> np.ndarray | None:
-    """Solve and refine; None where the residual stays above ``tolerance``."""
-    if held.lu is None:
+    """Solve and refine; None where the residual of a first solve stays above ``tolerance``."""
+    if (lu := held.lu) is None:
         return None
     order = p.kept(_order).permutation
     before, after = (held.columns, held.rows) if transpose else (held.rows, held.columns)
     rhs = b[order] * before[:, None]
-    A = held.matrix.T if transpose else held.matrix
-    x = held.lu.solve(rhs, trans="T" if transpose else "N")
-    scale, worst = np.linalg.norm(rhs, axis=0), np.inf
-    for _ in range(3):
+    A, trans = (held.matrix.T, "T") if transpose else (held.matrix, "N")
+    x, size = lu.solve(rhs, trans=trans), np.linalg.norm(rhs, axis=0)
+    for k in range(REFINEMENTS + 1 if held.refinements is None else held.refinements):
         r = rhs - A @ x
-        worst = np.max(np.linalg.norm(r, axis=0) / np.where(scale > 0, scale, 1.0))
-        if not worst > tolerance * 1e-4:
-            break
-        x = x + held.lu.solve(r, trans="T" if transpose else "N")
-    if not worst <= tolerance:
-        return None
+        if held.refinements is None:
+            worst = np.max(np.linalg.norm(r, axis=0) / np.where(size > 0, size, 1.0))
+            if worst <= tolerance * 1e-4 or (k == REFINEMENTS and worst <= tolerance):
+                held.refinements = k if size.any() else None
+                break
+            if not k < REFINEMENTS:
+                return None
+        x = x + lu.solve(r, trans=trans)
     out = np.empty_like(x)
     out[order] = x * after[:, None]
     return out

@@ -89,6 +89,31 @@ def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
     assert len(factored) == 2
 
 
+def test_what_the_first_solve_needed_to_be_exact_every_later_one_gets(matrix, monkeypatch):
+    p, J, _ = matrix
+
+    class Rough:
+        def __init__(self, lu):
+            self.nnz, self.solve, self.solves = lu.nnz, lambda *a, **k: self.count() * lu.solve(*a, **k), 0
+
+        def count(self):
+            self.solves += 1
+            return 1 + 1e-4
+
+    splu = superlu._splu
+    monkeypatch.setattr(superlu, "_splu", lambda *a, **k: Rough(splu(*a, **k)))
+    superlu._held.clear()
+    b = np.random.default_rng(0).standard_normal((p.n_cells * p.block, 1))
+    blocks = linear._raised(J)
+    A = as_csr(p, np.asarray(blocks))
+    for count, transpose in enumerate((False, False, True), 1):
+        x = superlu._host_solve(p, transpose, blocks, b)
+        assert np.linalg.norm((A.T if transpose else A) @ x - b) < 1e-11 * np.linalg.norm(b)
+        held = superlu._held[-1]
+        assert held.given is blocks and held.refinements == 3 and held.lu.solves == 4 * count
+    superlu._held.clear()
+
+
 def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
     """SciPy leaks the memory of one that is dropped on another thread than its maker's; XLA's callbacks come on any."""
     p, J, _ = matrix
