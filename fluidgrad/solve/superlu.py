@@ -3,7 +3,9 @@
 A factor is the matrix itself; the host remembers the factorisations of the last few matrices it saw (as many as fit in
 ``HELD`` bytes, the last one always). Rows and columns are scaled by powers of two, small pivots are allowed to keep the
 order, and the residual of the first solve is checked: what refinement cannot mend is factored again in COLAMD order with full
-pivoting, and as many refinements as it took are made in every later solve.
+pivoting, and as many refinements as it took are made in every later solve. The compact Jacobian, which only preconditions, is
+factored in single precision first and not refined: its factors take two thirds of the memory and four fifths of the time, and
+GMRES as many directions.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +28,12 @@ from fluidgrad.device import host_memory
 from fluidgrad.errors import InputError, OutOfReach
 from fluidgrad.flow.flow import Flow
 from fluidgrad.iteration import traced
+from fluidgrad.solve import ordering
 from fluidgrad.solve.jacobian import Pattern
 
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
-BYTES = 12  # of an entry of the factors: a number and its row
-REFINEMENTS = 3  # at most
+BYTES = {np.float32: 8, np.float64: 12}  # of an entry of the factors: a number and its row
+ROUGH = 1e-1  # residual of a solve that preconditions
 HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one always
 
 
@@ -67,18 +70,26 @@ class SuperLU:
 def memory(p: Pattern, most: float = np.inf) -> float:
     """Bytes that a factorisation takes, within a fifth: pivots off the diagonal are known only when it is made. Counted no
     further than to ``most``."""
-    block = BYTES * p.block**2
-    return min(block * p.kept(_entries, most / block), most)
+    block = BYTES[_ways(p)[0].dtype] * p.block**2
+    return min(block * p.kept(ordering.entries, most / block), most)
 
 
-@dataclass(frozen=True, eq=False)
-class _Order:
-    """A symmetric permutation, and the places of the blocks' entries in the permuted matrix by columns."""
+class _Way(NamedTuple):
+    """How a matrix is factored, how often a solve may be refined, and what its residual is to be, and may be after that."""
 
-    permutation: np.ndarray
-    entry: np.ndarray
-    indices: np.ndarray
-    indptr: np.ndarray
+    dtype: Any
+    options: dict[str, Any]
+    refinements: int
+    good: float
+    enough: float
+
+
+def _ways(p: Pattern) -> list[_Way]:
+    """In what order they are tried."""
+    residual = (ROUGH, ROUGH) if p.compact else (1e-13, 1e-9)
+    in_order, pivoting = dict(permc_spec="NATURAL", diag_pivot_thresh=PIVOT), dict(permc_spec="COLAMD")
+    exact = [_Way(np.float64, options, 3, *residual) for options in (in_order, pivoting)]
+    return [_Way(np.float32, in_order, 0, *residual), *exact] if p.compact else exact
 
 
 @dataclass(eq=False)
@@ -87,6 +98,7 @@ class _Held:
 
     Attributes:
         given: the array of JAX's that it came in, if it did: what does not change and is looked at most often.
+        ways: that are left to factor it, the first of them that of ``lu``.
         refinements: that a solve takes, once one was looked at.
     """
 
@@ -96,13 +108,14 @@ class _Held:
     matrix: sp.csc_matrix
     rows: np.ndarray
     columns: np.ndarray
+    ways: list[_Way]
     lu: spla.SuperLU | None
     refinements: int | None = None
 
     @property
     def size(self) -> int:
-        """Bytes, of the factors alone (an index and a number an entry)."""
-        return 0 if self.lu is None else BYTES * self.lu.nnz
+        """Bytes, of the factors alone."""
+        return 0 if self.lu is None else BYTES[self.ways[0].dtype] * self.lu.nnz
 
 
 _held: list[_Held] = []  # the last used one last
@@ -155,12 +168,14 @@ def _host_solve(p: Pattern, transpose: bool, blocks: Any, b: Any) -> np.ndarray:
 
 def _solve_on_host(p: Pattern, transpose: bool, given: Any, values: np.ndarray, b: np.ndarray) -> np.ndarray:
     held = _factorisation(p, values, given) if np.isfinite(b).all() else None
-    x = None if held is None else _solve_held(held, p, b, transpose)
-    if held is not None and x is None:
+    while held is not None and held.ways:
+        x = _solve_held(held, b, transpose)
+        if x is not None:
+            return x
         held.lu = None  # before the next is made
-        held.lu = _splu(held.matrix, permc_spec="COLAMD")
-        x = _solve_held(held, p, b, transpose)
-    return np.full_like(b, np.nan) if x is None else x
+        del held.ways[0]
+        held.lu = _splu(held) if held.ways else None
+    return np.full_like(b, np.nan)
 
 
 def _make_room(size: int) -> None:
@@ -179,7 +194,7 @@ def _factorisation(p: Pattern, values: np.ndarray, given: Any = None) -> _Held |
     if not np.isfinite(values).all():
         return None
     _make_room(max((h.size for h in _held if h.pattern is p), default=0))
-    order = p.kept(_order)
+    order = p.kept(ordering.order)
     data = values.reshape(-1)[order.entry]
     n = len(order.permutation)
     matrix = sp.csc_matrix((data, order.indices, order.indptr), shape=(n, n))
@@ -188,16 +203,18 @@ def _factorisation(p: Pattern, values: np.ndarray, given: Any = None) -> _Held |
     rows = _power_of_two(size.max(axis=1).toarray().ravel())
     columns = _power_of_two(np.maximum.reduceat(size.data * rows[matrix.indices], matrix.indptr[:-1]))
     matrix.data = matrix.data * rows[matrix.indices] * np.repeat(columns, np.diff(matrix.indptr))
-    held = _Held(p, given, values if given is not None else values.copy(), matrix, rows, columns, _splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT))
+    held = _Held(p, given, values if given is not None else values.copy(), matrix, rows, columns, _ways(p), None)
+    held.lu = _splu(held)
     _make_room(held.size)
     _held.append(held)
     return held
 
 
-def _splu(matrix: sp.csc_matrix, **options: Any) -> spla.SuperLU | None:
+def _splu(held: _Held) -> spla.SuperLU | None:
+    dtype, options, *_ = held.ways[0]
     symmetric = {"SymmetricMode": True} if options["permc_spec"] == "NATURAL" else {}
     try:
-        return spla.splu(matrix, options=dict(Equil=False, **symmetric), **options)
+        return spla.splu(held.matrix.astype(dtype, copy=False), options=dict(Equil=False, **symmetric), **options)
     except RuntimeError:  # exactly singular
         return None
 
@@ -206,67 +223,31 @@ def _power_of_two(size: np.ndarray) -> np.ndarray:
     return np.exp2(-np.round(np.log2(np.where(size > 0, size, 1.0))))
 
 
-def _solve_held(held: _Held, p: Pattern, b: np.ndarray, transpose: bool, tolerance: float = 1e-9) -> np.ndarray | None:
-    """Solve and refine; None where the residual of a first solve stays above ``tolerance``."""
+def _solve_held(held: _Held, b: np.ndarray, transpose: bool) -> np.ndarray | None:
+    """Solve and refine; None where the residual of a first solve stays too large."""
     if (lu := held.lu) is None:
         return None
-    order = p.kept(_order).permutation
-    before, after = (held.columns, held.rows) if transpose else (held.rows, held.columns)
+    (dtype, _, most, good, enough), order = held.ways[0], held.pattern.kept(ordering.order).permutation
+    A, trans, before, after = held.matrix, "N", held.rows, held.columns
+    if transpose:
+        A, trans, before, after = A.T, "T", after, before
+
+    def by_factors(r: np.ndarray) -> np.ndarray:
+        size = _power_of_two(np.max(np.abs(r)))  # single precision has no room for numbers of any size
+        return lu.solve((r * size).astype(dtype), trans=trans).astype(np.float64) / size
+
     rhs = b[order] * before[:, None]
-    A, trans = (held.matrix.T, "T") if transpose else (held.matrix, "N")
-    x, size = lu.solve(rhs, trans=trans), np.linalg.norm(rhs, axis=0)
-    for k in range(REFINEMENTS + 1 if held.refinements is None else held.refinements):
+    x, size = by_factors(rhs), np.linalg.norm(rhs, axis=0)
+    for k in range(most + 1 if held.refinements is None else held.refinements):
         r = rhs - A @ x
         if held.refinements is None:
-            worst = np.max(np.linalg.norm(r, axis=0) / np.where(size > 0, size, 1.0))
-            if worst <= tolerance * 1e-4 or (k == REFINEMENTS and worst <= tolerance):
+            worst = np.max(np.linalg.norm(r, axis=0) / np.maximum(size, 1e-300))
+            if worst <= good or (k == most and worst <= enough):
                 held.refinements = k if size.any() else None
                 break
-            if not k < REFINEMENTS:
+            if k == most:
                 return None
-        x = x + lu.solve(r, trans=trans)
+        x = x + by_factors(r)
     out = np.empty_like(x)
     out[order] = x * after[:, None]
     return out
-
-
-def _order(p: Pattern) -> _Order:
-    cells = p.kept(least_degree)
-    m = p.block
-    permutation = (cells[:, None] * m + np.arange(m)).ravel()
-    place = np.argsort(cells)
-    i, j = np.meshgrid(np.arange(m), np.arange(m), indexing="ij")
-    rows = (place[p.row][:, None, None] * m + i).ravel()
-    columns = (place[p.column][:, None, None] * m + j).ravel()
-    entry = np.lexsort([rows, columns])
-    indptr = np.searchsorted(columns[entry], np.arange(p.n_cells * m + 1))
-    return _Order(permutation, entry, rows[entry].astype(np.int32), indptr.astype(np.int32))
-
-
-def least_degree(p: Pattern) -> np.ndarray:
-    """An elimination order of the cells: SuperLU's own, multiple minimum degree (Liu 1985), for the graph of the cells instead of
-    that of the unknowns. It gives it with a factorisation; the incomplete one that drops everything takes no time."""
-    graph = sp.csc_matrix((np.where(p.row == p.column, len(p.row), 1.0), (p.row, p.column)), shape=(p.n_cells,) * 2)
-    options = {"SymmetricMode": True}
-    return np.argsort(spla.spilu(graph + graph.T, drop_tol=1.0, fill_factor=1, permc_spec="MMD_AT_PLUS_A", options=options).perm_c)
-
-
-def _entries(p: Pattern, most: float) -> float:
-    """Blocks in both LU factors, no pivot off the diagonal, or the first number above ``most``: below its diagonal a column has what
-    the matrix has there, and what is left of the columns whose first block was in its row (George & Liu 1981)."""
-    place = np.argsort(p.kept(least_degree))
-    column, row = place[p.column], place[p.row]
-    order = np.lexsort([row, column])
-    start, row = np.searchsorted(column[order], np.arange(p.n_cells + 1)).tolist(), row[order].tolist()
-    left: list[set[int]] = [set() for _ in range(p.n_cells)]
-    entries = float(p.n_cells)
-    for k in range(p.n_cells):
-        below = left[k].union(i for i in row[start[k] : start[k + 1]] if i > k)
-        below.discard(k)
-        left[k] = set()
-        entries += 2 * len(below)
-        if entries > most:
-            break
-        if below:
-            left[min(below)] |= below
-    return entries

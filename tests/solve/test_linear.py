@@ -16,6 +16,7 @@ from fluidgrad.errors import InputError, OutOfReach
 from fluidgrad.flow.fluxes import discretize
 from fluidgrad.solve import krylov, linear, superlu
 from fluidgrad.solve.jacobian import Jacobian, as_csr, assemble, pattern
+from fluidgrad.solve.ordering import least_degree
 
 FLOWS = {"open": study, "closed and driven": driven}
 
@@ -78,7 +79,7 @@ def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
     p, J, _ = matrix
     factored = []
     splu = superlu._splu
-    monkeypatch.setattr(superlu, "_splu", lambda *a, **k: factored.append(1) or splu(*a, **k))
+    monkeypatch.setattr(superlu, "_splu", lambda held: factored.append(1) or splu(held))
     superlu._held.clear()
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
     blocks[linear._pin(J)] *= 2
@@ -87,6 +88,34 @@ def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
     assert len(factored) == 1
     superlu._host_solve(p, False, 2 * blocks, b)
     assert len(factored) == 2
+
+
+def test_a_preconditioner_is_of_single_precision_where_that_is_good_enough(monkeypatch):
+    flow = study()
+    p = pattern(flow, compact=True)
+    blocks = jax.jit(lambda q: assemble(discretize(flow), p.places, q).blocks)(0.1 * random_state(flow))
+    b = np.random.default_rng(0).standard_normal((p.n_cells * p.block, 1))
+    A, splu = as_csr(p, np.asarray(blocks)), superlu._splu
+
+    def residual():
+        return np.linalg.norm(A @ superlu._host_solve(p, False, blocks, b) - b) / np.linalg.norm(b)
+
+    superlu._held.clear()
+    assert 1e-10 < residual() < 1e-4
+    assert superlu._held[-1].refinements == 0 and superlu._held[-1].size == 8 * superlu._held[-1].lu.nnz
+
+    class Lost:  # as by a matrix whose condition single precision does not bear
+        def __init__(self, lu):
+            self.lu, self.nnz = lu, lu.nnz
+
+        def solve(self, b, trans):
+            return self.lu.solve(b, trans=trans) * (b.dtype == np.float64)
+
+    monkeypatch.setattr(superlu, "_splu", lambda held: Lost(splu(held)))
+    superlu._held.clear()
+    assert residual() < 1e-10
+    assert superlu._held[-1].size == 12 * superlu._held[-1].lu.nnz
+    superlu._held.clear()
 
 
 def test_what_the_first_solve_needed_to_be_exact_every_later_one_gets(matrix, monkeypatch):
@@ -101,7 +130,7 @@ def test_what_the_first_solve_needed_to_be_exact_every_later_one_gets(matrix, mo
             return 1 + 1e-4
 
     splu = superlu._splu
-    monkeypatch.setattr(superlu, "_splu", lambda *a, **k: Rough(splu(*a, **k)))
+    monkeypatch.setattr(superlu, "_splu", lambda held: Rough(splu(held)))
     superlu._held.clear()
     b = np.random.default_rng(0).standard_normal((p.n_cells * p.block, 1))
     blocks = linear._raised(J)
@@ -127,7 +156,7 @@ def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
         def __del__(self):
             threads.append(threading.get_ident())
 
-    monkeypatch.setattr(superlu, "_splu", lambda *a, **k: Watched(splu(*a, **k)))
+    monkeypatch.setattr(superlu, "_splu", lambda held: Watched(splu(held)))
     monkeypatch.setattr(superlu, "HELD", 0)  # the last one only: every new matrix drops one
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
     blocks[linear._pin(J)] *= 3
@@ -152,7 +181,7 @@ def in_a_cube():
 
 def test_the_order_has_less_fill_than_the_natural_one():
     p = pattern(in_a_square())
-    order = superlu.least_degree(p)
+    order = least_degree(p)
     assert sorted(order) == list(range(p.n_cells))
     A = sp.csc_matrix((np.where(p.row == p.column, 100.0, -1.0), (p.row, p.column)))
 
