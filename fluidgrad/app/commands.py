@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "config", "new", "report", "run", "sensitivity", "sweep"]
 SEED = 0  # of the random design and directions of checks
 MARGIN = 0.2  # of the bounds' width, by which differences leave a design at most
+OFF = 0.02  # of that width, by which the start is moved off bounds beyond which there may be no flow (a negative resistance)
 
 
 def run(
@@ -102,7 +103,8 @@ def check(
     as_json: bool = False,
     root: str | Path = "runs",
 ) -> bool:
-    """Check the derivative of the objective and of each constraint, at the start and at a random admissible design."""
+    """Check the derivative of the objective and of each constraint, at the start (numbers on a bound moved off it a little) and at a
+    random admissible design."""
     from fluidgrad import check as check_derivative
     from fluidgrad.derivatives.check import DIFFERENCE_ERROR, DOT_PRODUCT_GAP, TAYLOR_RATE
     from fluidgrad.design.variables import Variables
@@ -117,7 +119,9 @@ def check(
         names = tuple(q.name for q in problem.quantities)
         values = problem.values_of()
         width = variables.tree(variables.upper - variables.lower)
-        points = {"start": variables.start, "random design": variables.random(SEED, MARGIN)}
+        start = variables.inside(OFF)
+        moved = "" if (start == variables.start).all() else f", off its bounds by {OFF} of their width"
+        points = {f"start{moved}": start, "random design": variables.random(SEED, MARGIN)}
         found, curves = {}, []
         for place_, x in points.items():
             with work.doing(f"{place_}: compiling and solving to round-off, once for each step of the differences"):

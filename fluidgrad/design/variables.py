@@ -157,6 +157,12 @@ class Variables:
             return []
         return [(a, b) for a, b in zip(self.lower[self.free], self.upper[self.free], strict=True) if np.isfinite([a, b]).any()]
 
+    def inside(self, margin: float) -> np.ndarray:
+        """The start, with those numbers that are nearer to a bound than a ``margin`` of their scale moved off it so far."""
+        plain = replace(self, basis=None)
+        low, high = plain.scaled_bounds
+        return plain.unscaled(np.clip(plain.scaled(self.start), low + margin, high - margin))
+
     def random(self, seed: int, margin: float = 0.0) -> np.ndarray:
         """An admissible vector: uniform between bounds, but for a ``margin`` of their width at either; without two, within a
         tenth of the scale of the start."""

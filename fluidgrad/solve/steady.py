@@ -31,6 +31,7 @@ from fluidgrad.solve.newton import Newton, Trial, newton, no_factor, stay
 
 STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
 ACCURACY = 1e-12  # of tangents and adjoints: their linear solves' relative residual
+BESIDE = 1e-2  # where solves are to be more exact than that, as for a check: how much more exact their linear ones
 STAGES = 16  # of the continuation
 FIRST_RATIO = 8.0  # by which viscosity goes up when a stage fails
 SMALLEST_STRIDE = 1.05
@@ -167,7 +168,7 @@ def solve_steady(
     how = mode.get() or Differentiating()
     derivative = derivative or how.derivative
     backend = backends.choose(linear)
-    problem = Steady(backend, linear == "auto" and backend.prefers_compact(flow), min(ACCURACY, how.tolerance))
+    problem = Steady(backend, linear == "auto" and backend.prefers_compact(flow), min(ACCURACY, BESIDE * how.tolerance))
     tolerance = min(tolerance, how.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")

@@ -160,6 +160,14 @@ def test_check_prints_json_and_nothing_else(here, capsys):
     assert found["dot_product_gap"] <= 1e-12 and found["best_difference_error"] <= 1e-8
 
 
+def test_a_start_on_bounds_beyond_which_there_is_no_flow_is_moved_off_them(here, capsys):
+    screen = ["porosity={density=0.0, per_cell=true}", 'design=[{vary="porosity.density", bounds=[0.0, 2.0]}]']
+    settings = [word for setting in screen for word in ("--set", setting)]
+    assert main(["check", str(here / "tiny.toml"), *settings, "--runs", str(here / "runs")]) == 0
+    said = capsys.readouterr().out
+    assert "start, off its bounds by 0.02 of their width" in said and "beyond which there is no flow" not in said
+
+
 def test_a_wrong_gradient_fails_the_check_with_exit_code_1(here, capsys):
     (here / "wrong.py").write_text(
         "import jax\n"

@@ -97,6 +97,11 @@ def test_numbers_with_equal_bounds_are_held():
     np.testing.assert_array_equal(v.unscaled(np.array([0.25])), [0.5, 0.25])
 
 
+def test_a_start_is_moved_off_its_bounds():
+    v = Variables.of([0.0, 0.5, 1.0, 7.0, -7.0], ([0.0, 0.0, 0.0, 7.0, -np.inf], [1.0, 1.0, 1.0, 7.0, np.inf]))
+    np.testing.assert_allclose(v.inside(0.02), [0.02, 0.5, 0.98, 7.0, -7.0], rtol=1e-15)
+
+
 def test_random_designs_are_admissible_and_repeat():
     v = Variables.of(START, {"values": (0.0, 0.6)})
     x = v.random(3)
