@@ -193,16 +193,19 @@ def interior_flux(q_P: Array, q_N: Array, g_P: Array, g_N: Array, faces: Faces, 
     """What happens at interior faces, from values and gradients on both sides. Pointwise."""
     S, d, d_P, V, inverse_h2, alpha_P, alpha_N, f_P, f_N = (components(a) for a in faces)
     (u_P, p_P), (u_N, p_N), (slopes_P, grad_p_P), (slopes_N, grad_p_N) = (_split(components(a)) for a in (q_P, q_N, g_P, g_N))
-    w = d_P @ S / (d @ S)
+    gap, behind = d @ S, d_P @ S
+    w = behind / gap
     skew = d_P - w * d
 
     def between(P: Any, N: Any) -> Any:
         return (1 - w) * P + w * N
 
     grad_u, grad_p = Vector(map(between, slopes_P, slopes_N)), between(grad_p_P, grad_p_N)
-    u = between(u_P, u_N) + grad_u @ skew + 0.5 * w * (1 - w) * (slopes_P @ d - slopes_N @ d)
+    # u and the imbalance are divided last: XLA on a CPU computes once what it divides, all else anew in every loop that uses it
+    from_P, from_N = u_P + slopes_P @ (skew + 0.5 * w * d), u_N + slopes_N @ (skew - 0.5 * (1 - w) * d)
+    u = ((gap - behind) * from_P + behind * from_N) / gap
 
-    compact = S @ S / (S @ d)
+    compact = S @ S / gap
     stiff = OVER_RELAXATION * compact
     viscous = nu * (stiff * (u_N - u_P) + grad_u @ (S - stiff * d) + S @ grad_u)
     a_P, a_N = alpha_P * u_P - f_P, alpha_N * u_N - f_N
@@ -210,7 +213,7 @@ def interior_flux(q_P: Array, q_N: Array, g_P: Array, g_N: Array, faces: Faces, 
     imbalance = (p_N - p_P) + a_P @ d_P - a_N @ (d_P - d) - (grad_p + between(a_P, a_N)) @ d
     through = u @ S
     tau = _relaxation_time(through, V, nu, inverse_h2, 0.5 * (alpha_P + alpha_N), convection)
-    F = through - tau * compact * imbalance
+    F = through - tau * (S @ S * imbalance / gap)
     momentum = p * S - viscous
     if convection:
         central = scheme == "central"
