@@ -1,12 +1,14 @@
-"""How JAX is set up for all that follows: float64, on a device that is there, with compiled programs kept on the disk.
+"""How JAX is set up for all that follows: float64, on a device that is there, with compiled programs kept on the disk and memory
+kept in the process.
 
 Modules that stand on no other of the numerics begin with :func:`start`, so importing any of them does it; commands do it
 before they begin. What was set before wins: ``JAX_PLATFORMS``, ``JAX_COMPILATION_CACHE_DIR``,
-``JAX_ENABLE_COMPILATION_CACHE=false``.
+``JAX_ENABLE_COMPILATION_CACHE=false``, glibc's ``MALLOC_...`` and ``GLIBC_TUNABLES``.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from functools import cache
@@ -15,6 +17,7 @@ from pathlib import Path
 from fluidgrad.errors import InputError
 
 KEPT_FROM = 0.05  # seconds of compilation that are worth a file
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
 @cache
@@ -36,6 +39,7 @@ def start() -> None:
             accepted = "unset it, use cpu, or install JAX for that device (docs/how-to/gpu.md)"
             raise InputError(f"JAX_PLATFORMS={asked}, and JAX finds no such device{why}", accepted=accepted) from None
     keep_programs()
+    keep_memory()
 
 
 def keep_programs() -> None:
@@ -53,6 +57,18 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def keep_memory() -> None:
+    """Memory that a program is done with stays with the process, for the next one. Programs take what they compute with anew every
+    time, and glibc would hand it back to the system every time: to get it again, zeroed page by page, is half of the time of a
+    derivative's product at 27,000 cells."""
+    if sys.platform == "linux" and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(M_MMAP_MAX, 0)
+            mallopt(M_TRIM_THRESHOLD, -1)
+            mallopt(M_TOP_PAD, 2**26)
 
 
 def host_memory() -> float:

@@ -1,12 +1,14 @@
 """Other versions and other machines: flags of XLA, devices that are not there, programs kept between processes."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import xla_knows
 
@@ -63,6 +65,26 @@ def test_programs_are_kept_between_processes_of_python_where_jax_was_not_told_ot
         assert code == 0 and not any(ours.iterdir()), said
     code, out, said = told(["-c", areas], tmp_path, XDG_CACHE_HOME="/dev/null")
     assert code == 0 and out.split() == ["None"], said
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's way with memory")
+def test_memory_stays_with_the_process_unless_glibc_was_told_otherwise(tmp_path):
+    """Ten times 64 MiB: 16,000 pages that the system has to make the first time, or every time."""
+    code = """
+import resource
+import numpy as np
+import fluidgrad.mesh.geometry
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(*(pages() for _ in range(10)))
+"""
+    for told_otherwise, most in (({}, 100), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, np.inf)):
+        ended, out, said = told(["-c", code], tmp_path, **told_otherwise)
+        assert ended == 0, said
+        again = max(map(int, out.split()[1:]))
+        assert again < most and (again > 30) == (most == np.inf)  # a page may have 2 MiB
 
 
 @pytest.mark.parametrize("others,own,ends", [(0, 0, 0), (0, 5, 5), (4, 0, 4), (4, 5, 5)])
