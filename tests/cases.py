@@ -271,7 +271,7 @@ def study(scale=1.0):
         force=rng.normal(size=(m.n_cells, 2)) * 0.1 * scale,
         left=fg.Inflow(scale * np.array([0.4, 0.9, 1.0, 0.8, 0.5])),
         right=fg.Outflow(0.1 * scale),
-        bottom=fg.Wall(center=(0.0, 0.0)),
+        bottom=fg.Wall(rotation=0.0, center=(0.0, 0.0)),
         top=fg.Wall(velocity=(0.3 * scale, 0.0)),
     )
 

@@ -186,7 +186,7 @@ def _say_what_turns(work: Job, flow: Flow) -> None:
     from fluidgrad.flow.boundary import Wall, center_of, passing
 
     for patch, wall in flow.boundary.items():
-        if isinstance(wall, Wall) and np.any(np.asarray(wall.rotation)):
+        if isinstance(wall, Wall) and wall.turns:
             about, share = np.asarray(center_of(flow.mesh, patch, wall)), float(passing(flow.mesh, patch, wall))
             through = f"; {100 * share:.2g} % of its velocity goes through it" if share > 1e-3 else ""
             work.say(f"{patch} turns about ({', '.join(f'{v:.6g}' for v in about)}){through}")

@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool
 
 from fluidgrad.errors import InputError
+from fluidgrad.iteration import traced
 from fluidgrad.mesh.geometry import FaceScalar, FaceVector
 from fluidgrad.mesh.mesh import Mesh, measure
 from fluidgrad.mesh.topology import Topology, middles
@@ -92,19 +93,27 @@ class Inflow:
 @_kind("velocity", "rotation", "center")
 class Wall:
     """No slip: still, moving with ``velocity`` ``(dim,)`` [L/T], rotating with ``rotation`` [1/T] about ``center``
-    (3D: ``rotation`` is the vector ``(3,)``). Without a center a wall turns about its own, where the normals of its faces
-    meet: it must be round, or what turns would carry fluid through it."""
+    (3D: ``rotation`` is the vector ``(3,)``; 0 is one that a derivative can be asked in). Without a center a wall turns about its
+    own, where the normals of its faces meet: it must be round, or what turns would carry fluid through it."""
 
     velocity: ArrayLike = 0.0
-    rotation: ArrayLike = 0.0
+    rotation: ArrayLike | None = None
     center: ArrayLike | None = None
     gives: ClassVar[str] = "velocity"
 
     def conditions(self, S: FaceVector, x: FaceVector) -> Conditions:
+        velocity = jnp.asarray(self.velocity, S.dtype)
+        if self.rotation is None:
+            return prescribe(S, velocity, fix_n=1.0, fix_t=1.0)
         r = x - (own_center(S, x) if self.center is None else jnp.asarray(self.center, S.dtype))
         rotation = jnp.asarray(self.rotation, S.dtype)
         turn = rotation * jnp.stack([-r[:, 1], r[:, 0]], -1) if S.shape[1] == 2 else jnp.cross(jnp.broadcast_to(rotation, S.shape), r)
-        return prescribe(S, jnp.asarray(self.velocity, S.dtype) + turn, fix_n=1.0, fix_t=1.0)
+        return prescribe(S, velocity + turn, fix_n=1.0, fix_t=1.0)
+
+    @property
+    def turns(self) -> bool:
+        """Whether it is known to."""
+        return self.rotation is not None and not traced(self.rotation) and bool(np.any(np.asarray(self.rotation)))
 
 
 @partial(jax.jit, inline=True)

@@ -186,7 +186,7 @@ def figures(problem: Problem, solution: Solution) -> dict[str, dict[str, Any]]:
     """The numbers of a solution: objective, constraints, and what is always of interest, by name, with units."""
     flow = solution.flow
     found = {q.name: q for q in problem.quantities}
-    turning = tuple(p for p in flow.walls if np.any(np.asarray(flow.boundary[p].rotation) != 0))  # pyright: ignore
+    turning = tuple(p for p in flow.walls if flow.boundary[p].turns)  # pyright: ignore
     driving = tuple(p for p in flow.periodic if p in flow.driven or np.any(np.asarray(flow.boundary[p].pressure_drop) != 0))  # pyright: ignore
     extra = of_interest(problem, flow, turning, driving)
     try:
