@@ -134,7 +134,8 @@ class _Compiled:
         return _at_holders(lambda x: x.on(_Slot(x.topology.counts, x.topology.number)) if isinstance(x, Holder) else x, out)
 
     def __call__(self, *arguments: Any) -> Any:
-        return self._with(lambda program, *given: program(*given), arguments)
+        with one_device():
+            return self._with(lambda program, *given: program(*given), arguments)
 
     def lower(self, *arguments: Any) -> Any:
         """``jax.jit``'s: the program before it is compiled, to be looked at."""
@@ -167,6 +168,12 @@ class _Compiled:
                     raise
                 k = asked.by.number
                 self.wants[kind] = tuple((*keys, asked.key) if i == k else keys for i, keys in enumerate(wanted))
+
+
+def one_device() -> Any:
+    """Within this, programs are those of one device, wherever they are called: in JAX 0.10 a reverse pass has an empty mesh of devices
+    set, and what was compiled without one would be compiled again there."""
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
 
 
 def _at_holders(f: Callable[[Any], Any], tree: Any) -> Any:

@@ -75,7 +75,7 @@ def test_functionals_of_the_boundary_share_its_programs_and_those_of_its_derivat
         f(s, patch), jax.grad(lambda s: f(s, patch), allow_int=True)(s)
         return compilations[some:]
 
-    large = {"_edge", "discretize"}
+    large = {"_edge", "_measured", "_laid_out"}
     assert large <= set(programs(fg.drag, "top"))
     for f, patch in ((fg.drag, "bottom"), (lift, "top")):
         added = programs(f, patch)

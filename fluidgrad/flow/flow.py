@@ -104,7 +104,7 @@ class Flow:
     @property
     def closed(self) -> bool:
         """Nothing sets the level of the pressure: every boundary prescribes its normal velocity."""
-        return all(kind.gives in ("velocity", "mirror", "nothing") for kind in self.boundary.values())
+        return _closed(self.boundary)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -118,12 +118,7 @@ class Flow:
     @property
     def periodic(self) -> dict[str, slice]:
         """For the first patch of each pair the faces that they became, among the interior ones of the joined mesh."""
-        t, faces = self.mesh.topology, {}
-        start = t.n_interior
-        for name, _ in self.pairs:
-            low, high = t.patches[name]
-            faces[name] = slice(start, start := start + high - low)
-        return faces
+        return joined_faces(self.mesh.topology, self.pairs)
 
     @property
     def patches(self) -> dict[str, slice]:
@@ -166,23 +161,39 @@ class Flow:
 
     def conditions(self, geometry: Geometry) -> Conditions:
         """What the boundary faces prescribe, in the order of the joined mesh's boundary faces."""
-        patches = self.patches
-        rows = [self.boundary[name].conditions(geometry.S[faces], geometry.x_face[faces]) for name, faces in patches.items()]  # pyright: ignore
-        if not rows:
-            return prescribe(geometry.S[:0])
-        c = jax.tree.map(lambda *a: jnp.concatenate(a), *rows)
-        if self.closed:
-            # What flows in must flow out, to round-off: spread the difference over the faces that let fluid through.
-            S = geometry.S[next(iter(patches.values())).start :]
-            through = jnp.sum(c.velocity * S, -1) * c.fix_t
-            area = jnp.sqrt(jnp.sum(S * S, -1))
-            open_ = jnp.concatenate(
-                [jnp.full(f.stop - f.start, float(not _is_wall(self.boundary[k])), S.dtype) for k, f in patches.items()]
-            )
-            open_ = open_ if any(not _is_wall(self.boundary[k]) for k in patches) else jnp.ones_like(area)
-            excess = jnp.sum(through) / jnp.sum(area * open_)
-            c = replace(c, velocity=c.velocity - (excess * open_ / area)[:, None] * S)
-        return c
+        patches = tuple((name, faces.start, faces.stop) for name, faces in self.patches.items())
+        return _conditions({name: self.boundary[name] for name, *_ in patches}, geometry, patches)
+
+
+@compiled(static=(2,))
+def _conditions(boundary: dict[str, Boundary], geometry: Geometry, patches: tuple[tuple[str, int, int], ...]) -> Conditions:
+    rows = [boundary[name].conditions(geometry.S[a:b], geometry.x_face[a:b]) for name, a, b in patches]  # pyright: ignore
+    if not rows:
+        return prescribe(geometry.S[:0])
+    c = jax.tree.map(lambda *a: jnp.concatenate(a), *rows)
+    if _closed(boundary):
+        # What flows in must flow out, to round-off: spread the difference over the faces that let fluid through.
+        S = geometry.S[patches[0][1] :]
+        through = jnp.sum(c.velocity * S, -1) * c.fix_t
+        area = jnp.sqrt(jnp.sum(S * S, -1))
+        open_ = jnp.concatenate([jnp.full(b - a, float(not _is_wall(boundary[name])), S.dtype) for name, a, b in patches])
+        open_ = open_ if any(not _is_wall(kind) for kind in boundary.values()) else jnp.ones_like(area)
+        excess = jnp.sum(through) / jnp.sum(area * open_)
+        c = replace(c, velocity=c.velocity - (excess * open_ / area)[:, None] * S)
+    return c
+
+
+def _closed(boundary: Mapping[str, Boundary]) -> bool:
+    return all(kind.gives in ("velocity", "mirror", "nothing") for kind in boundary.values())
+
+
+def joined_faces(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> dict[str, slice]:
+    """Which interior faces the first patch of each periodic pair becomes."""
+    faces, start = {}, topology.n_interior
+    for name, _ in pairs:
+        low, high = topology.patches[name]
+        faces[name] = slice(start, start := start + high - low)
+    return faces
 
 
 def join_all(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Topology:
@@ -253,7 +264,7 @@ def check_flow(flow: Flow) -> None:
                 raise InputError(
                     f"{key} of patch {name!r} has shape {jnp.shape(value)}", accepted=f"{shapes}: the patch has {hi - lo} faces"
                 )
-        if isinstance(kind, Wall) and kind.center is None and not traced((kind.rotation, flow.mesh)) and np.any(np.asarray(kind.rotation)):
+        if isinstance(kind, Wall) and kind.center is None and kind.turns and not traced(flow.mesh):
             if (share := float(passing(flow.mesh, name, replace(kind, velocity=0.0)))) > THROUGH:
                 raise InputError(
                     f"patch {name!r} is not round, and turning about its middle would carry fluid through it ({100 * share:.3g} % of the "

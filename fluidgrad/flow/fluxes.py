@@ -29,7 +29,6 @@ Every function here is pointwise in faces or cells apart from its gathers: the J
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,95 +36,52 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fluidgrad.flow.boundary import Conditions
-from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.layout import Drops, Layout, drops_of, joined_corners, layout_of, least_squares, values_outside
+from fluidgrad.flow.boundary import Conditions, Periodic
+from fluidgrad.flow.flow import Flow, joined_faces
+from fluidgrad.flow.layout import (
+    Discrete,
+    Drops,
+    Faces,
+    Layout,
+    drops_of,
+    joined_corners,
+    joined_incidence,
+    layout_of,
+    least_squares,
+    values_outside,
+)
 from fluidgrad.mesh.geometry import Geometry, Vector, components, sum_of
-from fluidgrad.mesh.mesh import Incidence, measured, rows, to_faces
+from fluidgrad.mesh.mesh import Mesh, measured, rows, to_faces
 from fluidgrad.programs import compiled
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
 SIMPLEX_LENGTH = 0.1  # l over the size of the domain
 
 
-class Faces(NamedTuple):
-    """What the fluxes need at faces besides the unknowns, owner P to neighbour N. At the boundary both sides are the cell's.
-
-    Attributes:
-        S: area vectors, ``(faces, dim)``.
-        d, d_P: from P to N (at the boundary, to the face), and from P to the face's centre, ``(faces, dim)``.
-        V, inverse_h2: means of both cells' volumes and of their sum_d S_d^2 / V^2, lowered in triangles, tetrahedra and
-            prisms, ``(faces,)``.
-        alpha_P, alpha_N, f_P, f_N: resistances ``(faces,)`` and body forces ``(faces, dim)``.
-    """
-
-    S: Any
-    d: Any
-    d_P: Any
-    V: Any
-    inverse_h2: Any
-    alpha_P: Any
-    alpha_N: Any
-    f_P: Any
-    f_N: Any
-
-
-_DISCRETE = ["geometry", "conditions", "weights", "inside", "outside", "viscosity", "alpha", "force", "drops", "layout"]
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["closed", "convection", "scheme"])
-@dataclass(frozen=True)
-class Discrete:
-    """All that the residual needs besides the unknowns, computed once a solve. Differentiable in the flow's leaves. No name of a
-    patch is left in it: flows with equal counts and kinds of unknowns share the programs of their solves.
-
-    Attributes:
-        weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
-        inside, outside: what interior and boundary faces have of their cells.
-        layout: the tables of the topology, its periodic patches joined.
-        closed: see :class:`~fluidgrad.Flow`; static, as convection and scheme are.
-    """
-
-    geometry: Geometry
-    conditions: Conditions
-    weights: Array
-    inside: Faces
-    outside: Faces
-    viscosity: Array
-    alpha: Array
-    force: Array
-    drops: Drops
-    layout: Layout
-    closed: bool
-    convection: bool
-    scheme: str
-
-    @property
-    def dim(self) -> int:
-        return self.force.shape[1]
-
-    @property
-    def n_cells(self) -> int:
-        return len(self.alpha)
-
-    @property
-    def incidence(self) -> Incidence:
-        return self.layout.incidence
-
-    @property
-    def n_extra(self) -> int:
-        """Scalar unknowns beside the cells', as of the flow."""
-        return int(self.closed) + sum(self.drops.unknown)
-
-
-@compiled
 def discretize(flow: Flow) -> Discrete:
-    """Measure the mesh, weigh the gradients and lay out the boundary data."""
-    topology, pairs = flow.mesh.topology, flow.pairs
-    layout, corners = topology.of(layout_of, pairs, flow.gives), topology.of(joined_corners, pairs)
-    t, s = layout.incidence, layout.stencil
-    g = measured(flow.mesh.points, corners, t)
+    """Measure the mesh, lay out the boundary data and weigh the gradients. Each is a program that is given what it depends on and
+    no more: what a derivative is not asked in is not derived there, nor compiled again."""
+    periodic = {name: flow.boundary[name] for name in flow.periodic}
+    g = _measured(flow.mesh, flow.pairs)
     c = flow.conditions(g)
+    rest = _laid_out(flow.mesh, g, c.fix_n, c.total, flow.porosity, flow.force, periodic, flow.gives)
+    weights, inside, outside, alpha, force, drops, layout = rest
+    nu = jnp.asarray(flow.viscosity)
+    return Discrete(g, c, weights, inside, outside, nu, alpha, force, drops, layout, flow.closed, flow.convection, flow.scheme)
+
+
+@compiled(static=(1,))
+def _measured(mesh: Mesh, pairs: tuple[tuple[str, str], ...]) -> Geometry:
+    return measured(mesh.points, mesh.topology.of(joined_corners, pairs), mesh.topology.of(joined_incidence, pairs))
+
+
+@compiled(static=(7,))
+def _laid_out(mesh: Mesh, g: Geometry, fix_n: Array, total: Array, porosity: Array, force: Array, periodic: dict[str, Periodic],
+                gives: tuple[str, ...]) -> tuple[Array, Faces, Faces, Array, Array, Drops, Layout]:  # fmt: skip
+    """Weights of the gradients, interior and boundary faces, resistance, body force, drops and tables."""
+    topology, pairs = mesh.topology, tuple((name, kind.other) for name, kind in periodic.items())
+    layout, corners = topology.of(layout_of, pairs, gives), topology.of(joined_corners, pairs)
+    t, s = layout.incidence, layout.stencil
     n = t.n_interior
 
     (x_P, x_N), out = to_faces(t, g.x_cell), g.x_face[n:] - rows(g.x_cell, t.inside)
@@ -135,8 +91,8 @@ def discretize(flow: Flow) -> Discrete:
     # A mirror's value sits at the cell's image; elsewhere it sits on the face.
     image = 2.0 * jnp.sum(out * normal, -1, keepdims=True) * normal
     r_face = jnp.concatenate([delta, jnp.where(layout.mirror[:, None], image, out), jnp.zeros_like(delta[:1])])
-    gives_u = jnp.where(layout.mirror, 1.0, c.fix_n)
-    gives_p = jnp.where(layout.mirror, 1.0, (1.0 - c.fix_n) * c.total)  # a do-nothing outflow gives p - nu du/dn, not p
+    gives_u = jnp.where(layout.mirror, 1.0, fix_n)
+    gives_p = jnp.where(layout.mirror, 1.0, (1.0 - fix_n) * total)  # a do-nothing outflow gives p - nu du/dn, not p
     weights = jnp.stack([least_squares(s, r_face, given) for given in (gives_u, gives_p)])
 
     counts = (jnp.abs(t.sign) * ~layout.between).astype(g.V.dtype)
@@ -149,15 +105,14 @@ def discretize(flow: Flow) -> Discrete:
     length = SIMPLEX_LENGTH * (extent * layout.images) ** (1 / directions) * (counts.sum(1) <= 2 * directions - 1)
     inverse_h2 = inverse_h2 / (1.0 + length * jnp.sqrt(inverse_h2))
 
-    nu, alpha = jnp.asarray(flow.viscosity), jnp.broadcast_to(jnp.asarray(flow.porosity), g.V.shape)
-    force = jnp.broadcast_to(jnp.asarray(flow.force), g.x_cell.shape)
+    alpha, force = jnp.broadcast_to(porosity, g.V.shape), jnp.broadcast_to(force, g.x_cell.shape)
     of_cells = jnp.concatenate([jnp.stack([g.V, inverse_h2, alpha], 1), force], 1)  # one gather a side
     P, N = to_faces(t, of_cells)
     mean, B = 0.5 * (P[:, :2] + N[:, :2]), rows(of_cells, t.inside)
     inside = Faces(g.S[:n], delta, d_P, mean[:, 0], mean[:, 1], P[:, 2], N[:, 2], P[:, 3:], N[:, 3:])
     outside = Faces(g.S[n:], out, out, B[:, 0], B[:, 1], B[:, 2], B[:, 2], B[:, 3:], B[:, 3:])
-    drops = drops_of(flow, corners)
-    return Discrete(g, c, weights, inside, outside, nu, alpha, force, drops, layout, flow.closed, flow.convection, flow.scheme)
+    drops = drops_of(mesh.points, corners, periodic, tuple(joined_faces(topology, pairs).values()))
+    return weights, inside, outside, alpha, force, drops, layout
 
 
 def boundary_values(d: Discrete, q: Array) -> Array:

@@ -23,7 +23,8 @@ from scipy.spatial import KDTree
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow, join_all
-from fluidgrad.flow.fluxes import Discrete, discretize, gradient
+from fluidgrad.flow.fluxes import discretize, gradient
+from fluidgrad.flow.layout import Discrete
 from fluidgrad.flow.measures import REGISTRY, Functional, area, centroid, curvature, functional, mesh_barrier, thickness
 from fluidgrad.flow.patches import between_cells, centroid_of, dynamic_pressure, partner, surface, through, turn
 from fluidgrad.flow.residual import mean_gradient, pressure_drops, split

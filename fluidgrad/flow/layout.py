@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from fluidgrad.flow.boundary import Conditions, between_mirrors, images, on_mirrors
-from fluidgrad.flow.flow import Flow, join_all
-from fluidgrad.mesh.geometry import Vector, components
+from fluidgrad.flow.boundary import Conditions, Periodic, between_mirrors, images, on_mirrors
+from fluidgrad.flow.flow import join_all
+from fluidgrad.mesh.geometry import Geometry, Vector, components
 from fluidgrad.mesh.mesh import Corners, Incidence, corners, incidence
 from fluidgrad.mesh.topology import Topology, middles, ragged
 
@@ -83,6 +84,11 @@ def layout_of(topology: Topology, pairs: tuple[tuple[str, str], ...], gives: tup
     return Layout(incidence(t), s, mirror, np.flatnonzero(mirror), between, directions, images(t, gives), layer)  # pyright: ignore
 
 
+def joined_incidence(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Incidence:
+    """The table of a topology whose periodic patches are joined."""
+    return incidence(topology.kept(join_all, pairs))
+
+
 def joined_corners(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Corners:
     """The table of a topology whose periodic patches are joined."""
     return corners(topology.kept(join_all, pairs))
@@ -108,20 +114,90 @@ class Drops:
     unknown: tuple[bool, ...]
 
 
-def drops_of(flow: Flow, corners: Corners) -> Drops:
-    """The pairs of a flow. Differentiable in its points, drops and flow rates."""
-    points, faces, none = flow.mesh.points, flow.periodic, jnp.zeros(0, flow.mesh.points.dtype)
-    if not faces:
-        return Drops(jnp.zeros((0, flow.mesh.dim), none.dtype), none, none, (), ())
-    kinds = [flow.boundary[name] for name in faces]
+class Faces(NamedTuple):
+    """What the fluxes need at faces besides the unknowns, owner P to neighbour N. At the boundary both sides are the cell's.
+
+    Attributes:
+        S: area vectors, ``(faces, dim)``.
+        d, d_P: from P to N (at the boundary, to the face), and from P to the face's centre, ``(faces, dim)``.
+        V, inverse_h2: means of both cells' volumes and of their sum_d S_d^2 / V^2, lowered in triangles, tetrahedra and
+            prisms, ``(faces,)``.
+        alpha_P, alpha_N, f_P, f_N: resistances ``(faces,)`` and body forces ``(faces, dim)``.
+    """
+
+    S: Any
+    d: Any
+    d_P: Any
+    V: Any
+    inverse_h2: Any
+    alpha_P: Any
+    alpha_N: Any
+    f_P: Any
+    f_N: Any
+
+
+_DISCRETE = ["geometry", "conditions", "weights", "inside", "outside", "viscosity", "alpha", "force", "drops", "layout"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["closed", "convection", "scheme"])
+@dataclass(frozen=True)
+class Discrete:
+    """All that the residual needs besides the unknowns, computed once a solve. Differentiable in the flow's leaves. No name of a
+    patch is left in it: flows with equal counts and kinds of unknowns share the programs of their solves.
+
+    Attributes:
+        weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
+        inside, outside: what interior and boundary faces have of their cells.
+        layout: the tables of the topology, its periodic patches joined.
+        closed: see :class:`~fluidgrad.Flow`; static, as convection and scheme are.
+    """
+
+    geometry: Geometry
+    conditions: Conditions
+    weights: Array
+    inside: Faces
+    outside: Faces
+    viscosity: Array
+    alpha: Array
+    force: Array
+    drops: Drops
+    layout: Layout
+    closed: bool
+    convection: bool
+    scheme: str
+
+    @property
+    def dim(self) -> int:
+        return self.force.shape[1]
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.alpha)
+
+    @property
+    def incidence(self) -> Incidence:
+        return self.layout.incidence
+
+    @property
+    def n_extra(self) -> int:
+        """Scalar unknowns beside the cells', as of the flow."""
+        return int(self.closed) + sum(self.drops.unknown)
+
+
+def drops_of(points: Array, joined: Corners, periodic: dict[str, Periodic], faces: tuple[slice, ...]) -> Drops:
+    """Those of periodic patches that became these interior faces. Differentiable in points, drops and flow rates."""
+    none = jnp.zeros(0, points.dtype)
+    if not periodic:
+        return Drops(jnp.zeros((0, points.shape[1]), none.dtype), none, none, (), ())
+    kinds = list(periodic.values())
 
     def given(what: str) -> Array:
         numbers = (getattr(kind, what) for kind in kinds)
         return jnp.stack([jnp.asarray(0.0 if x is None else x, none.dtype) for x in numbers])
 
-    shift = jnp.stack([periodic_shift(corners, where, points) for where in faces.values()])
-    ends = tuple((where.start, where.stop) for where in faces.values())
-    return Drops(shift, given("pressure_drop"), given("flow_rate"), ends, tuple(k in flow.driven for k in faces))
+    shift = jnp.stack([periodic_shift(joined, where, points) for where in faces])
+    ends, unknown = tuple((where.start, where.stop) for where in faces), tuple(kind.flow_rate is not None for kind in kinds)
+    return Drops(shift, given("pressure_drop"), given("flow_rate"), ends, unknown)
 
 
 def periodic_shift(joined: Corners, faces: slice, points: Array) -> Array:

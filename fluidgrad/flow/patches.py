@@ -36,8 +36,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from fluidgrad.errors import InputError
 from fluidgrad.flow.boundary import Periodic
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import BoundaryFlux, Discrete, discretize, gradient
-from fluidgrad.flow.layout import joined_corners
+from fluidgrad.flow.fluxes import BoundaryFlux, discretize, gradient
+from fluidgrad.flow.layout import Discrete, joined_corners
 from fluidgrad.flow.residual import at_boundary, crossing, mean_gradient, split
 from fluidgrad.mesh.mesh import boundary_pieces, lines
 from fluidgrad.programs import compiled

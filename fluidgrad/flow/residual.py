@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import BoundaryFlux, Discrete, Faces, boundary_flux, discretize, gradient, interior_flux
+from fluidgrad.flow.fluxes import BoundaryFlux, boundary_flux, discretize, gradient, interior_flux
+from fluidgrad.flow.layout import Discrete, Faces
 from fluidgrad.mesh.geometry import Vector, components
 from fluidgrad.mesh.mesh import to_cells, to_faces
 

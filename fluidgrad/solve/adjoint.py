@@ -37,7 +37,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from fluidgrad.iteration import traced
-from fluidgrad.programs import compiled
+from fluidgrad.programs import compiled, one_device
 from fluidgrad.solve.krylov import gmres, transposed_times
 
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
@@ -76,8 +76,7 @@ def root(problem: ImplicitProblem, theta: Any, start: Any, probe: Array) -> tupl
 
 
 def _root_forward_pass(problem: ImplicitProblem, theta: Any, start: Any, probe: Any) -> Any:
-    varied = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, theta)  # what a derivative is asked in
-    fixed = jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, theta)
+    varied, fixed = _by_perturbation(theta)
     start = jax.tree.map(lambda leaf: leaf.value, start)
     q, report, factor = root_forward(problem, _merge(varied, fixed), start)
     return (q, report), (varied, fixed, q, report, factor)
@@ -93,6 +92,12 @@ def _root_reverse_pass(problem: ImplicitProblem, saved: Any, cotangent: Any) -> 
 
 
 root.defvjp(_root_forward_pass, _root_reverse_pass, symbolic_zeros=True)
+
+
+def _by_perturbation(tree: Any) -> tuple[Any, Any]:
+    """The leaves in which a derivative is asked, and those in which none is; None in place of the others."""
+    varied = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, tree)
+    return varied, jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, tree)
 
 
 def _merge(varied: Any, fixed: Any) -> Any:
@@ -123,8 +128,7 @@ def _no_tangent(x: Array) -> Any:
 def _solve(problem: ImplicitProblem, theta: Any, start: Any) -> Any:
     if traced(theta, start):
         return _solve_traced(problem, theta, start)
-    # In JAX 0.10 a reverse pass has an empty mesh of devices set, and what was compiled without one is compiled again there.
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+    with one_device():
         return problem.solve(theta, start)
 
 
@@ -138,9 +142,30 @@ def _push_forward(problem: ImplicitProblem, theta: Any, q: Array, theta_dot: Any
     return jax.jvp(lambda t: problem.residual(problem.prepare(t), q), (theta,), (theta_dot,))[1]
 
 
-@compiled(static=(0,))
 def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, adjoint: Array) -> Any:
-    return jax.vjp(lambda v: problem.residual(problem.prepare(_merge(v, fixed)), q), varied)[1](-adjoint)[0]
+    return jax.grad(lambda v: _against(problem, problem.prepare(_merge(v, fixed)), q, adjoint))(varied)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _against(problem: ImplicitProblem, prepared: Any, q: Array, adjoint: Array) -> Array:
+    """-lambda^T R, of which the derivative in what was prepared is wanted alone: in those parts that a derivative is asked in."""
+    return -jnp.vdot(adjoint, problem.residual(prepared, q))
+
+
+def _against_forward_pass(problem: ImplicitProblem, prepared: Any, q: Any, adjoint: Any) -> Any:
+    return jnp.zeros(()), (*_by_perturbation(prepared), q.value, adjoint.value)
+
+
+def _against_reverse_pass(problem: ImplicitProblem, saved: Any, cotangent: Array) -> Any:
+    return *_by_prepared(problem, *saved), None, None
+
+
+_against.defvjp(_against_forward_pass, _against_reverse_pass, symbolic_zeros=True)
+
+
+@partial(jax.jit, static_argnums=0)
+def _by_prepared(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, adjoint: Array) -> tuple[Any]:
+    return jax.vjp(lambda v: problem.residual(_merge(v, fixed), q), varied)[1](-adjoint)
 
 
 @compiled

@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fluidgrad.flow.flow import Flow
-from fluidgrad.flow.fluxes import Discrete, gradient, interior_flux
-from fluidgrad.flow.layout import stencil, values_outside
+from fluidgrad.flow.fluxes import gradient, interior_flux
+from fluidgrad.flow.layout import Discrete, stencil, values_outside
 from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sources, split
 from fluidgrad.mesh.mesh import Incidence, to_faces
 from fluidgrad.mesh.topology import Topology

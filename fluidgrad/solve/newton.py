@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from fluidgrad.flow.fluxes import Discrete
+from fluidgrad.flow.layout import Discrete
 from fluidgrad.flow.residual import imbalance, split, tangent
 from fluidgrad.iteration import Number, cond, numbers, traced, while_loop
 from fluidgrad.solve import linear as backends

@@ -19,7 +19,8 @@ from jaxtyping import Array
 
 from fluidgrad.errors import InputError, NotConverged
 from fluidgrad.flow.flow import Flow, check_flow
-from fluidgrad.flow.fluxes import Discrete, discretize
+from fluidgrad.flow.fluxes import discretize
+from fluidgrad.flow.layout import Discrete
 from fluidgrad.flow.residual import balance, tangent
 from fluidgrad.flow.solution import Solution, SolveReport
 from fluidgrad.iteration import Number, numbers, traced, while_loop
