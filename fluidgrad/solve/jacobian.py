@@ -30,7 +30,8 @@ from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import gradient, interior_flux
 from fluidgrad.flow.layout import Discrete, stencil, values_outside
 from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sources, split
-from fluidgrad.mesh.mesh import Incidence, to_faces
+from fluidgrad.mesh.geometry import sum_of
+from fluidgrad.mesh.mesh import Incidence, rows, to_faces
 from fluidgrad.mesh.topology import Topology
 from fluidgrad.programs import Source
 
@@ -122,6 +123,13 @@ def _forward(f, x: Array) -> Array:
     return jnp.moveaxis(columns, 0, -1)
 
 
+def _reverse(f, x: Array) -> Array:
+    """The same, by reverse mode: for a function of more inputs than outputs."""
+    y, back = jax.vjp(f, x)
+    each = jax.vmap(lambda e: back(jnp.broadcast_to(e, y.shape))[0])(jnp.eye(y.shape[1], dtype=x.dtype))
+    return jnp.moveaxis(each, 0, 1)
+
+
 def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
     """The Jacobian of the residual at ``state``, exact or compact."""
     q, extra = split(d, state)
@@ -154,16 +162,17 @@ def _with_gradients_held(d: Discrete, q: Array, g: Array) -> list[Array]:
         return interior_flux(x[:, :m], x[:, m:], g_P, g_N, d.inside, d.viscosity, d.convection, d.scheme).flux
 
     J = _forward(through, jnp.concatenate([q_P, q_N], 1))
-    mine, other = _from_cells(d.incidence, J, _forward(lambda x: outer_flux(d, x, g[inside]).flux, q[inside]))
-    return [mine.sum(1), other]
+    return list(_from_cells(d.incidence, J, _forward(lambda x: outer_flux(d, x, g[inside]).flux, q[inside])))
 
 
 def _from_cells(t: Incidence, J: Array, J_out: Array) -> tuple[Array, Array]:
-    """Derivatives of the fluxes out of each cell by what is on its side of each face and on the other, ``(cells, k, m, ...)``."""
+    """Derivatives of the fluxes out of each cell by what is on its side of its faces, ``(cells, m, ...)``, all together, and by
+    what is on the other side of each, ``(cells, k, m, ...)``."""
     own, across = jnp.split(J, 2, -1)
     empty = jnp.zeros_like(own[:1])
     sign = t.sign.astype(J.dtype)[:, :, None, None]
-    mine = jnp.concatenate([own, J_out, across, empty])[t.seen] * sign
+    here = jnp.concatenate([own, J_out, across, empty])
+    mine = sum_of(s * rows(here, k) for s, k in zip(jnp.moveaxis(sign, 1, 0), t.seen.T, strict=True))
     return mine, jnp.concatenate([across, jnp.zeros_like(J_out), own, empty])[t.seen] * sign
 
 
@@ -182,10 +191,9 @@ def _exact(d: Discrete, q: Array, g: Array) -> list[Array]:
         (q_P, g_P), (q_N, g_N) = unpack(x[:, :k]), unpack(x[:, k:])
         return interior_flux(q_P, q_N, g_P, g_N, d.inside, d.viscosity, d.convection, d.scheme).flux
 
-    J = _forward(through, jnp.concatenate(to_faces(t, flat), 1))  # (interior, m, 2k)
-    J_out = _forward(lambda x: outer_flux(d, *unpack(x)).flux, flat[t.inside])  # (boundary, m, k)
-    mine, other = _from_cells(t, J, J_out)
-    own = mine.sum(1)
+    J = _reverse(through, jnp.concatenate(to_faces(t, flat), 1))  # (interior, m, 2k)
+    J_out = _reverse(lambda x: outer_flux(d, *unpack(x)).flux, flat[t.inside])  # (boundary, m, k)
+    own, other = _from_cells(t, J, J_out)
 
     # G: the gradient of cell c by slot, and by c itself.
     S_out = d.geometry.S[t.n_interior :]
