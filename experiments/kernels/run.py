@@ -19,7 +19,7 @@ KERNELS = ("residual", "jvp", "vjp", "assembly")
 def probe(installation: Path, what: str, size: int, dim: int, repeats: int, core: str | None, cache: str = "") -> dict[str, float]:
     """One measurement in a process of its own, with compiled programs in ``cache`` or nowhere."""
     environment = os.environ | {"PYTHONPATH": str(installation), "NPROC": "2"}  # 576a00f waits for ever where XLA has one thread
-    environment |= {"JAX_COMPILATION_CACHE_DIR": cache} if cache else {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment |= {"XDG_CACHE_HOME": cache} if cache else {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     pinned = ["taskset", "-c", core] if core else []
     script = [sys.executable, str(Path(__file__).parent / "probe.py"), what, *map(str, (size, dim, repeats))]
     done = subprocess.run([*pinned, *script], env=environment, capture_output=True, text=True, cwd=installation)
