@@ -159,9 +159,12 @@ class Variables:
 
     def inside(self, margin: float) -> np.ndarray:
         """The start, with those numbers that are nearer to a bound than a ``margin`` of their scale moved off it so far."""
-        plain = replace(self, basis=None)
-        low, high = plain.scaled_bounds
-        return plain.unscaled(np.clip(plain.scaled(self.start), low + margin, high - margin))
+        plain, x = replace(self, basis=None), self.start.copy()
+        (low, high), z = plain.scaled_bounds, plain.scaled(x)
+        moved = np.clip(z, low + margin, high - margin)
+        near = np.flatnonzero(self.free)[moved != z]  # all others to the last bit
+        x[near] = plain.unscaled(moved)[near]
+        return x
 
     def random(self, seed: int, margin: float = 0.0) -> np.ndarray:
         """An admissible vector: uniform between bounds, but for a ``margin`` of their width at either; without two, within a

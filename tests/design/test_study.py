@@ -100,6 +100,8 @@ def test_numbers_with_equal_bounds_are_held():
 def test_a_start_is_moved_off_its_bounds():
     v = Variables.of([0.0, 0.5, 1.0, 7.0, -7.0], ([0.0, 0.0, 0.0, 7.0, -np.inf], [1.0, 1.0, 1.0, 7.0, np.inf]))
     np.testing.assert_allclose(v.inside(0.02), [0.02, 0.5, 0.98, 7.0, -7.0], rtol=1e-15)
+    within = Variables.of(np.linspace(0.1, 0.2, 50), (0.07, 0.29))
+    np.testing.assert_array_equal(within.inside(0.02), within.start)
 
 
 def test_random_designs_are_admissible_and_repeat():
