@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fluidgrad.flow.boundary import Conditions
     from fluidgrad.flow.flow import Flow
     from fluidgrad.flow.solution import Solution
     from fluidgrad.mesh.mesh import Mesh
@@ -103,22 +101,14 @@ def stream_function(solution: Solution) -> np.ndarray | None:
 
 def _edge_velocity(flow: Flow, u: np.ndarray) -> np.ndarray | None:
     """The velocity on the boundary faces of a 2D flow: as given, or as in the cell inside."""
+    from fluidgrad.mesh.mesh import measure  # here, since it is JAX's
+
     if flow.mesh.dim == 3:
         return None
     t = flow.mesh.topology
     edge = u[t.owner[t.n_interior :]].copy()
     if not flow.pairs:
-        c = _conditions()(flow)
+        c = flow.conditions(measure(flow.mesh))
         fixed = np.asarray(c.fix_n * c.fix_t)[:, None]
         edge = fixed * np.asarray(c.velocity) + (1 - fixed) * edge
     return edge
-
-
-@cache
-def _conditions() -> Callable[[Flow], Conditions]:
-    """What a flow's boundary prescribes; compiled, for op by op it takes seconds."""
-    import jax
-
-    from fluidgrad.mesh.mesh import measure
-
-    return jax.jit(lambda flow: flow.conditions(measure(flow.mesh)))
