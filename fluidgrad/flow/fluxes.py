@@ -45,7 +45,6 @@ from fluidgrad.flow.layout import (
     Layout,
     drops_of,
     joined_corners,
-    joined_incidence,
     layout_of,
     least_squares,
     values_outside,
@@ -62,7 +61,7 @@ def discretize(flow: Flow) -> Discrete:
     """Measure the mesh, lay out the boundary data and weigh the gradients. Each is a program that is given what it depends on and
     no more: what a derivative is not asked in is not derived there, nor compiled again."""
     periodic = {name: flow.boundary[name] for name in flow.periodic}
-    g = _measured(flow.mesh, flow.pairs)
+    g = _measured(flow.mesh, flow.pairs, flow.gives)
     c = flow.conditions(g)
     rest = _laid_out(flow.mesh, g, c.fix_n, c.total, flow.porosity, flow.force, periodic, flow.gives)
     weights, inside, outside, alpha, force, drops, layout = rest
@@ -70,9 +69,10 @@ def discretize(flow: Flow) -> Discrete:
     return Discrete(g, c, weights, inside, outside, nu, alpha, force, drops, layout, flow.closed, flow.convection, flow.scheme)
 
 
-@compiled(static=(1,))
-def _measured(mesh: Mesh, pairs: tuple[tuple[str, str], ...]) -> Geometry:
-    return measured(mesh.points, mesh.topology.of(joined_corners, pairs), mesh.topology.of(joined_incidence, pairs))
+@compiled(static=(1, 2))
+def _measured(mesh: Mesh, pairs: tuple[tuple[str, str], ...], gives: tuple[str, ...]) -> Geometry:
+    topology = mesh.topology
+    return measured(mesh.points, topology.of(joined_corners, pairs), topology.of(layout_of, pairs, gives).incidence)
 
 
 @compiled(static=(7,))

@@ -1,5 +1,5 @@
-"""How a flow lies on the topology of its mesh: its periodic patches joined, what differs across them, its planes of symmetry, and
-who takes part in the least-squares gradient of a cell, with what weight.
+"""How a flow lies on the topology of its mesh: its periodic patches joined, what differs across them, its planes of symmetry, who
+takes part in the least-squares gradient of a cell, with what weight; and all of it together, a flow discretized.
 
 With r from the cell to each slot and weights omega = 1 / |r|^2 where the slot has a value,
 
@@ -82,11 +82,6 @@ def layout_of(topology: Topology, pairs: tuple[tuple[str, str], ...], gives: tup
     layer = bool((directions == 2 * (t.dim - 1)).all())
     s = t.kept(stencil, gives)
     return Layout(incidence(t), s, mirror, np.flatnonzero(mirror), between, directions, images(t, gives), layer)  # pyright: ignore
-
-
-def joined_incidence(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Incidence:
-    """The table of a topology whose periodic patches are joined."""
-    return incidence(topology.kept(join_all, pairs))
 
 
 def joined_corners(topology: Topology, pairs: tuple[tuple[str, str], ...]) -> Corners:
