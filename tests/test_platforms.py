@@ -68,7 +68,7 @@ def test_programs_are_kept_between_processes_of_python_where_jax_was_not_told_ot
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's way with memory")
-def test_memory_stays_with_the_process_unless_glibc_was_told_otherwise(tmp_path):
+def test_memory_stays_with_the_process_unless_glibc_was_told_otherwise(tmp_path, monkeypatch):
     """Ten times 64 MiB: 16,000 pages that the system has to make the first time, or every time."""
     code = """
 import resource
@@ -80,6 +80,8 @@ def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(*(pages() for _ in range(10)))
 """
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
     for told_otherwise, most in (({}, 100), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, np.inf)):
         ended, out, said = told(["-c", code], tmp_path, **told_otherwise)
         assert ended == 0, said

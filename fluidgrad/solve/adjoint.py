@@ -8,7 +8,8 @@ and for a functional J(q, theta) with gradient q_bar = J_q^T in the state,
 
     R_q^T lambda = q_bar,    theta_bar = -R_theta^T lambda          (adjoint: one transposed solve, however many theta)
 
-so a gradient costs one more linear solve, and for that the factor of the last Newton steps serves again, transposed.
+so a gradient costs one more linear solve, and for that the factor of the last Newton steps serves again, transposed. R_theta^T
+goes through the residual first (:func:`_against`), then through what of theta was prepared for it, in either by what is asked.
 
 :func:`root` carries the reverse rule by ``jax.custom_vjp``; JAX allows no forward mode through one, so its twin
 :func:`root_forward` carries the tangent rule by ``jax.custom_jvp`` and a linear solve that knows its own transpose. The
@@ -148,7 +149,8 @@ def _pull_back(problem: ImplicitProblem, varied: Any, fixed: Any, q: Array, adjo
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _against(problem: ImplicitProblem, prepared: Any, q: Array, adjoint: Array) -> Array:
-    """-lambda^T R, of which the derivative in what was prepared is wanted alone: in those parts that a derivative is asked in."""
+    """-lambda^T R. Its derivative in what was prepared is wanted alone, in those parts that a derivative is asked in: so the forward
+    pass computes nothing."""
     return -jnp.vdot(adjoint, problem.residual(prepared, q))
 
 
