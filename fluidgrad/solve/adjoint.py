@@ -222,6 +222,12 @@ def _solve_adjoint_traced(problem: ImplicitProblem, theta: Any, q: Array, factor
     return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, *solvers, has_aux=True)
 
 
+def solve_symmetric(matvec: Callable[[Array], Array], b: Array, solve: Callable[..., tuple[Array, Any]]) -> tuple[Array, Any]:
+    """x with A x = b for a symmetric matrix, which is its own adjoint, and what ``solve(matvec, b)`` says of it. Differentiable in
+    ``b`` and in what ``matvec`` is made of, in either mode: its tangents and adjoints are solved by the same solver."""
+    return jax.lax.custom_linear_solve(matvec, b, solve, symmetric=True, has_aux=True)
+
+
 # ---- how the solves of a function are to be differentiated
 
 

@@ -1,4 +1,4 @@
-"""Krylov's methods for linear systems of which a product is known: GMRES.
+"""Krylov's methods for linear systems of which a product is known: GMRES, and conjugate gradients where the matrix is symmetric.
 
 A loop of the host where nothing is traced, part of the program where something is (``iteration.py``).
 """
@@ -66,6 +66,55 @@ def gmres(
 
     s = while_loop(unfinished, again, begin)
     return *_unscaled(s.x, scale, s.left, size), s.products
+
+
+def conjugate_gradients(
+    matvec: Callable[[Array], Array], precondition: Callable[[Array], Array], b: Array, tolerance: Any, most: int
+) -> tuple[Array, Array, Array]:
+    """Preconditioned conjugate gradients, for a symmetric positive matrix and preconditioner (Hestenes & Stiefel 1952). Part of a
+    program.
+
+    Args:
+        matvec: x -> A x.
+        precondition: b -> nearly A^-1 b.
+        b: the right-hand side, scaled by a power of two first.
+        tolerance: of the relative residual.
+        most: products at most.
+
+    Returns:
+        x, the relative residual |b - A x| / |b| (computed, not updated) and the number of products. Zero gives zero, without any.
+    """
+    scale, b, begin = _scaled(b, 1.0)
+    enough = tolerance * begin.left
+
+    def unfinished(s: _Descent) -> Array:
+        return (s.left > enough) & (s.products < most)
+
+    def descend(s: _Descent) -> _Descent:
+        z = precondition(s.r)
+        now = s.r @ z
+        p = z + jnp.where(s.products > 0, (now - s.last @ z) / s.before, 0.0) * s.p  # z of a cycle that is symmetric but for round-off
+        Ap = matvec(p)
+        step = now / (p @ Ap)
+        r = s.r - step * Ap
+        return _Descent(s.x + step * p, r, s.r, p, now, jnp.linalg.norm(r), s.products + 1)
+
+    zero = jnp.zeros_like(b)
+    s = jax.lax.while_loop(unfinished, descend, _Descent(zero, b, zero, zero, begin.left, begin.left, begin.products))
+    left = jnp.linalg.norm(b - matvec(s.x))
+    return *_unscaled(s.x, scale, left, begin.left), s.products
+
+
+class _Descent(NamedTuple):
+    """Conjugate gradients under way: x, b - A x and that of the step before, the direction, r.z, the residual's norm, products."""
+
+    x: Array
+    r: Array
+    last: Array
+    p: Array
+    before: Array
+    left: Array
+    products: Array
 
 
 @jax.jit

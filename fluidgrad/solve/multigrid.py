@@ -1,0 +1,254 @@
+"""Multigrid for problems with one unknown a cell, as that of a pressure: conjugate gradients with a cycle over ever larger aggregates.
+
+The operator is what two-point fluxes and given values at the boundary make of a mesh,
+
+    (A p)_P = sum over the faces of P of k_f (p_P - p_N)  +  b_P p_P,        k > 0, b >= 0,
+
+symmetric, and singular by a constant where no b is positive. A level joins its cells in *aggregates* of about four along their
+strongest couplings, which follow layers that are stretched. Values are constant over an aggregate and the fluxes out of it are
+summed, so A keeps its form on every level. A constant says too little of a smooth error: fluxes between aggregates come out twice
+as large as those of larger cells would be, and are divided by ``OVER`` (Braess 1995). A level is visited twice (W-cycle); its
+errors that vary from cell to cell are taken by a Chebyshev polynomial of D^-1 A, whose eigenvalues are between 0 and 2 on any mesh
+(Adams et al. 2003). So the cycle is symmetric, sweeps in no order and calls nothing back: one program, on any device. It runs in
+single precision and only preconditions: residuals, and with them the answer, are of the precision given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from fluidgrad.mesh.mesh import rows
+from fluidgrad.mesh.topology import ragged
+from fluidgrad.solve.adjoint import solve_symmetric
+from fluidgrad.solve.krylov import conjugate_gradients
+
+COARSEST = 200  # cells: a level of no more is solved directly
+PASSES = 2  # by each of which aggregates are joined in pairs
+STRONG = 0.25  # a coupling as large as this, of the strongest of one of its two cells, joins them
+OVER = 1.6  # by which fluxes between aggregates are too large
+VISITS = 2  # to each level but the last, from the one before
+DEGREE = 4  # of the polynomial that smooths
+SMOOTHED = 0.08  # of the spectrum of D^-1 A, from 2 down to here: what it smooths
+MOST = 100  # products
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["across", "edge", "aggregate", "next_edge"],
+    meta_fields=["next_cells", "next_edges"],
+)
+@dataclass(frozen=True)
+class Level:
+    """The couplings of a level, and what becomes of them on the next: tables, for programs.
+
+    Attributes:
+        across: the cell at the other end of each coupling of a cell, ``(cells, k)``, itself in padding.
+        edge: the number of the coupling, ``(cells, k)``, in padding how many there are.
+        aggregate: the cell of the next level that a cell is a part of, ``(cells,)``.
+        next_edge: the coupling of the next level that a coupling is a part of, ``(edges,)``; how many there are, if it is inside.
+        next_cells, next_edges: their numbers; static, 0 on the last level.
+    """
+
+    across: Int[Array, "cells k"]
+    edge: Int[Array, "cells k"]
+    aggregate: Int[Array, " cells"]
+    next_edge: Int[Array, " edges"]
+    next_cells: int
+    next_edges: int
+
+
+def levels_of(P: Any, N: Any, couplings: Any, n: int) -> tuple[Level, ...]:
+    """The levels of n cells, finest first. Of numbers that are known; a mesh whose points then move keeps its levels.
+
+    Args:
+        P, N: the cells at both ends of each coupling, ``(edges,)``.
+        couplings: how strong it is, positive, ``(edges,)``.
+        n: how many cells there are.
+    """
+    P, N, couplings = (np.asarray(a) for a in (P, N, couplings))
+    levels = []
+    while True:
+        ends, edges = np.concatenate([P, N]), np.arange(len(P))
+        across = ragged(ends, n, np.concatenate([N, P]), None)
+        edge = ragged(ends, n, np.concatenate([edges, edges]), len(P))
+        last = n <= COARSEST or not len(P)
+        aggregate, count = (np.zeros(n, int), 0) if last else _aggregates(P, N, couplings, n)
+        P, N, couplings, place = _joined(P, N, couplings, aggregate, count)
+        levels.append(Level(_on_device(across), _on_device(edge), _on_device(aggregate), _on_device(place), count, len(P)))
+        if last:
+            return tuple(levels)
+        n = count
+
+
+def _on_device(table: np.ndarray) -> Array:
+    return jax.device_put(table.astype(np.int32))
+
+
+def _aggregates(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
+    """In which aggregate each cell is, and how many there are: pairs of pairs."""
+    whole = np.arange(n)
+    for _ in range(PASSES):
+        pair, n = _pairs(P, N, couplings, n)
+        P, N, couplings, _ = _joined(P, N, couplings, pair, n)
+        whole = pair[whole]
+    return whole, n
+
+
+def _joined(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, whole: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """The couplings of the cells that cells are made a part of, and which of them each is in (their number, if it is inside)."""
+    first, second = np.sort([whole[P], whole[N]], axis=0)
+    outer = first != second
+    key, place = np.unique(first[outer].astype(np.int64) * count + second[outer], return_inverse=True)
+    within = np.full(len(P), len(key))
+    within[outer] = place
+    return *np.divmod(key, max(count, 1)), np.bincount(place, couplings[outer], len(key)), within
+
+
+def _pairs(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
+    """Cells joined two by two: whoever is the other's strongest of those that are left (Manne & Bisseling 2007). Who is alone
+    in the end joins the pair of its strongest neighbour: else cells round one that has many would stay alone for ever."""
+    strongest = np.zeros(n)
+    np.maximum.at(strongest, P, couplings)
+    np.maximum.at(strongest, N, couplings)
+    strong = couplings >= STRONG * np.minimum(strongest[P], strongest[N])
+    P, N, couplings = P[strong], N[strong], couplings[strong]
+    # No two are alike: where couplings are equal lots are drawn, or a row of cells would be joined one pair after the other.
+    rank = np.empty(len(P), int)
+    rank[np.lexsort([np.random.default_rng(0).permutation(len(P)), couplings])] = np.arange(1, len(P) + 1)
+
+    def strongest_of(free: np.ndarray) -> np.ndarray:
+        best = np.zeros(n, int)
+        np.maximum.at(best, P[free], rank[free])
+        np.maximum.at(best, N[free], rank[free])
+        return best
+
+    head, alone, free = np.arange(n), np.ones(n, bool), np.arange(len(P))
+    while len(free):
+        best = strongest_of(free)
+        chosen = free[(best[P[free]] == rank[free]) & (best[N[free]] == rank[free])]
+        head[N[chosen]] = P[chosen]
+        alone[P[chosen]] = alone[N[chosen]] = False
+        free = free[alone[P[free]] & alone[N[free]]]
+    best = strongest_of(np.arange(len(P)))
+    for single, paired in ((P, N), (N, P)):
+        joins = np.flatnonzero(alone[single] & (best[single] == rank))
+        head[single[joins]] = head[paired[joins]]
+    _, pair = np.unique(head, return_inverse=True)
+    return pair, int(pair.max(initial=-1)) + 1
+
+
+class Operator(NamedTuple):
+    """A on a level: off its diagonal, ``(cells, k)`` in the order of the cells' couplings, with the sign changed, and on it,
+    ``(cells,)``."""
+
+    off: Array
+    diagonal: Array
+
+    def times(self, level: Level, p: Array) -> Array:
+        """A p."""
+        return self.diagonal * p - jnp.sum(self.off * rows(p, level.across), 1)
+
+
+def operator(level: Level, k: Array, b: Array) -> Operator:
+    """A of the couplings, ``(edges,)``, and of what is added on its diagonal, ``(cells,)``."""
+    off = rows(jnp.append(k, jnp.zeros(1, k.dtype)), level.edge)
+    return Operator(off, b + off.sum(1))
+
+
+def operators(levels: tuple[Level, ...], k: Array, b: Array) -> tuple[Operator, ...]:
+    """A on each level, from what it is on the first."""
+    found = []
+    for level in levels:
+        found.append(operator(level, k, b))
+        if level.next_cells:
+            k = jax.ops.segment_sum(k, level.next_edge, level.next_edges + 1)[:-1] / OVER
+            b = jax.ops.segment_sum(b, level.aggregate, level.next_cells) / OVER
+    return tuple(found)
+
+
+@jax.jit
+def pressure(levels: tuple[Level, ...], k: Array, b: Array, rhs: Array, tolerance: float = 1e-10) -> tuple[Array, Array, Array]:
+    """p with A p = rhs. Where no b is positive a constant may be added to p: its mean is zero, and that of ``rhs`` is left out.
+
+    Args:
+        levels: of the mesh (:func:`levels_of`).
+        k: couplings of the interior faces, positive, ``(interior,)``.
+        b: what given values add, ``(cells,)``.
+        rhs: ``(cells,)``.
+        tolerance: of the relative residual.
+
+    Returns:
+        p, ``(cells,)``, the relative residual and the number of products. p is NaN where the residual did not fall below ten times
+        the tolerance.
+
+    Differentiable in ``k``, ``b`` and ``rhs``, in either mode and to any order (``adjoint.py``).
+    """
+    finest, closed = levels[0], ~jnp.any(b > 0)
+
+    def times(p: Array) -> Array:
+        A = operator(finest, k, b)
+        return A.times(finest, p) + jnp.where(closed, jnp.mean(A.diagonal) * jnp.mean(p), 0.0)
+
+    def solve(matvec: Callable[[Array], Array], rhs: Array) -> tuple[Array, tuple[Array, Array]]:
+        rough = operators(levels, k.astype(jnp.float32), b.astype(jnp.float32))
+        inverse = _inverse(levels[-1], rough[-1], closed)
+
+        def precondition(r: Array) -> Array:
+            z = cycle(levels, rough, inverse, r - jnp.where(closed, jnp.mean(r), 0.0))
+            return z + jnp.where(closed, jnp.mean(r) / jnp.mean(rough[0].diagonal) - jnp.mean(z), 0.0)
+
+        p, residual, products = conjugate_gradients(matvec, precondition, rhs, tolerance, MOST)
+        return jnp.where(residual <= 10 * tolerance, p, jnp.nan), (residual, products)
+
+    p, (residual, products) = solve_symmetric(times, jnp.where(closed, rhs - jnp.mean(rhs), rhs), solve)
+    return p, residual, products
+
+
+def _inverse(level: Level, A: Operator, closed: Array) -> Array:
+    """Of the last level, dense."""
+    n = len(A.diagonal)
+    dense = jnp.diag(A.diagonal).at[jnp.arange(n)[:, None], level.across].add(-A.off)
+    return jnp.linalg.inv(dense + jnp.where(closed, jnp.mean(A.diagonal) / n, 0.0))
+
+
+def cycle(levels: tuple[Level, ...], A: tuple[Operator, ...], inverse: Array, r: Array) -> Array:
+    """Nearly A^-1 r: linear in r, symmetric, of single precision inside."""
+    return _visit(levels, A, inverse, r.astype(A[0].diagonal.dtype)).astype(r.dtype)
+
+
+def _visit(levels: tuple[Level, ...], A: tuple[Operator, ...], inverse: Array, r: Array) -> Array:
+    """What a level makes of a residual."""
+    level, here = levels[0], A[0]
+    if not level.next_cells:
+        return inverse @ r
+    x = _smoothed(level, here, jnp.zeros_like(r), r)
+    coarse = jax.ops.segment_sum(r - here.times(level, x), level.aggregate, level.next_cells)
+
+    def again(_: int, e: Array) -> Array:  # a loop, so that each level is in the program once
+        return e + _visit(levels[1:], A[1:], inverse, coarse - A[1].times(levels[1], e))
+
+    e = jax.lax.fori_loop(0, VISITS if levels[1].next_cells else 1, again, jnp.zeros_like(coarse))
+    return _smoothed(level, here, x + rows(e, level.aggregate), r)
+
+
+def _smoothed(level: Level, A: Operator, x: Array, b: Array) -> Array:
+    """x with the errors taken out of it that vary from cell to cell: Chebyshev's iteration for A x = b, preconditioned by the
+    diagonal, on the upper part of its spectrum (Saad, Iterative Methods, algorithm 12.1)."""
+    middle, half = 1.0 + SMOOTHED, 1.0 - SMOOTHED  # of the interval from 2 SMOOTHED to 2
+    rho = half / middle
+    r = b - A.times(level, x)
+    step = r / (middle * A.diagonal)
+    for _ in range(DEGREE - 1):
+        x = x + step
+        r = r - A.times(level, step)
+        rho, before = 1.0 / (2.0 * middle / half - rho), rho
+        step = rho * before * step + (2.0 * rho / half) * r / A.diagonal
+    return x + step
