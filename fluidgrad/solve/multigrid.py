@@ -79,7 +79,7 @@ def levels_of(P: Any, N: Any, couplings: Any, n: int) -> tuple[Level, ...]:
         ends, edges = np.concatenate([P, N]), np.arange(len(P))
         across = ragged(ends, n, np.concatenate([N, P]), None)
         edge = ragged(ends, n, np.concatenate([edges, edges]), len(P))
-        last = n <= COARSEST or not len(P)
+        last = n <= COARSEST or (P == N).all()
         aggregate, count = (np.zeros(n, int), 0) if last else _aggregates(P, N, couplings, n)
         P, N, couplings, place = _joined(P, N, couplings, aggregate, count)
         levels.append(Level(_on_device(across), _on_device(edge), _on_device(aggregate), _on_device(place), count, len(P)))
@@ -95,6 +95,7 @@ def _on_device(table: np.ndarray) -> Array:
 def _aggregates(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
     """In which aggregate each cell is, and how many there are: pairs of pairs."""
     whole = np.arange(n)
+    P, N, couplings, _ = _joined(P, N, couplings, whole, n)  # a periodic layer couples a cell to itself
     for _ in range(PASSES):
         pair, n = _pairs(P, N, couplings, n)
         P, N, couplings, _ = _joined(P, N, couplings, pair, n)

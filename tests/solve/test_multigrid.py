@@ -127,6 +127,17 @@ def test_cells_round_one_that_has_many_are_joined():
     assert [level.next_cells for level in levels_of(none, none, none, n)] == [0]
 
 
+def test_cells_that_are_coupled_to_themselves_are_joined_with_others():
+    """As those of a periodic layer, strongly: it changes nothing."""
+    x = problem("channel")
+    itself = np.arange(x.n)
+    P, N, k = np.append(x.P, itself), np.append(x.N, itself), jnp.append(x.k, jnp.full(x.n, 100.0))
+    levels = levels_of(P, N, k, x.n)
+    assert [level.next_cells for level in levels] == [level.next_cells for level in x.levels]
+    np.testing.assert_allclose(pressure(levels, k, x.b, x.rhs)[0], pressure(x.levels, x.k, x.b, x.rhs)[0], rtol=0, atol=1e-6)
+    assert [level.next_cells for level in levels_of(itself, itself, np.ones(x.n), x.n)] == [0]
+
+
 def test_the_cycle_is_linear_symmetric_and_positive():
     x = problem("channel")
     A = operators(x.levels, x.k, x.b)
