@@ -116,31 +116,30 @@ def _joined(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, whole: np.ndarr
 def _pairs(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
     """Cells joined two by two: whoever is the other's strongest of those that are left (Manne & Bisseling 2007). Who is alone
     in the end joins the pair of its strongest neighbour: else cells round one that has many would stay alone for ever."""
-    strongest = np.zeros(n)
-    np.maximum.at(strongest, P, couplings)
-    np.maximum.at(strongest, N, couplings)
-    strong = couplings >= STRONG * np.minimum(strongest[P], strongest[N])
-    P, N, couplings = P[strong], N[strong], couplings[strong]
-    # No two are alike: where couplings are equal lots are drawn, or a row of cells would be joined one pair after the other.
-    rank = np.empty(len(P), int)
-    rank[np.lexsort([np.random.default_rng(0).permutation(len(P)), couplings])] = np.arange(1, len(P) + 1)
+    # From weak to strong, so that what is written last is strongest. Where couplings are equal lots are drawn, or a row of cells would
+    # be joined one pair after the other.
+    order = np.lexsort([np.random.default_rng(0).permutation(len(P)), couplings])
+    P, N, couplings = P[order], N[order], couplings[order]
 
     def strongest_of(free: np.ndarray) -> np.ndarray:
-        best = np.zeros(n, int)
-        np.maximum.at(best, P[free], rank[free])
-        np.maximum.at(best, N[free], rank[free])
-        return best
+        """The coupling of each cell, of these in their order, that is strongest; -1 where it has none."""
+        last = np.full((2, n), -1)
+        last[0, P[free]] = last[1, N[free]] = free
+        return last.max(0)
 
+    best = np.append(couplings, 0.0)[strongest_of(np.arange(len(P)))]
+    strong = couplings >= STRONG * np.minimum(best[P], best[N])
+    P, N = P[strong], N[strong]
     head, alone, free = np.arange(n), np.ones(n, bool), np.arange(len(P))
     while len(free):
         best = strongest_of(free)
-        chosen = free[(best[P[free]] == rank[free]) & (best[N[free]] == rank[free])]
+        chosen = free[(best[P[free]] == free) & (best[N[free]] == free)]
         head[N[chosen]] = P[chosen]
         alone[P[chosen]] = alone[N[chosen]] = False
         free = free[alone[P[free]] & alone[N[free]]]
     best = strongest_of(np.arange(len(P)))
     for single, paired in ((P, N), (N, P)):
-        joins = np.flatnonzero(alone[single] & (best[single] == rank))
+        joins = np.flatnonzero(alone[single] & (best[single] == np.arange(len(P))))
         head[single[joins]] = head[paired[joins]]
     _, pair = np.unique(head, return_inverse=True)
     return pair, int(pair.max(initial=-1)) + 1
