@@ -49,10 +49,11 @@ class Source:
 
 def _tables(source: Source, build: Callable[..., Any], arguments: tuple[Hashable, ...]) -> Any:
     with eval_context():  # not as a part of a program that is being traced
-        return jax.tree.map(_on_device, build(source, *arguments))
+        return jax.tree.map(on_device, build(source, *arguments))
 
 
-def _on_device(table: np.ndarray) -> jax.Array:
+def on_device(table: np.ndarray) -> jax.Array:
+    """A table of NumPy's, its integers of 32 bits."""
     wide = np.issubdtype(table.dtype, np.integer) and table.dtype.itemsize > 4
     return jax.device_put(table.astype(np.int32) if wide else table)  # jnp.asarray would compile a program for each shape
 

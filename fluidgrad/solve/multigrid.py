@@ -27,6 +27,7 @@ from jaxtyping import Array, Int
 
 from fluidgrad.mesh.mesh import rows
 from fluidgrad.mesh.topology import ragged
+from fluidgrad.programs import on_device
 from fluidgrad.solve.adjoint import solve_symmetric
 from fluidgrad.solve.krylov import conjugate_gradients
 
@@ -82,14 +83,10 @@ def levels_of(P: Any, N: Any, couplings: Any, n: int) -> tuple[Level, ...]:
         last = n <= COARSEST or (P == N).all()
         aggregate, count = (np.zeros(n, int), 0) if last else _aggregates(P, N, couplings, n)
         P, N, couplings, place = _joined(P, N, couplings, aggregate, count)
-        levels.append(Level(_on_device(across), _on_device(edge), _on_device(aggregate), _on_device(place), count, len(P)))
+        levels.append(Level(on_device(across), on_device(edge), on_device(aggregate), on_device(place), count, len(P)))
         if last:
             return tuple(levels)
         n = count
-
-
-def _on_device(table: np.ndarray) -> Array:
-    return jax.device_put(table.astype(np.int32))
 
 
 def _aggregates(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
@@ -110,7 +107,7 @@ def _joined(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, whole: np.ndarr
     key, place = np.unique(first[outer].astype(np.int64) * count + second[outer], return_inverse=True)
     within = np.full(len(P), len(key))
     within[outer] = place
-    return *np.divmod(key, max(count, 1)), np.bincount(place, couplings[outer], len(key)), within
+    return *np.divmod(key, count), np.bincount(place, couplings[outer], len(key)), within
 
 
 def _pairs(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
