@@ -80,6 +80,17 @@ def host_memory() -> float:
         return float("inf")
 
 
+def free_memory() -> float:
+    """Bytes that JAX may still take on its device, which is the host itself without another; infinite where nobody says."""
+    import jax
+
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return host_memory() if device.platform == "cpu" else float("inf")
+
+
 def cache_folder() -> Path:
     """Where this platform keeps a user's caches."""
     if "XDG_CACHE_HOME" in os.environ:

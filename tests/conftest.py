@@ -78,7 +78,8 @@ def maps():
 def counted(monkeypatch):
     """Factorisations on the host, and solves there: whether transposed, and after how many factorisations. Solves that
     leave the solver open use SuperLU, whatever the device."""
-    from fluidgrad.solve import linear, superlu
+    from fluidgrad.linear import superlu
+    from fluidgrad.linear import systems as linear
 
     choose = linear.choose
     monkeypatch.setattr(linear, "choose", lambda name: choose("superlu" if name == "auto" else name))

@@ -12,10 +12,10 @@ from cases import mesh
 
 import fluidgrad as fg
 from fluidgrad.flow.functionals import lift
+from fluidgrad.linear import superlu
 from fluidgrad.mesh.mesh import corners, incidence, measure
 from fluidgrad.mesh.topology import build_topology
 from fluidgrad.programs import Asked, compiled
-from fluidgrad.solve import superlu
 
 
 def turned(shift):

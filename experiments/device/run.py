@@ -18,9 +18,9 @@ import fluidgrad as fg
 from fluidgrad.derivatives.derivative import vjp
 from fluidgrad.flow.fluxes import discretize
 from fluidgrad.flow.residual import balance
-from fluidgrad.solve import linear
-from fluidgrad.solve.block_tridiagonal import memory
-from fluidgrad.solve.jacobian import assemble, pattern
+from fluidgrad.linear import systems as linear
+from fluidgrad.linear.block_tridiagonal import memory
+from fluidgrad.linear.jacobian import assemble, pattern
 
 MEAN, TOLERANCE, ACCEPTED = 0.2, 1e-12, 1e-10
 STORED = json.loads((Path(__file__).parent / "stored.json").read_text())  # by --store, on a CPU

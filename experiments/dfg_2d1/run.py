@@ -84,8 +84,8 @@ def profile(mesh: fg.Mesh) -> list[tuple[str, str]]:
     """Seconds of the parts of a Newton step with the exact Jacobian, each compiled and alone."""
     from fluidgrad.flow.fluxes import discretize
     from fluidgrad.flow.residual import balance
-    from fluidgrad.solve import linear
-    from fluidgrad.solve.jacobian import assemble, pattern
+    from fluidgrad.linear import systems as linear
+    from fluidgrad.linear.jacobian import assemble, pattern
 
     f = flow(mesh, fg.parabola(mesh, "inlet", MEAN))
     state = fg.solve_steady(f).state

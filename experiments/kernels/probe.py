@@ -19,7 +19,7 @@ import fluidgrad as fg
 try:
     from fluidgrad.flow.fluxes import discretize
     from fluidgrad.flow.residual import balance
-    from fluidgrad.solve.jacobian import assemble, pattern
+    from fluidgrad.linear.jacobian import assemble, pattern
 except ModuleNotFoundError:  # commit 576a00f and before
     from fluidgrad.fluxes import discretize  # pyright: ignore[reportMissingImports]
     from fluidgrad.residual import assemble, balance, pattern  # pyright: ignore[reportMissingImports]
@@ -47,7 +47,7 @@ def measured(n: int, dim: int, repeats: int) -> dict[str, float]:
         programs = kernels(lambda d, q: balance(flow, d, q), lambda d, q: assemble(flow, d, q).blocks)
         return {name: call_seconds(program, repeats, d, q, v) for name, program in programs.items()}
     from fluidgrad.flow.residual import tangent
-    from fluidgrad.solve.krylov import times, transposed_times
+    from fluidgrad.linear.krylov import times, transposed_times
 
     exact, compact = (pattern(flow, c).places for c in (False, True))
     programs = kernels(balance, lambda d, q: assemble(d, exact, q).blocks)

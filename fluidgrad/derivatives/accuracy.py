@@ -32,11 +32,11 @@ from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import at_boundary, balance, split
 from fluidgrad.flow.solution import Solution
+from fluidgrad.linear import systems as backends
+from fluidgrad.linear.jacobian import Jacobian, Places, assemble, pattern
 from fluidgrad.mesh.geometry import CellScalar, Geometry
 from fluidgrad.mesh.mesh import measure
 from fluidgrad.programs import compiled
-from fluidgrad.solve import linear as backends
-from fluidgrad.solve.jacobian import Jacobian, Places, assemble, pattern
 
 CANDIDATES = 8  # cells nearest to a finer one, among which the one that holds it is looked for
 

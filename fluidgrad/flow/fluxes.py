@@ -24,7 +24,7 @@ weighted by inverse distance, over face neighbours and boundary values: exact fo
 out the faces where pressure is not given.
 
 Every function here is pointwise in faces or cells apart from its gathers: the Jacobian is built from that
-(``solve/jacobian.py``). Programs that have one of them share its trace.
+(``linear/jacobian.py``). Programs that have one of them share its trace.
 """
 
 from __future__ import annotations

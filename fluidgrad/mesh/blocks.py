@@ -34,9 +34,10 @@ Split = Sequence[tuple[str, float, float]]  # name, from, to
 
 @dataclass(frozen=True)
 class BoxRecipe:
-    """Counts, clustering, and for each side its patches as (name, from, to) in fractions of the side."""
+    """Counts, width and height when built, clustering, and for each side its patches as (name, from, to) in fractions of the side."""
 
     counts: tuple[int, int]
+    built: tuple[float, float]
     grading: tuple[float, float]
     patches: tuple[tuple[str, tuple[tuple[str, float, float], ...]], ...]
     refine: int
@@ -59,8 +60,7 @@ def box(
         grading: clustering to the walls, for x and y or both: nodes at ``(1 + tanh(g (2 s - 1)) / tanh g) / 2``, ``s``
             equally spaced; 0 is uniform, at 2 the middle cells are 14 times as large as those at the walls.
         patches: for the sides left, right, bottom and top, the name of a patch (their own by default; several sides may
-            share one), or intervals ``(name, from, to)`` in x or y that cover the side. The nodes nearest to the ends of
-            intervals are moved onto them.
+            share one), or intervals ``(name, from, to)`` in x or y that cover the side. The nodes nearest to their ends are moved there.
         refine: multiplies both counts.
         like: use the counts, grading and patches of this mesh.
 
@@ -78,7 +78,8 @@ def box(
         if not known and (np.ndim(cells) == 0 or any(not isinstance(p, str) for p in (patches or {}).values())):
             raise needs_like("box")
         ends = (np.asarray(lower), np.asarray(upper)) if known else None
-        recipe = BoxRecipe(_box_counts(cells, ends), _pair(grading), _box_patches(patches or {}, ends), refinement(refine))
+        built = tuple((ends[1] - ends[0]).tolist()) if ends else (1.0, 1.0)
+        recipe = BoxRecipe(_box_counts(cells, ends), built, _pair(grading), _box_patches(patches or {}, ends), refinement(refine))
     topology, s = _box_layout(recipe)
     mesh = Mesh(jnp.asarray(lower + (upper - lower) * s), topology, recipe)
     return checked(mesh)
@@ -125,8 +126,7 @@ def extrude(mesh: Mesh, height: ArrayLike, layers: int, patches: tuple[str, str]
 
     Args:
         mesh: quadrilaterals and triangles. Its patches keep their names.
-        height: [L].
-        layers: their number.
+        height, layers: of all layers together [L], and their number.
         patches: the names of the ends at z = 0 and at ``height``; that of a side adds the end to it, as ("walls", "walls").
 
     Differentiable in ``height`` and in the mesh's points.
@@ -135,12 +135,12 @@ def extrude(mesh: Mesh, height: ArrayLike, layers: int, patches: tuple[str, str]
         raise InputError("only a 2D mesh can be extruded", accepted="a mesh of triangles and quadrilaterals")
     if layers < 1:
         raise InputError(f"{layers} layers", accepted="1 or more")
-    if not traced(height) and not np.asarray(height) > 0:
+    if (known := not traced(height)) and not np.asarray(height) > 0:
         raise InputError(f"height must be positive, got {np.asarray(height)}")
-    xp: Any = jnp if traced(mesh.points, height) else np  # of NumPy nothing is compiled
+    xp: Any = np if known and not traced(mesh.points) else jnp  # of NumPy nothing is compiled
     z = xp.asarray(height, float) * np.arange(layers + 1) / layers
     points = xp.concatenate([xp.tile(mesh.points, (layers + 1, 1)), xp.repeat(z, len(mesh.points))[:, None]], 1)
-    return Mesh(jnp.asarray(points), _extruded(mesh.topology, layers, tuple(patches)))
+    return Mesh(jnp.asarray(points), _extruded(mesh.topology, layers, float(z[-1]) if known else None, tuple(patches)))
 
 
 # Box
@@ -207,7 +207,8 @@ def _box_layout(recipe: BoxRecipe) -> tuple[Topology, Float[np.ndarray, "points 
         for name, a, b in split:
             first, last = ends[axis][round(a, 12)], ends[axis][round(b, 12)]
             patches.setdefault(name, []).append(edges(line[first : last + 1]))
-    return build_topology(points, [("quad", quads(index))], {p: np.concatenate(e) for p, e in patches.items()}), points
+    joined = {p: np.concatenate(e) for p, e in patches.items()}
+    return build_topology(points * recipe.built, [("quad", quads(index))], joined), points
 
 
 # Rings
@@ -240,9 +241,9 @@ def _ring_recipe(body: Curve, outer: Curve, cells: int | tuple[int, int], gradin
 
 
 @lru_cache(maxsize=16)
-def _extruded(flat: Topology, layers: int, ends: tuple[str, str]) -> Topology:
+def _extruded(flat: Topology, layers: int, built: float | None, ends: tuple[str, str]) -> Topology:
     n = len(flat.nominal)
-    z = np.arange(layers + 1) * np.sqrt(np.ptp(flat.nominal, axis=0).prod() / flat.n_cells)
+    z = np.linspace(0, layers * np.sqrt(np.ptp(flat.nominal, axis=0).prod() / flat.n_cells) if built is None else built, layers + 1)
     points = np.concatenate([np.tile(flat.nominal, (layers + 1, 1)), np.repeat(z, n)[:, None]], 1)
     lift = n * np.arange(layers)[:, None, None]
     solid = {"triangle": "wedge", "quad": "hexahedron"}
@@ -267,8 +268,7 @@ def _extruded(flat: Topology, layers: int, ends: tuple[str, str]) -> Topology:
 
 def _pair(grading: float | tuple[float, float]) -> tuple[float, float]:
     along_x, along_y = np.broadcast_to(grading, 2)
-    pair = float(along_x), float(along_y)
-    if min(pair) < 0:
+    if min(pair := (float(along_x), float(along_y))) < 0:
         raise InputError(f"grading must not be negative, got {grading}", accepted="0 (uniform) or more, e.g. 1.5")
     return pair
 
@@ -294,7 +294,7 @@ def needs_like(generator: str) -> InputError:
 
 
 def checked(mesh: Mesh) -> Mesh:
-    """The mesh, refused when it is tangled (which only shows where its points are not traced)."""
+    """The mesh, refused when it is tangled, which only shows where its points are not traced."""
     if not traced(mesh.points):
         check_valid(mesh.points, mesh.topology)
     return mesh

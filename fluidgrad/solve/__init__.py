@@ -1,1 +1,1 @@
-"""Solving R(q; flow) = 0 and its linear systems, and the rules by which a solution is differentiated (``adjoint.py``)."""
+"""Solving R(q; flow) = 0, and the rules by which a solution is differentiated (``adjoint.py``)."""

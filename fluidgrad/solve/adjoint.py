@@ -38,8 +38,8 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from fluidgrad.iteration import traced
+from fluidgrad.linear.krylov import gmres, transposed_times
 from fluidgrad.programs import compiled, one_device
-from fluidgrad.solve.krylov import gmres, transposed_times
 
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
 PROBE = 5  # primal: residual, converged; adjoint: residual, products, solves

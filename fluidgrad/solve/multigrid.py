@@ -25,15 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from fluidgrad.linear.aggregation import coarsened, merged
+from fluidgrad.linear.krylov import conjugate_gradients
 from fluidgrad.mesh.mesh import rows
 from fluidgrad.mesh.topology import ragged
 from fluidgrad.programs import on_device
 from fluidgrad.solve.adjoint import solve_symmetric
-from fluidgrad.solve.krylov import conjugate_gradients
 
-COARSEST = 200  # cells: a level of no more is solved directly
 PASSES = 2  # by each of which aggregates are joined in pairs
-STRONG = 0.25  # a coupling as large as this, of the strongest of one of its two cells, joins them
 OVER = 1.6  # by which fluxes between aggregates are too large
 VISITS = 2  # to each level but the last, from the one before
 DEGREE = 4  # of the polynomial that smooths
@@ -74,72 +73,20 @@ def levels_of(P: Any, N: Any, couplings: Any, n: int) -> tuple[Level, ...]:
         couplings: how strong it is, positive, ``(edges,)``.
         n: how many cells there are.
     """
-    P, N, couplings = (np.asarray(a) for a in (P, N, couplings))
-    levels = []
-    while True:
-        ends, edges = np.concatenate([P, N]), np.arange(len(P))
-        across = ragged(ends, n, np.concatenate([N, P]), None)
-        edge = ragged(ends, n, np.concatenate([edges, edges]), len(P))
-        last = n <= COARSEST or (P == N).all()
-        aggregate, count = (np.zeros(n, int), 0) if last else _aggregates(P, N, couplings, n)
-        P, N, couplings, place = _joined(P, N, couplings, aggregate, count)
-        levels.append(Level(on_device(across), on_device(edge), on_device(aggregate), on_device(place), count, len(P)))
-        if last:
-            return tuple(levels)
-        n = count
-
-
-def _aggregates(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
-    """In which aggregate each cell is, and how many there are: pairs of pairs."""
-    whole = np.arange(n)
-    P, N, couplings, _ = _joined(P, N, couplings, whole, n)  # a periodic layer couples a cell to itself
-    for _ in range(PASSES):
-        pair, n = _pairs(P, N, couplings, n)
-        P, N, couplings, _ = _joined(P, N, couplings, pair, n)
-        whole = pair[whole]
-    return whole, n
-
-
-def _joined(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, whole: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """The couplings of the cells that cells are made a part of, and which of them each is in (their number, if it is inside)."""
-    first, second = np.sort([whole[P], whole[N]], axis=0)
-    outer = first != second
-    key, place = np.unique(first[outer].astype(np.int64) * count + second[outer], return_inverse=True)
-    within = np.full(len(P), len(key))
-    within[outer] = place
-    return *np.divmod(key, count), np.bincount(place, couplings[outer], len(key)), within
-
-
-def _pairs(P: np.ndarray, N: np.ndarray, couplings: np.ndarray, n: int) -> tuple[np.ndarray, int]:
-    """Cells joined two by two: whoever is the other's strongest of those that are left (Manne & Bisseling 2007). Who is alone
-    in the end joins the pair of its strongest neighbour: else cells round one that has many would stay alone for ever."""
-    # From weak to strong, so that what is written last is strongest. Where couplings are equal lots are drawn, or a row of cells would
-    # be joined one pair after the other.
-    order = np.lexsort([np.random.default_rng(0).permutation(len(P)), couplings])
-    P, N, couplings = P[order], N[order], couplings[order]
-
-    def strongest_of(free: np.ndarray) -> np.ndarray:
-        """The coupling of each cell, of these in their order, that is strongest; -1 where it has none."""
-        last = np.full((2, n), -1)
-        last[0, P[free]] = last[1, N[free]] = free
-        return last.max(0)
-
-    best = np.append(couplings, 0.0)[strongest_of(np.arange(len(P)))]
-    strong = couplings >= STRONG * np.minimum(best[P], best[N])
-    P, N = P[strong], N[strong]
-    head, alone, free = np.arange(n), np.ones(n, bool), np.arange(len(P))
-    while len(free):
-        best = strongest_of(free)
-        chosen = free[(best[P[free]] == free) & (best[N[free]] == free)]
-        head[N[chosen]] = P[chosen]
-        alone[P[chosen]] = alone[N[chosen]] = False
-        free = free[alone[P[free]] & alone[N[free]]]
-    best = strongest_of(np.arange(len(P)))
-    for single, paired in ((P, N), (N, P)):
-        joins = np.flatnonzero(alone[single] & (best[single] == np.arange(len(P))))
-        head[single[joins]] = head[paired[joins]]
-    _, pair = np.unique(head, return_inverse=True)
-    return pair, int(pair.max(initial=-1)) + 1
+    P, N = np.asarray(P), np.asarray(N)
+    graph, place = merged(P, N, np.asarray(couplings), np.arange(n), n)  # a periodic layer couples a cell to itself
+    steps, levels = list(coarsened(graph, PASSES)), []
+    for step, coarse in zip(steps, [*steps[1:], None], strict=True):
+        n, edges = step.graph.n, np.arange(len(P))
+        across = ragged(np.concatenate([P, N]), n, np.concatenate([N, P]), None)
+        edge = ragged(np.concatenate([P, N]), n, np.concatenate([edges, edges]), len(P))
+        aggregate, next_edge, next_cells, next_edges = np.zeros(n, int), np.zeros(len(P), int), 0, 0
+        if coarse is not None:
+            P, N, next_cells, next_edges = coarse.graph.P, coarse.graph.N, coarse.graph.n, len(coarse.graph.P)
+            aggregate, next_edge, place = step.aggregate, np.append(step.coupling, next_edges)[place], np.arange(next_edges)
+        tables = (on_device(table) for table in (across, edge, aggregate, next_edge))
+        levels.append(Level(*tables, next_cells, next_edges))  # pyright: ignore[reportCallIssue]
+    return tuple(levels)
 
 
 class Operator(NamedTuple):

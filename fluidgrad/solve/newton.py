@@ -19,9 +19,9 @@ from jaxtyping import Array
 from fluidgrad.flow.layout import Discrete
 from fluidgrad.flow.residual import imbalance, split, tangent
 from fluidgrad.iteration import Number, cond, numbers, traced, while_loop
-from fluidgrad.solve import linear as backends
-from fluidgrad.solve.jacobian import Pattern, assemble
-from fluidgrad.solve.krylov import gmres, times
+from fluidgrad.linear import systems as backends
+from fluidgrad.linear.jacobian import Pattern, assemble
+from fluidgrad.linear.krylov import gmres, times
 
 FORCING, LEAST = 1e-2, 1e-5  # relative residual of a step's linear system: net over gross flux, between these
 SPARE = 0.1  # of the tolerance is what the one step of a linear flow aims at

@@ -32,9 +32,9 @@ from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import split
 from fluidgrad.flow.solution import Solution
 from fluidgrad.iteration import traced
+from fluidgrad.linear import systems as backends
+from fluidgrad.linear.jacobian import Jacobian, Places, assemble, pattern
 from fluidgrad.programs import compiled
-from fluidgrad.solve import linear as backends
-from fluidgrad.solve.jacobian import Jacobian, Places, assemble, pattern
 
 SHIFT = 1 / 3  # of the shear: sigma
 LEADING = 2  # that many of the fastest growing must be certain: a mode that swings is two

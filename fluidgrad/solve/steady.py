@@ -24,10 +24,10 @@ from fluidgrad.flow.layout import Discrete
 from fluidgrad.flow.residual import balance, tangent
 from fluidgrad.flow.solution import Solution, SolveReport
 from fluidgrad.iteration import Number, numbers, traced, while_loop
+from fluidgrad.linear import systems as backends
+from fluidgrad.linear.jacobian import pattern
 from fluidgrad.mesh.quality import check_valid
-from fluidgrad.solve import linear as backends
 from fluidgrad.solve.adjoint import Differentiating, mode, root, root_forward
-from fluidgrad.solve.jacobian import pattern
 from fluidgrad.solve.newton import Newton, Trial, newton, no_factor, stay
 
 STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
@@ -147,7 +147,7 @@ def solve_steady(
             steps and never changes the answer beyond the tolerance; nothing is differentiable in it.
         tolerance: of net over gross fluxes.
         linear: "superlu" or "block_tridiagonal", with factors of the exact Jacobian, or "auto": what is fastest on the device
-            (``linear.py``).
+            (``linear/systems.py``).
         derivative: "reverse" for ``grad`` and everything made of it, the default; "forward" for ``jvp`` and ``jacfwd``
             (``linearize`` chooses by itself).
 
@@ -169,7 +169,7 @@ def solve_steady(
     how = mode.get() or Differentiating()
     derivative = derivative or how.derivative
     backend = backends.choose(linear)
-    problem = Steady(backend, linear == "auto" and backend.prefers_compact(flow), min(ACCURACY, BESIDE * how.tolerance))
+    problem = Steady(backend, backend.prefers_compact(flow, linear == "auto"), min(ACCURACY, BESIDE * how.tolerance))
     tolerance = min(tolerance, how.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")

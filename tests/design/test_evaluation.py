@@ -10,7 +10,7 @@ import fluidgrad as fg
 from fluidgrad.design.evaluation import evaluate
 from fluidgrad.design.study import Constraint, Study
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.solve import superlu
+from fluidgrad.linear import superlu
 
 MESH = fg.box((0, 0), (2, 1), (8, 5))
 

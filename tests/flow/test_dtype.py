@@ -9,8 +9,8 @@ from cases import JACOBIANS, random_state
 import fluidgrad as fg
 from fluidgrad.flow.fluxes import discretize
 from fluidgrad.flow.residual import imbalance, residual, tangent
+from fluidgrad.linear.jacobian import assemble, pattern
 from fluidgrad.mesh.mesh import Mesh
-from fluidgrad.solve.jacobian import assemble, pattern
 
 
 def float32(tree):

@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 import fluidgrad as fg
 from fluidgrad.derivatives import derivative
-from fluidgrad.solve import adjoint, superlu
+from fluidgrad.linear import superlu
+from fluidgrad.solve import adjoint
 from fluidgrad.solve.adjoint import PROBE, root, root_forward
 
 # ---- an algebraic system

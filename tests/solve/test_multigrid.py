@@ -11,9 +11,10 @@ import scipy.sparse.linalg as spla
 from cases import mesh, split_in_four, triangles
 
 import fluidgrad as fg
+from fluidgrad.linear.aggregation import COARSEST
+from fluidgrad.linear.krylov import conjugate_gradients
 from fluidgrad.mesh.mesh import measure
-from fluidgrad.solve.krylov import conjugate_gradients
-from fluidgrad.solve.multigrid import COARSEST, OVER, _inverse, cycle, levels_of, operators, pressure
+from fluidgrad.solve.multigrid import OVER, _inverse, cycle, levels_of, operators, pressure
 
 DISK = fg.circle((0.2, 0.2), 0.05)
 

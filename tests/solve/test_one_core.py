@@ -22,8 +22,9 @@ SCRIPT = """
     from dataclasses import replace
     import jax, jax.numpy as jnp, numpy as np
     import fluidgrad as fg
-    from fluidgrad.solve.jacobian import Jacobian, pattern
-    from fluidgrad.solve import linear, superlu
+    from fluidgrad.linear.jacobian import Jacobian, pattern
+    from fluidgrad.linear import superlu
+    from fluidgrad.linear import systems as linear
 
     mesh = fg.box((0, 0), (1, 1), (50, 50))
     flow = fg.Flow(mesh, viscosity=1.0, left=fg.Wall(), right=fg.Outflow(), bottom=fg.Wall(), top=fg.Wall())
@@ -31,7 +32,7 @@ SCRIPT = """
     random = np.random.default_rng(0)
     blocks = random.normal(size=(len(p.row), m, m)) + 40 * np.eye(m) * (p.row == p.column)[:, None, None]
     empty = jnp.zeros((mesh.n_cells * m, 0))
-    J = Jacobian(jnp.asarray(blocks), empty, empty.T, jnp.zeros((0, 0)))
+    J = Jacobian(jnp.asarray(blocks), empty, empty.T, jnp.zeros((0, 0)), False)
     b = jnp.asarray(random.normal(size=mesh.n_cells * m))
 
     def solved(J, b):

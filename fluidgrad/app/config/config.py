@@ -184,7 +184,7 @@ class Solver(Section):
     """The steady solve."""
 
     tolerance: float = Field(1e-10, ge=1e-14, lt=1, description="of net over gross fluxes; round-off leaves about 1e-15 [1]")
-    linear: Literal["auto", "superlu", "block_tridiagonal"] = Field("auto", description="the linear solver")
+    linear: Literal["auto", "superlu", "block_tridiagonal", "multigrid"] = Field("auto", description="the linear solver")
 
 
 class Output(Section):

@@ -5,11 +5,11 @@ Jacobian with a vector. What preconditions it are LU factors of a matrix near it
 earlier step's, or of the *compact* Jacobian there (``jacobian.py``), which takes a fifth of the time and a third of the memory
 to factor, and 10 to 40 directions of GMRES. Two direct backends with the same answers make the factors:
 
-:class:`~fluidgrad.solve.superlu.SuperLU`
+:class:`~fluidgrad.linear.superlu.SuperLU`
     SciPy's sparse LU on the host, in an order of least degree. The CPU default, with the compact Jacobian: a flow and its gradient
     take 1.3 times as long as with the exact one at 600 cells round a cylinder, 0.75 times at 1,500, 0.64 at 5,000, 0.23 at 20,000,
     and 0.1 in a cube of 12^3.
-:class:`~fluidgrad.solve.block_tridiagonal.BlockTridiagonal`
+:class:`~fluidgrad.linear.block_tridiagonal.BlockTridiagonal`
     Dense LU along breadth-first levels of the cell graph, pure JAX and free of callbacks. The default elsewhere: it
     runs on a GPU and lowers for one anywhere. Its time goes with the number of unknowns in a row, whatever the matrix, so it
     factors the exact one, unless only the compact one's factors fit in the memory.
@@ -31,25 +31,32 @@ from jaxtyping import Array, Float
 
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
-from fluidgrad.solve.block_tridiagonal import BlockTridiagonal
-from fluidgrad.solve.jacobian import Jacobian, Pattern
-from fluidgrad.solve.superlu import SuperLU
+from fluidgrad.linear.block_tridiagonal import BlockTridiagonal
+from fluidgrad.linear.coupled import Multigrid
+from fluidgrad.linear.jacobian import Datum, Jacobian, Pattern, datum, sizes
+from fluidgrad.linear.superlu import SuperLU
 
-BACKENDS = {"superlu": SuperLU, "block_tridiagonal": BlockTridiagonal}
+BACKENDS = {"superlu": SuperLU, "block_tridiagonal": BlockTridiagonal, "multigrid": Multigrid}
 
 
 class Backend(Protocol):
-    """A direct solver of the cell-to-cell part of the Jacobian, ``blocks`` on a ``Pattern``."""
+    """A solver of the cell-to-cell part of the Jacobian, ``blocks`` on a ``Pattern``: exact, or nearly."""
 
-    def prefers_compact(self, flow: Flow) -> bool:
-        """Whether a flow is solved faster, or only, by factors of the compact Jacobian."""
+    spread: bool  # whether the datum that it wants is of all pressures, or of one
+
+    def prefers_compact(self, flow: Flow, may: bool) -> bool:
+        """Whether a flow is solved by the compact Jacobian: faster where it ``may`` be, or only so."""
         ...
 
     def check(self, p: Pattern) -> None:
         """Raises ``OutOfReach`` where the memory for it is not there, before any is taken."""
         ...
 
-    def factor(self, p: Pattern, blocks: Array) -> Any: ...
+    def factor(self, p: Pattern, blocks: Array, datum: Datum | None) -> Any: ...
+
+    def transposed(self, p: Pattern, factor: Any) -> Any:
+        """What ``solve`` wants for the transpose."""
+        ...
 
     def solve(self, p: Pattern, factor: Any, b: Float[Array, "unknowns k"], transpose: bool) -> Array: ...
 
@@ -63,7 +70,7 @@ def choose(name: str) -> Backend:
     return BACKENDS[name]()
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["held", "J", "border", "weight"], meta_fields=["transpose"])
+@partial(jax.tree_util.register_dataclass, data_fields=["held", "J", "datum", "border", "weight"], meta_fields=["transpose"])
 @dataclass(frozen=True)
 class Factored:
     """A Jacobian, or its transpose, that is ready to solve with.
@@ -71,6 +78,7 @@ class Factored:
     Attributes:
         held: what the backend made of its cell-to-cell part.
         J: the Jacobian itself.
+        datum: what was added to that part of a closed domain's, for it is singular by a constant pressure.
         border: the solutions whose right-hand sides are its borders, ``(cells m, k + 1)``; empty where it has none.
         weight: of the equations, ``(unknowns,)``: residuals multiplied by it have no units, and are alike in all.
         transpose: whether it is the transpose; static.
@@ -78,6 +86,7 @@ class Factored:
 
     held: Any
     J: Jacobian
+    datum: Datum | None
     border: Array
     weight: Array
     transpose: bool
@@ -85,18 +94,19 @@ class Factored:
 
 def factor(backend: Backend, p: Pattern, J: Jacobian) -> Factored:
     """Factor a Jacobian. Borders are eliminated, so that one backend serves open and closed domains; the cell-to-cell part of
-    a closed domain is singular by a constant pressure, and one diagonal entry is raised for it."""
-    return _bordered(backend, p, backend.factor(p, _raised(J)), J, False)
+    a closed domain is singular by a constant pressure, and its datum is eliminated with them."""
+    level = datum(J, backend.spread)
+    return _bordered(backend, p, backend.factor(p, J.blocks, level), J, level, False)
 
 
 def transposed(backend: Backend, p: Pattern, f: Factored) -> Factored:
-    """The transpose, by the same factors."""
-    return _bordered(backend, p, f.held, f.J, not f.transpose)
+    """The transpose, by what the backend made of the matrix."""
+    return _bordered(backend, p, backend.transposed(p, f.held), f.J, f.datum, not f.transpose)
 
 
-def _bordered(backend: Backend, p: Pattern, held: Any, J: Jacobian, transpose: bool) -> Factored:
-    border, weight = _begun(J, transpose)
-    return Factored(held, J, backend.solve(p, held, border, transpose) if J.corner.size else border, weight, transpose)
+def _bordered(backend: Backend, p: Pattern, held: Any, J: Jacobian, level: Datum | None, transpose: bool) -> Factored:
+    border, weight = _begun(J, level, transpose)
+    return Factored(held, J, level, backend.solve(p, held, border, transpose) if J.corner.size else border, weight, transpose)
 
 
 def solve(backend: Backend, p: Pattern, f: Factored, b: Array) -> Array:
@@ -108,34 +118,26 @@ def solve(backend: Backend, p: Pattern, f: Factored, b: Array) -> Array:
 
 
 @jax.jit
-def _raised(J: Jacobian) -> Array:
-    return J.blocks.at[_pin(J)].add(_pin_size(J)) if J.corner.size else J.blocks
-
-
-@jax.jit
 def _side(J: Jacobian, b: Array) -> Float[Array, "unknowns 1"]:
     return b[: len(J.columns), None]
 
 
-# J = [[A, B], [C, D]] with A = A' - pin e e^T; unknowns x, y and z = e^T x: all solves are with A'. e is the pressure of the
-# first cell, whose own block is the first of all.
+# J = [[A, B], [C, D]], in a closed domain with A = A' - s e e^T; unknowns x, y and z = e^T x: all solves are with A'.
 
 
-@partial(jax.jit, static_argnums=1)
-def _begun(J: Jacobian, transpose: bool) -> tuple[Float[Array, "unknowns k"], Array]:
-    """The right-hand sides that the elimination of the borders needs, B and e, and the weights."""
+@partial(jax.jit, static_argnums=2)
+def _begun(J: Jacobian, level: Datum | None, transpose: bool) -> tuple[Float[Array, "unknowns k"], Array]:
+    """The right-hand sides that the elimination of the borders needs, B and s e, and the weights."""
     B = J.rows.T if transpose else J.columns
     weight = _weight(J, transpose)
-    if not J.corner.size:
-        return B, weight
-    return jnp.concatenate([B, jnp.zeros((len(B), 1), B.dtype).at[_pin(J)[-1], 0].set(_pin_size(J))], 1), weight
+    return B if level is None else jnp.concatenate([B, (level.size * level.e)[:, None]], 1), weight
 
 
 def _weight(J: Jacobian, transpose: bool) -> Array:
     """Factors of rows r and columns c that leave entries of the size of 1: r_u A_uu, r_p A_pu and r_u A_up c_p, for velocities u
     and pressures p. In a column's units its rows of the transpose are measured."""
     dim = J.blocks.shape[1] - 1
-    uu, up, pu = (jnp.sqrt(jnp.mean(a**2)) for a in (J.blocks[:, :dim, :dim], J.blocks[:, :dim, dim], J.blocks[:, dim, :dim]))
+    uu, up, pu = sizes(J.blocks)
 
     def cells(of_u: Any, of_p: Any) -> Array:
         kinds = jnp.append(jnp.full(dim, of_u), of_p)
@@ -154,17 +156,9 @@ def _eliminated(f: Factored, b: Array, x: Array) -> Array:
     if not J.corner.size:
         return x
     C, D = (J.columns.T, J.corner.T) if f.transpose else (J.rows, J.corner)
-    e, n = _pin(J)[-1], len(x)
-    X_B, X_e = f.border[:, :-1], f.border[:, -1]
-    small = jnp.block([[D - C @ X_B, (C @ X_e)[:, None]], [-X_B[e][None], X_e[e][None, None] - 1.0]])
-    y = jnp.linalg.solve(small, jnp.concatenate([b[n:] - C @ x, -x[e][None]]))
-    return jnp.concatenate([x - X_B @ y[:-1] + X_e * y[-1], y[:-1]])
-
-
-def _pin(J: Jacobian) -> tuple[int, int, int]:
-    m = J.blocks.shape[1]
-    return 0, m - 1, m - 1
-
-
-def _pin_size(J: Jacobian) -> Array:
-    return jnp.abs(J.blocks[_pin(J)])
+    n, k = len(x), D.shape[1]
+    X_B, X_e = f.border[:, :k], f.border[:, k:]
+    e = jnp.zeros((0, n), x.dtype) if f.datum is None else f.datum.e[None]
+    small = jnp.block([[D - C @ X_B, C @ X_e], [-e @ X_B, e @ X_e - jnp.eye(len(e))]])
+    y = jnp.linalg.solve(small, jnp.concatenate([b[n:] - C @ x, -e @ x]))
+    return jnp.concatenate([x - X_B @ y[:k] + X_e @ y[k:], y[:k]])

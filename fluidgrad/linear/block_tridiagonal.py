@@ -16,10 +16,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array
 
-from fluidgrad.device import host_memory
+from fluidgrad.device import free_memory
 from fluidgrad.errors import OutOfReach
 from fluidgrad.flow.flow import Flow
-from fluidgrad.solve.jacobian import Pattern, pattern
+from fluidgrad.linear.jacobian import Datum, Pattern, pattern, pinned
 
 KEPT = 3  # factors at a time: the last step's, the one being made, and what it is made in (measured on a GPU: docs/how-to/gpu.md)
 ASSEMBLY = 13  # times the sparse blocks' own size, for what assembles them and for the rest of a solve (XLA's own count)
@@ -32,11 +32,13 @@ class BlockTridiagonal:
     triangular solves would go row by row. The blocks beside the diagonal are taken from their entries when their level's turn
     comes."""
 
+    spread = False
+
     def __str__(self) -> str:
         return "block-tridiagonal LU"
 
-    def prefers_compact(self, flow: Flow) -> bool:
-        return memory(pattern(flow)) > free_memory()
+    def prefers_compact(self, flow: Flow, may: bool) -> bool:
+        return may and memory(pattern(flow)) > free_memory()
 
     def check(self, p: Pattern) -> None:
         needed, free = memory(p), free_memory()
@@ -49,8 +51,8 @@ class BlockTridiagonal:
             )
 
     @partial(jax.jit, static_argnums=(0, 1))
-    def factor(self, p: Pattern, blocks: Array) -> Any:
-        levels = p.kept(_levels)
+    def factor(self, p: Pattern, blocks: Array, datum: Datum | None = None) -> Any:
+        levels, blocks = p.kept(_levels), pinned(blocks, datum)
         size = levels.shape[1]
 
         def eliminate(reach: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:  # reach: S^-1 U of the level before
@@ -62,6 +64,9 @@ class BlockTridiagonal:
         rows = (levels.entry, levels.place, jnp.asarray(levels.empty, blocks.dtype))
         _, inverses = jax.lax.scan(eliminate, jnp.zeros((size, size), blocks.dtype), jax.tree.map(jnp.asarray, rows))
         return inverses, blocks
+
+    def transposed(self, p: Pattern, factor: Any) -> Any:
+        return factor
 
     @partial(jax.jit, static_argnums=(0, 1, 4))
     def solve(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
@@ -107,15 +112,6 @@ def memory(p: Pattern) -> float:
     return 8.0 * (KEPT * L * size**2 + ASSEMBLY * len(p.row) * p.block**2)
 
 
-def free_memory() -> float:
-    """Bytes that JAX may still take on its device, which is the host itself without another; infinite where nobody says."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    return host_memory() if device.platform == "cpu" else np.inf
-
-
 @dataclass(frozen=True, eq=False)
 class _Levels:
     shape: tuple[int, int]  # levels, unknowns in the largest: to this all are padded
@@ -127,7 +123,7 @@ class _Levels:
 
 def _levels(p: Pattern) -> _Levels:
     graph = sp.csr_matrix((np.ones(len(p.row)), (p.row, p.column)), shape=(p.n_cells, p.n_cells))
-    ends = [np.flatnonzero(p.centres[:, a] <= np.quantile(p.centres[:, a], 0.02)) for a in range(p.centres.shape[1])]
+    ends = [np.flatnonzero(x <= np.quantile(x, 0.02)) for x in p.topology.nominal_centres.T]
     far = _breadth_first(graph, np.array([0]))
     candidates = [_breadth_first(graph, start) for start in (*ends, np.flatnonzero(far == far.max())[:1])]
     level = min(candidates, key=lambda c: float(np.bincount(c).max()) ** 3 * (c.max() + 1))

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from fluidgrad.solve.jacobian import Pattern
+from fluidgrad.linear.jacobian import Pattern
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ from cases import study
 
 import fluidgrad as fg
 from fluidgrad.errors import OutOfReach
-from fluidgrad.solve import block_tridiagonal
-from fluidgrad.solve.block_tridiagonal import BlockTridiagonal, free_memory, memory
-from fluidgrad.solve.jacobian import pattern
+from fluidgrad.linear import block_tridiagonal
+from fluidgrad.linear.block_tridiagonal import BlockTridiagonal, free_memory, memory
+from fluidgrad.linear.jacobian import pattern
 
 
 def cavity(n):

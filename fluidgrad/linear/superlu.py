@@ -28,8 +28,8 @@ from fluidgrad.device import host_memory
 from fluidgrad.errors import InputError, OutOfReach
 from fluidgrad.flow.flow import Flow
 from fluidgrad.iteration import traced
-from fluidgrad.solve import ordering
-from fluidgrad.solve.jacobian import Pattern
+from fluidgrad.linear import ordering
+from fluidgrad.linear.jacobian import Datum, Pattern, pinned
 
 PIVOT = 1e-3  # SuperLU leaves the diagonal for a pivot this much smaller: order is kept, and the residual checked
 BYTES = {np.float32: 8, np.float64: 12}  # of an entry of the factors: a number and its row
@@ -41,11 +41,13 @@ HELD = 256 * 2**20  # bytes of factorisations the host remembers; the last one a
 class SuperLU:
     """The backend: factoring happens when a solve first asks for it."""
 
+    spread = False
+
     def __str__(self) -> str:
         return "SuperLU"
 
-    def prefers_compact(self, flow: Flow) -> bool:
-        return True
+    def prefers_compact(self, flow: Flow, may: bool) -> bool:
+        return may
 
     def check(self, p: Pattern) -> None:
         free = host_memory()
@@ -59,8 +61,11 @@ class SuperLU:
                 accepted="use a coarser mesh, or a machine with more memory",
             )
 
-    def factor(self, p: Pattern, blocks: Array) -> Array:
-        return blocks
+    def factor(self, p: Pattern, blocks: Array, datum: Datum | None = None) -> Array:
+        return blocks if datum is None else pinned(blocks, datum)
+
+    def transposed(self, p: Pattern, factor: Array) -> Array:
+        return factor
 
     def solve(self, p: Pattern, factor: Array, b: Array, transpose: bool) -> Array:
         solve = partial(_host_solve, p, transpose)

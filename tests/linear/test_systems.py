@@ -1,7 +1,8 @@
-"""Linear solves: both backends, transposed, bordered; orderings; singular and huge systems; GMRES."""
+"""Linear solves: both direct backends, transposed, bordered; orderings; singular and huge systems; GMRES."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,15 @@ from cases import driven, random_state, study
 import fluidgrad as fg
 from fluidgrad.errors import InputError, OutOfReach
 from fluidgrad.flow.fluxes import discretize
-from fluidgrad.solve import krylov, linear, superlu
-from fluidgrad.solve.jacobian import Jacobian, as_csr, assemble, pattern
-from fluidgrad.solve.ordering import least_degree
+from fluidgrad.linear import krylov, superlu
+from fluidgrad.linear import systems as linear
+from fluidgrad.linear.jacobian import as_csr, assemble, datum, pattern, pinned
+from fluidgrad.linear.ordering import least_degree
 
+DIRECT = ["superlu", "block_tridiagonal"]
 FLOWS = {"open": study, "closed and driven": driven}
+
+FIRST = 0, -1, -1  # the pressure of the first cell, in its own equation
 
 
 @jax.jit
@@ -36,7 +41,7 @@ def matrix(request):
 
 
 @pytest.mark.parametrize("transpose", [False, True])
-@pytest.mark.parametrize("name", linear.BACKENDS)
+@pytest.mark.parametrize("name", DIRECT)
 def test_every_backend_solves_the_system_and_its_transpose(matrix, name, transpose):
     p, J, dense = matrix
     b = np.random.default_rng(0).normal(size=len(dense))
@@ -56,20 +61,20 @@ def test_every_backend_solves_the_system_and_its_transpose(matrix, name, transpo
 def test_auto_is_superlu_on_a_cpu_and_pure_jax_elsewhere():
     name = "SuperLU" if jax.default_backend() == "cpu" else "BlockTridiagonal"
     assert type(linear.choose("auto")).__name__ == name
-    with pytest.raises(InputError, match="unknown linear backend 'mumps'; one of auto, superlu, block_tridiagonal"):
+    with pytest.raises(InputError, match="unknown linear backend 'mumps'; one of auto, superlu, block_tridiagonal, multigrid"):
         linear.choose("mumps")
 
 
-@pytest.mark.parametrize("name", linear.BACKENDS)
+@pytest.mark.parametrize("name", DIRECT)
 @pytest.mark.parametrize("spoilt", ["singular", "nan"])
 def test_what_cannot_be_solved_gives_nothing_finite(name, spoilt):
     flow = study()
     p = pattern(flow)
     J = system(flow, random_state(flow))
     if spoilt == "nan":
-        J = Jacobian(J.blocks.at[3, 0, 0].set(jnp.nan), J.columns, J.rows, J.corner)
+        J = replace(J, blocks=J.blocks.at[3, 0, 0].set(jnp.nan))
     else:
-        J = Jacobian(jnp.where((p.row == 4)[:, None, None], 0.0, J.blocks), J.columns, J.rows, J.corner)  # an empty row
+        J = replace(J, blocks=jnp.where((p.row == 4)[:, None, None], 0.0, J.blocks))  # an empty row
     backend = linear.choose(name)
     x = jax.jit(lambda J, b: linear.solve(backend, p, linear.factor(backend, p, J), b))(J, jnp.ones(90))
     assert not np.isfinite(x).all()
@@ -82,7 +87,7 @@ def test_superlu_factors_a_matrix_once(matrix, monkeypatch):
     monkeypatch.setattr(superlu, "_splu", lambda held: factored.append(1) or splu(held))
     superlu._held.clear()
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
-    blocks[linear._pin(J)] *= 2
+    blocks[FIRST] *= 2
     for transpose in (False, True, False):
         assert np.isfinite(superlu._host_solve(p, transpose, blocks, b)).all()
     assert len(factored) == 1
@@ -133,7 +138,7 @@ def test_what_the_first_solve_needed_to_be_exact_every_later_one_gets(matrix, mo
     monkeypatch.setattr(superlu, "_splu", lambda held: Rough(splu(held)))
     superlu._held.clear()
     b = np.random.default_rng(0).standard_normal((p.n_cells * p.block, 1))
-    blocks = linear._raised(J)
+    blocks = pinned(J.blocks, datum(J, False))
     A = as_csr(p, np.asarray(blocks))
     for count, transpose in enumerate((False, False, True), 1):
         x = superlu._host_solve(p, transpose, blocks, b)
@@ -159,7 +164,7 @@ def test_a_factorisation_is_made_and_dropped_on_one_thread(matrix, monkeypatch):
     monkeypatch.setattr(superlu, "_splu", lambda held: Watched(splu(held)))
     monkeypatch.setattr(superlu, "HELD", 0)  # the last one only: every new matrix drops one
     blocks, b = np.asarray(J.blocks) + 0.0, np.ones((p.n_cells * p.block, 1))
-    blocks[linear._pin(J)] *= 3
+    blocks[FIRST] *= 3
     for k in range(4):
         with ThreadPoolExecutor(1) as other:
             other.submit(superlu._host_solve, p, False, (1 + k) * blocks, b).result()
@@ -198,7 +203,7 @@ def test_the_memory_of_superlu_is_predicted_and_what_is_not_there_refused_before
     p = pattern(flow, compact)
     J = jax.jit(lambda d, q: assemble(d, p.places, q))(discretize(flow), 0.1 * random_state(flow))
     blocks = np.asarray(J.blocks) + 0.0
-    blocks[linear._pin(J)] *= 2
+    blocks[FIRST] *= 2
     assert superlu.memory(p) == pytest.approx(superlu._factorisation(p, blocks).size, rel=1 / 5)
 
     needed = superlu.memory(pattern(flow, compact=True))

@@ -12,19 +12,19 @@ Jacobian-vector product of the residual in ``tests/solve/test_jacobian.py``.
 
 The *compact* Jacobian is the same with the gradients held: R_q without the second term. A cell reaches the cells that it
 shares a face with and no further, so it costs as much as two residuals, and its LU factors have a third of the entries and
-cost a fifth. It is near enough to the exact one to precondition GMRES with it (``linear.py``).
+cost a fifth. It is near enough to the exact one to precondition GMRES with it (``systems.py``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.fluxes import gradient, interior_flux
@@ -54,7 +54,7 @@ class Pattern(Source):
         row, column: cells of each block, sorted by row then column, ``(blocks,)``.
         target: the block to which each contribution of a cell's row belongs, ``(cells, 1 + k + slots + k slots)``, the first
             ``1 + k`` of them where the Jacobian is compact.
-        centres: rough cell centres, for orderings.
+        topology: of the mesh, for orderings and aggregates.
         block: unknowns a cell.
         compact: whether it is the compact Jacobian's.
     """
@@ -62,13 +62,13 @@ class Pattern(Source):
     row: Int[np.ndarray, " blocks"]
     column: Int[np.ndarray, " blocks"]
     target: Int[np.ndarray, "cells contributions"]
-    centres: Float[np.ndarray, "cells dim"]
+    topology: Topology
     block: int
     compact: bool
 
     @property
     def n_cells(self) -> int:
-        return len(self.centres)
+        return self.topology.n_cells
 
     @property
     def places(self) -> Places:
@@ -101,19 +101,51 @@ def _pattern_of(t: Topology, reach: list[np.ndarray], compact: bool) -> Pattern:
     me = np.arange(n)[:, None]
     column = np.concatenate([me, *reach], 1)
     key, target = np.unique(me * n + column, return_inverse=True)
-    return Pattern(key // n, key % n, target.reshape(column.shape), t.nominal_centres, t.dim + 1, compact)
+    return Pattern(key // n, key % n, target.reshape(column.shape), t, t.dim + 1, compact)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["blocks", "columns", "rows", "corner"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["blocks", "columns", "rows", "corner"], meta_fields=["closed"])
 @dataclass(frozen=True)
 class Jacobian:
     """dR/dq: sparse blocks between cells, ``(blocks, m, m)``, bordered by the extra scalars' dense columns
-    ``(cells m, k)``, rows ``(k, cells m)`` and corner ``(k, k)``."""
+    ``(cells m, k)``, rows ``(k, cells m)`` and corner ``(k, k)``. In a closed domain (static) the blocks alone are singular by a
+    constant pressure."""
 
     blocks: Array
     columns: Array
     rows: Array
     corner: Array
+    closed: bool
+
+
+class Datum(NamedTuple):
+    """What is added to the blocks of a closed domain, ``size e e^T``: e of pressures, ``(cells m,)``."""
+
+    e: Array
+    size: Array
+
+
+@partial(jax.jit, static_argnums=1)
+def datum(J: Jacobian, spread: bool) -> Datum | None:
+    """A datum at the pressure of the first cell, whose own block is the first of all, or of all pressures alike."""
+    if not J.closed:
+        return None
+    n, m = len(J.columns), J.blocks.shape[1]
+    e = jnp.zeros((n // m, m), J.blocks.dtype)
+    e = e.at[:, -1].set((n // m) ** -0.5) if spread else e.at[0, -1].set(1.0)
+    return Datum(e.ravel(), jnp.abs(J.blocks[0, -1, -1]))
+
+
+@jax.jit
+def pinned(blocks: Array, datum: Datum | None) -> Array:
+    """The blocks, with the datum at the first cell."""
+    return blocks if datum is None else blocks.at[0, -1, -1].add(datum.size)
+
+
+def sizes(blocks: Array) -> tuple[Array, Array, Array]:
+    """Root mean squares of the blocks' entries in momentum by velocity, in momentum by pressure, in mass by velocity."""
+    uu, up, pu = blocks[:, :-1, :-1], blocks[:, :-1, -1], blocks[:, -1, :-1]
+    return jnp.sqrt(jnp.mean(uu**2)), jnp.sqrt(jnp.mean(up**2)), jnp.sqrt(jnp.mean(pu**2))
 
 
 def _forward(f, x: Array) -> Array:
@@ -141,7 +173,7 @@ def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
     blocks = jnp.zeros((places.n_blocks, m, m), q.dtype).at[places.block.ravel()].add(parts.reshape(-1, m, m))
     if not d.n_extra:
         border = jnp.zeros((q.size, 0), q.dtype)
-        return Jacobian(blocks, border, border.T, jnp.zeros((0, 0), q.dtype))
+        return Jacobian(blocks, border, border.T, jnp.zeros((0, 0), q.dtype), False)
 
     def by_extra(e: Array) -> Array:
         return sources(d, q, e).ravel()
@@ -150,7 +182,8 @@ def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
         x = x.reshape(q.shape)
         return extra_equations(d, x, crossing(d, x, gradient(d, x))[0])
 
-    return Jacobian(blocks, jax.jacfwd(by_extra)(extra), jax.jacrev(equations)(q.ravel(), extra), jnp.zeros((len(extra),) * 2, q.dtype))
+    columns, border = jax.jacfwd(by_extra)(extra), jax.jacrev(equations)(q.ravel(), extra)
+    return Jacobian(blocks, columns, border, jnp.zeros((len(extra),) * 2, q.dtype), bool(d.closed))
 
 
 def _with_gradients_held(d: Discrete, q: Array, g: Array) -> list[Array]:

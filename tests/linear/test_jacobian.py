@@ -8,8 +8,8 @@ from cases import JACOBIANS, random_state
 
 from fluidgrad.flow.fluxes import discretize, gradient
 from fluidgrad.flow.residual import crossing, residual, sources, split
+from fluidgrad.linear.jacobian import as_csr, assemble, pattern
 from fluidgrad.mesh.mesh import to_cells
-from fluidgrad.solve.jacobian import as_csr, assemble, pattern
 
 TRACED = []
 

@@ -1,0 +1,194 @@
+"""Multigrid for velocity and pressure together: what preconditions GMRES where a direct solver ends.
+
+The matrix is the compact Jacobian (``jacobian.py``), whose rows reach across the faces of a cell and no further: of blocks between
+cells that are coupled. Levels are aggregates of two cells (``aggregation.py``), over which values are constant and equations are
+summed. What makes that work for a flow, found on Jacobians of this code (docs/method.md has the table of what was tried):
+
+    convection     is made upwind inside of the cycle: each velocity's coupling to a neighbour has an antisymmetric part c, and |c| is
+                   added to its diffusion, a quarter of it on the finest level and all of it on others. Of the blocks
+                   themselves, since Newton's linearisation doubles the convection along a stream; summed from blocks without it.
+    pressure       differences of it in the balance of mass grow too small by a factor of 1.5 a level.
+    smoothing      one sweep with D + L and one with D + U over the cells, colour by colour, where (D + L) D^-1 (D + U) has the
+                   diagonal blocks of the matrix: D_i = A_ii - sum over earlier j of A_ij D_j^-1 A_ji (DILU, Pommerell 1992).
+    visits         two to every second level.
+
+A sweep needs no triangles: what is not swept yet is zero. So a level is one table of blocks, rows of a colour together, and a cell's
+own block is the first of its row. All of it runs in single precision and calls nothing back: one program, on any device. The
+transpose of the cycle is the cycle of the transpose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fluidgrad.device import free_memory
+from fluidgrad.errors import OutOfReach
+from fluidgrad.flow.flow import Flow
+from fluidgrad.linear.jacobian import Datum, Pattern, sizes
+from fluidgrad.linear.krylov import ROOM
+from fluidgrad.linear.levels import Level, Tables, tables_of
+from fluidgrad.linear.matrices import Blocks, Matrix, at, by_steps, flat, matrices, placed
+from fluidgrad.mesh.mesh import rows
+
+TIMES = 6  # the matrix's own bytes, for the matrices of all levels, the transposed ones, and what makes them
+
+
+@dataclass(frozen=True)
+class Multigrid:
+    """The backend: it solves nearly, not exactly, and in constant pressures of a closed domain exactly."""
+
+    spread = True
+
+    def __str__(self) -> str:
+        return "multigrid"
+
+    def prefers_compact(self, flow: Flow, may: bool) -> bool:
+        return True
+
+    def check(self, p: Pattern) -> None:
+        needed, free = memory(p), free_memory()
+        if needed > free:
+            raise OutOfReach(
+                f"multigrid needs about {needed / 2**30:.2g} GiB for {p.n_cells} cells, and {free / 2**30:.2g} GiB are free",
+                accepted="use a coarser mesh, or a machine with more memory",
+            )
+
+    def factor(self, p: Pattern, blocks: Array, datum: Datum | None = None) -> Hierarchy:
+        return _hierarchy(p.of(tables_of), blocks, datum)
+
+    def transposed(self, p: Pattern, held: Hierarchy) -> Hierarchy:
+        return _transposed(p.of(tables_of), held)
+
+    def solve(self, p: Pattern, held: Hierarchy, b: Array, transpose: bool) -> Array:
+        return _solve(p.of(tables_of), held, b)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["matrices", "blocks", "rows", "columns", "datum"], meta_fields=[])
+@dataclass(frozen=True)
+class Hierarchy:
+    """A matrix on all levels.
+
+    Attributes:
+        matrices: of the levels, finest first.
+        blocks: the matrix itself as they are made of it, not upwind.
+        rows, columns: what multiplies its equations and its unknowns there, ``(m,)``.
+        datum: what was added to it: a constant pressure.
+    """
+
+    matrices: tuple[Matrix, ...]
+    blocks: Blocks
+    rows: Array
+    columns: Array
+    datum: Datum | None
+
+
+def memory(p: Pattern) -> float:
+    """Bytes that a solve and its gradient take, beside the rest of the process."""
+    return 8.0 * (TIMES * len(p.row) * p.block**2 + 2 * ROOM * p.n_cells * p.block)
+
+
+@jax.jit
+def _hierarchy(tables: Tables, blocks: Array, datum: Datum | None) -> Hierarchy:
+    uu, up, pu = sizes(blocks)
+    m = blocks.shape[-1]
+    velocity = jnp.arange(m) < m - 1
+    r, c = jnp.where(velocity, 1.0 / uu, 1.0 / pu), jnp.where(velocity, 1.0, uu / up)
+    scaled = (blocks * r[:, None] * c).astype(jnp.float32)
+    padded = jnp.concatenate([scaled, jnp.zeros((1, m, m), scaled.dtype)])
+    return _on_levels(tables, tuple(rows(padded, entry) for entry in tables.entry), r, c, datum)
+
+
+def _on_levels(tables: Tables, blocks: Blocks, r: Array, c: Array, datum: Datum | None) -> Hierarchy:
+    return Hierarchy(matrices(tables.levels, blocks, datum is not None), blocks, r, c, datum)
+
+
+@jax.jit
+def _transposed(tables: Tables, held: Hierarchy) -> Hierarchy:
+    every = flat(held.blocks)
+    blocks = tuple(jnp.swapaxes(rows(every, band.back), -1, -2) for band in tables.levels[0].bands)
+    return _on_levels(tables, blocks, held.columns, held.rows, held.datum)
+
+
+@jax.jit
+def _solve(tables: Tables, held: Hierarchy, b: Float[Array, "unknowns k"]) -> Array:
+    """Nearly the solutions, of the matrix with its datum."""
+    m = len(held.rows)
+
+    def inside(b: Array) -> Array:
+        r = (b.reshape(-1, m) * held.rows).astype(jnp.float32)
+        r = jnp.zeros((sum(b.shape[0] * b.shape[1] for b in held.blocks), m), r.dtype).at[tables.place].set(r)
+        x = rows(cycle(tables.levels, held.matrices, r), tables.place)
+        return (x.astype(b.dtype) * held.columns).ravel()
+
+    def one(b: Array) -> Array:
+        if held.datum is None:
+            return inside(b)
+        e, size = held.datum
+        part = e @ b  # A e = 0, so (A + size e e^T)^-1 e = e / size
+        x = inside(b - part * e)
+        return x + (part / size - e @ x) * e
+
+    return one(b[:, 0])[:, None] if b.shape[1] == 1 else jax.lax.map(one, b.T).T
+
+
+def cycle(levels: tuple[Level, ...], A: tuple[Matrix, ...], r: Float[Array, "places m"]) -> Array:
+    """Nearly A^-1 r, linear in r."""
+    return _visit(levels, A, r, True)
+
+
+def _visit(levels: tuple[Level, ...], A: tuple[Matrix, ...], r: Array, twice: bool) -> Array:
+    """What a level makes of a residual; ``twice``: of the visits to the next."""
+    level, here = levels[0], A[0]
+    if len(levels) == 1:
+        return (here.inverses[0] @ r.ravel()).reshape(r.shape)
+    x = _smoothed(level, here, r)
+    r = r - times(level, here, x)
+    coarse = jnp.sum(rows(r, level.members), 1)
+
+    def again(_: int, e: Array) -> Array:  # a loop, so that each level is in the program once
+        return e + _visit(levels[1:], A[1:], coarse - times(levels[1], A[1], e), not twice)
+
+    if twice and len(levels) > 2:
+        e = jax.lax.fori_loop(0, 2, again, jnp.zeros_like(coarse))
+    else:
+        e = _visit(levels[1:], A[1:], coarse, not twice)
+    e = rows(e, level.aggregate)
+    return x + e + _smoothed(level, here, r - times(level, here, e))
+
+
+def times(level: Level, A: Matrix, x: Array) -> Array:
+    """A x, for values ``(places, m)``."""
+    products = [jnp.einsum("cpab,cpb->cpa", row, _near(x, band.across)) for band, row in zip(level.bands, A.rows, strict=True)]
+    return jnp.concatenate(products, 1).reshape(x.shape)
+
+
+def _near(x: Array, across: Array) -> Array:
+    """The values that rows are multiplied by, ``(..., cells, (1 + k) m)``."""
+    return rows(x, across).reshape(*across.shape[:-1], -1)
+
+
+def _smoothed(level: Level, A: Matrix, r: Array) -> Array:
+    """(D + U)^-1 D (D + L)^-1 r."""
+    steps = len(A.rows[0])
+
+    def sweep(begin: tuple[Array, ...], step: Array, x: Array) -> Array:
+        found = []
+        for band, *tables in zip(level.bands, A.rows, A.inverses, begin, strict=True):
+            row, inverse, start, across = (at(table, step) for table in (*tables, band.across))
+            swept = jnp.einsum("pab,pb->pa", row, _near(x, across))
+            found.append(start - jnp.einsum("pab,pb->pa", inverse, swept))
+        return placed(x, step, found)
+
+    def only(x: tuple[Array, ...], first: int, last: int) -> Array:
+        step = jnp.arange(steps)[:, None, None]
+        return jnp.where((step >= first) & (step < last), jnp.concatenate(x, 1), 0.0).reshape(r.shape)
+
+    begin = tuple(jnp.einsum("cpab,cpb->cpa", D, b) for D, b in zip(A.inverses, by_steps(level, r), strict=True))
+    y = jax.lax.fori_loop(level.first, steps, partial(sweep, begin), only(begin, 0, level.first))
+    begin, last = by_steps(level, y), steps - level.last
+    return jax.lax.fori_loop(0, last, lambda k, x: sweep(begin, last - 1 - k, x), only(begin, last, steps))

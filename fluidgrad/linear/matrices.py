@@ -1,0 +1,145 @@
+"""The matrices of the coupled cycle (``coupled.py``), level by level: summed, made upwind, with the blocks that its sweeps divide by.
+
+They are made of the matrix of the finest level by one program, in the tables of ``levels.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fluidgrad.linear.levels import Level
+from fluidgrad.mesh.geometry import sum_of
+from fluidgrad.mesh.mesh import rows
+
+FINE, COARSE = 0.25, 1.0  # of the upwinding, on the finest level and on others
+RESCALED = 1.5  # by which differences of the pressure are too small on the next level
+
+Blocks = tuple[Array, ...]  # a matrix, of each band (steps, cells, 1 + k, m, m)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["rows", "inverses"], meta_fields=[])
+@dataclass(frozen=True)
+class Matrix:
+    """The matrix of a level, band by band.
+
+    Attributes:
+        rows: of its blocks, upwind, ``(steps, cells, m, (1 + k) m)``.
+        inverses: of D, ``(steps, cells, m, m)``; on the last level that of the whole matrix, ``(places m, places m)``.
+    """
+
+    rows: tuple[Array, ...]
+    inverses: tuple[Array, ...]
+
+
+@partial(jax.jit, static_argnums=2)
+def matrices(levels: tuple[Level, ...], blocks: Blocks, closed: bool) -> tuple[Matrix, ...]:
+    """The matrix of each level.
+
+    Args:
+        levels: :class:`Tables`'.
+        blocks: of the first level, scaled so that their entries are alike.
+        closed: whether a constant pressure is of no effect: one is added to the last level's matrix, which is singular. Static.
+    """
+    found, amount = [], FINE
+    for level, coarse in zip(levels, [*levels[1:], None], strict=True):
+        upwind, m = _upwind(level, blocks, amount), blocks[0].shape[-1]
+        by_row = tuple(jnp.moveaxis(b, 3, 2).reshape(*b.shape[:2], m, -1) for b in upwind)
+        inverses = (_dense_inverse(level, upwind, closed),) if coarse is None else _diagonal(level, upwind, by_row)
+        found.append(Matrix(by_row, inverses))
+        if coarse is not None:
+            part = jnp.concatenate([band.part.ravel() for band in level.bands])
+            count = sum(band.across.size for band in coarse.bands)
+            sums = jnp.zeros((count + 1, m * m), upwind[0].dtype).at[part].add(flat(blocks).reshape(-1, m * m))
+            sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(RESCALED)
+            blocks, amount = _in_bands(coarse, sums[:-1]), COARSE
+    return tuple(found)
+
+
+def flat(blocks: Sequence[Array]) -> Float[Array, "blocks m m"]:
+    """The blocks of all bands."""
+    return jnp.concatenate([b.reshape(-1, *b.shape[3:]) for b in blocks])
+
+
+def _in_bands(level: Level, every: Array) -> Blocks:
+    ends = np.cumsum([band.across.size for band in level.bands])[:-1]
+    parts = jnp.split(every, ends)
+    return tuple(part.reshape(*band.across.shape, *every.shape[1:]) for part, band in zip(parts, level.bands, strict=True))
+
+
+def _upwind(level: Level, given: Blocks, amount: float) -> Blocks:
+    """The blocks with diffusion added to velocities, none of it in sums over rows or columns."""
+    blocks = list(given)
+    for v in range(blocks[0].shape[-1] - 1):
+        every = flat([b[..., v : v + 1, v : v + 1] for b in blocks]).ravel()
+        for i, band in enumerate(level.bands):
+            more = amount * 0.5 * jnp.abs(blocks[i][..., v, v] - rows(every, band.back))  # none of a cell to itself
+            blocks[i] = blocks[i].at[..., v, v].add((-more).at[..., 0].set(jnp.sum(more, -1)))
+    return tuple(blocks)
+
+
+def _diagonal(level: Level, blocks: Blocks, by_row: tuple[Array, ...]) -> Blocks:
+    """D^-1, step by step: zero where it is not known yet, and so in the sum over a row, where the cell itself is, too."""
+    every, m = flat(blocks), blocks[0].shape[-1]
+
+    def eliminate(step: Array, inverse: Array) -> Array:
+        found = []
+        for band, b, row in zip(level.bands, blocks, by_row, strict=True):
+            own, row, across, back = (at(table, step) for table in (b[:, :, 0], row, band.across, band.back))
+            there, again = rows(inverse, across), rows(every, back)
+            known = sum_of(there[..., c, None] * again[..., c, None, :] for c in range(m))  # a product, but 9 times as fast
+            found.append(_inverse(own - jnp.einsum("pax,pxd->pad", row, known.reshape(len(own), -1, m))))
+        return placed(inverse, step, found)
+
+    inverse = jnp.zeros((len(level.aggregate), m, m), every.dtype)
+    return by_steps(level, jax.lax.fori_loop(0, len(blocks[0]), eliminate, inverse))
+
+
+def _inverse(D: Array) -> Array:
+    """Of small matrices ``(n, m, m)``, by elimination without pivots, velocities first; zero of empty ones."""
+    m = D.shape[-1]
+    empty = jnp.all(D == 0, (1, 2))
+    A = [[D[:, i, j] for j in range(m)] + [jnp.full(len(D), float(i == j), D.dtype) for j in range(m)] for i in range(m)]
+    for i in range(m):
+        A[i] = [a / jnp.where(empty, 1.0, A[i][i]) for a in A[i]]
+        for j in set(range(m)) - {i}:
+            A[j] = [a - A[j][i] * b for a, b in zip(A[j], A[i], strict=True)]
+    return jnp.where(empty[:, None, None], 0.0, jnp.stack([jnp.stack(row[m:], -1) for row in A], 1))
+
+
+def _dense_inverse(level: Level, blocks: Blocks, closed: bool) -> Array:
+    """Of the whole matrix, one in the rows of empty places."""
+    m, own = blocks[0].shape[-1], jnp.concatenate([b[:, :, 0] for b in blocks], 1)
+    own = own.reshape(-1, m, m)
+    n = len(own)
+    each = zip(by_steps(level, jnp.arange(n)), level.bands, strict=True)
+    place = jnp.concatenate([jnp.repeat(places.ravel(), band.across.shape[2]) for places, band in each])
+    across = jnp.concatenate([band.across.ravel() for band in level.bands])
+    empty = jnp.all(own == 0, (1, 2))
+    dense = jnp.zeros((n, n, m, m), own.dtype).at[place, across].add(flat(blocks))
+    dense = dense.at[jnp.arange(n), jnp.arange(n)].add(jnp.where(empty[:, None, None], jnp.eye(m, dtype=own.dtype), 0.0))
+    if closed:
+        dense = dense.at[:, :, -1, -1].add(jnp.mean(jnp.abs(own[:, -1, -1])) / n * ~empty[:, None] * ~empty)
+    return jnp.linalg.inv(jnp.moveaxis(dense, 2, 1).reshape(n * m, n * m))
+
+
+def by_steps(level: Level, x: Array) -> tuple[Array, ...]:
+    """Values at places, ``(places, ...)``, of each band by steps, ``(steps, cells, ...)``."""
+    widths = [band.across.shape[1] for band in level.bands]
+    return tuple(jnp.split(x.reshape(-1, sum(widths), *x.shape[1:]), np.cumsum(widths)[:-1], 1))
+
+
+def at(table: Array, step: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(table, step, 0, keepdims=False)
+
+
+def placed(x: Array, step: Array, values: list[Array]) -> Array:
+    """x with the values of the cells of a step."""
+    here = jnp.concatenate(values)
+    return jax.lax.dynamic_update_slice(x, here, (step * len(here), *[0] * (x.ndim - 1)))
