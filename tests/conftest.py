@@ -82,7 +82,7 @@ def counted(monkeypatch):
     from fluidgrad.linear import systems as linear
 
     choose = linear.choose
-    monkeypatch.setattr(linear, "choose", lambda name: choose("superlu" if name == "auto" else name))
+    monkeypatch.setattr(linear, "choose", lambda name, flow=None: choose("superlu" if name == "auto" else name))
     factored, solved = [], []
     splu, solve = superlu._splu, superlu._solve_held
 

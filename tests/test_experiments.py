@@ -43,6 +43,10 @@ EXPERIMENTS = {
         "--squares 8 --cubes --large 300 --large-cube 0 --cold 300 --repeats 1",
         "residual jvp vjp assembly large_time large_memory cold_s warm_s",
     ),
+    "large": (
+        "--cells 1000 2000 3000 --others",
+        "iterations_10k iterations_640k seconds_10k seconds_1m gradient_ratio_1m peak_gib_1m exponent",
+    ),
     "gradient_cost": (
         "--cells 300 --memory-cells 300 --parameters 10 300 --repeats 1",
         "ratio_10 ratio_10000 ratio_warm peak_mib forward_s gradient_s",
@@ -50,7 +54,7 @@ EXPERIMENTS = {
 }
 
 
-SLOW = ("inner_products", "minimum_drag_body", "shape_derivatives", "journalling", "device", "kernels")  # even at that size
+SLOW = ("inner_products", "minimum_drag_body", "shape_derivatives", "journalling", "device", "kernels", "large")  # even at that size
 
 # What starts processes of its own is run as one.
 PROCESSES = {"kill_and_resume"}

@@ -37,6 +37,8 @@ from fluidgrad.linear.jacobian import Jacobian, Places, assemble, pattern
 from fluidgrad.mesh.geometry import CellScalar, Geometry
 from fluidgrad.mesh.mesh import measure
 from fluidgrad.programs import compiled
+from fluidgrad.solve.adjoint import ACCEPTED, solve_adjoint
+from fluidgrad.solve.steady import implicit_problem
 
 CANDIDATES = 8  # cells nearest to a finer one, among which the one that holds it is looked for
 
@@ -72,16 +74,19 @@ def error_estimate(functional: Callable[[Solution], Array], solution: Solution, 
 
     Raises:
         InputError: a mesh that is not finer, or a flow of another kind.
-        NotConverged: the estimate is not finite.
+        NotConverged: the adjoint on the finer mesh is not, or the estimate is not finite.
 
     Accuracy: the estimate tends to the error itself where the scheme is in its range of second order.
     """
     parent = parents(solution.flow, finer)
     q = prolonged(solution, finer, parent)
-    backend, p = backends.choose(linear), pattern(finer)
-    R, J, J_finer, by_state = _at(functional, finer, q)
-    factor = backends.factor(backend, p, J)
-    weight = backends.solve(backend, p, backends.transposed(backend, p, factor), by_state)
+    problem = implicit_problem(finer, linear)
+    p = pattern(finer, problem.compact)
+    R, J, J_finer, by_state = _at(functional, finer, p.places, q)
+    factor = backends.factor(problem.backend, p, J)
+    weight, went = solve_adjoint(problem, finer, q, factor, by_state)  # pyright: ignore[reportArgumentType]
+    if not went[0] <= ACCEPTED:
+        raise NotConverged(f"no estimate of the error: the adjoint on the finer mesh was solved to {float(went[0]):.1e} only, by {problem}")
     parts = np.asarray(weight * R)
     n = finer.mesh.n_cells * (finer.mesh.dim + 1)
     cells = np.bincount(parent, parts[:n].reshape(finer.mesh.n_cells, -1).sum(1), solution.flow.mesh.n_cells)
@@ -91,7 +96,7 @@ def error_estimate(functional: Callable[[Solution], Array], solution: Solution, 
     rest = float(J_finer) - float(parts[n:].sum()) - value
     change = rest - float(cells.sum())
     if not np.isfinite(change):
-        raise NotConverged("no estimate of the error: the adjoint on the finer mesh is not finite")
+        raise NotConverged("no estimate of the error: the functional on the finer mesh is not finite")
     return ErrorEstimate(value, share * change, value + change, jnp.asarray(-share * cells), share * rest)
 
 
@@ -165,9 +170,9 @@ def _carried(flow: Flow, state: Array, parent: Array, finer: Geometry) -> Array:
     return q[parent] + jnp.einsum("nvi,ni->nv", g[parent], away) + jnp.sum(s**2 * square[parent] + s**3 * cube[parent], 1)
 
 
-def _at(functional: Callable[[Solution], Array], finer: Flow, q: Array) -> tuple[Array, Any, Array, Array]:
+def _at(functional: Callable[[Solution], Array], finer: Flow, places: Places, q: Array) -> tuple[Array, Any, Array, Array]:
     """Residual, Jacobian, functional and its gradient in the state, at a state of the finer flow."""
-    R, J = _equations(finer, pattern(finer).places, q)
+    R, J = _equations(finer, places, q)
     value, by_state = jax.value_and_grad(lambda q: functional(Solution(finer, q, None)))(q)  # pyright: ignore[reportArgumentType]
     return R, J, value, by_state
 

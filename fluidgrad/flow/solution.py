@@ -16,7 +16,7 @@ from fluidgrad.flow.patches import WallData, all_walls, wall_data
 from fluidgrad.flow.vorticity import stream_function, vorticity
 from fluidgrad.mesh.geometry import CellScalar, CellVector
 
-_REPORT = ["converged", "residual", "iterations", "solves", "reached", "place", "products"]
+_REPORT = ["converged", "residual", "iterations", "solves", "reached", "place", "products", "linear_residual"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=_REPORT, meta_fields=["linear"])
@@ -34,7 +34,8 @@ class SolveReport:
             times its viscosity was, inf if none.
         place: cell with the largest residual.
         products: of the Jacobian with a vector, of all steps' linear systems together.
-        linear: what preconditioned them: a backend and the matrix that it factored; static.
+        linear_residual: relative, to which the last of them was solved: above 1e-2 it is the linear solver that failed.
+        linear: what preconditioned them: a backend and the matrix that it was given; static.
     """
 
     converged: Array
@@ -44,6 +45,7 @@ class SolveReport:
     reached: Array
     place: Array
     products: Array
+    linear_residual: Array
     linear: str
 
 

@@ -35,7 +35,7 @@ from fluidgrad.linear.levels import Level, Tables, tables_of
 from fluidgrad.linear.matrices import Blocks, Matrix, at, by_steps, flat, matrices, placed
 from fluidgrad.mesh.mesh import rows
 
-TIMES = 6  # the matrix's own bytes, for the matrices of all levels, the transposed ones, and what makes them
+TIMES = 23  # the matrix's own bytes, for the matrices of all levels, the transposed ones, and what makes them
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from fluidgrad.iteration import numbers, while_loop
 
 ROOM = 40  # directions that are kept; then the method begins again with what is left of the right-hand side
-MOST = 160  # products in all
+MOST = 400  # products in all
 GAIN = 0.5  # by which a round has to shorten the residual, or it is the last
 
 

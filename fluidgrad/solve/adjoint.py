@@ -86,7 +86,7 @@ def _root_forward_pass(problem: ImplicitProblem, theta: Any, start: Any, probe: 
 def _root_reverse_pass(problem: ImplicitProblem, saved: Any, cotangent: Any) -> Any:
     varied, fixed, q, report, factor = saved
     q_bar = jnp.zeros_like(q) if isinstance(cotangent[0], SymbolicZero) else cotangent[0]
-    adjoint, went = _solve_adjoint(problem, _merge(varied, fixed), q, factor, q_bar)  #    R_q^T lambda = q_bar
+    adjoint, went = solve_adjoint(problem, _merge(varied, fixed), q, factor, q_bar)  #    R_q^T lambda = q_bar
     theta_bar = _pull_back(problem, varied, fixed, q, adjoint)  #                          theta_bar = -R_theta^T lambda
     theta_bar, probe_bar = _nan_unless(ACCEPTED, theta_bar, report, went)
     return theta_bar, None, probe_bar
@@ -206,7 +206,7 @@ def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
     return jax.lax.custom_linear_solve(problem.tangent(problem.prepare(theta), q), b, solver(False), solver(True))
 
 
-def _solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
+def solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
     """x with R_q^T x = b, and [residual, products, solves]; differentiable in ``theta``, ``q`` and ``b``."""
     if traced(theta, q, factor, b):
         return _solve_adjoint_traced(problem, theta, q, factor, b)

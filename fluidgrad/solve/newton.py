@@ -45,14 +45,15 @@ class Trial(NamedTuple):
 
 
 class Newton(NamedTuple):
-    """Where the method is, the factor that led there, whether it is to be made anew; its steps so far, and products of the Jacobian
-    in all."""
+    """Where the method is, the factor that led there, whether it is to be made anew; its steps so far, products of the Jacobian
+    in all, and the relative residual to which the last step's linear system was solved."""
 
     trial: Trial
     factor: Any
     worn: Number
     steps: Number
     products: Number
+    linear: Number
 
 
 def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, tolerance: Array) -> Newton:
@@ -69,14 +70,14 @@ def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, toleran
             return backends.solve(backend, p, factor, v)
 
         J = tangent(d, at.q)
-        dq, _, k = gmres(lambda v: times(J, v), precondition, factor.weight, at.R, _forcing(d, at, tolerance))
+        dq, left, k = gmres(lambda v: times(J, v), precondition, factor.weight, at.R, _forcing(d, at, tolerance))
         after = _line_search(d, at, dq, tolerance)
         k, again = numbers(k), ~n.worn & ~after.fell  # from where it stood, with a factor of its own
         trial = cond(again, lambda: at, lambda: after)
-        return Newton(trial, factor, again | (k > WORN) | (n.worn & (at.residual > FAR)), n.steps + 1, n.products + k)
+        return Newton(trial, factor, again | (k > WORN) | (n.worn & (at.residual > FAR)), n.steps + 1, n.products + k, numbers(left))
 
     one = np.ones((), q.dtype)
-    begin = Newton(stay(d, q, tolerance), no_factor(backend, p, d), np.bool_(True), 0 * one, 0 * one)
+    begin = Newton(stay(d, q, tolerance), no_factor(backend, p, d), np.bool_(True), 0 * one, 0 * one, 0 * one)
     return while_loop(unfinished, step, begin)
 
 

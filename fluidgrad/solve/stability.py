@@ -40,6 +40,7 @@ SHIFT = 1 / 3  # of the shear: sigma
 LEADING = 2  # that many of the fastest growing must be certain: a mode that swings is two
 DIRECTIONS, BETWEEN = 300, 50  # of Arnoldi's method at most, and between two looks at what was found
 CERTAIN = 1e-3  # of |lambda - sigma|: an eigenvalue whose residual is larger is not given
+MOST = {2: 150_000, 3: 15_000}  # cells, by dimension, that factors of the exact Jacobian are made for
 SEED = 0  # of the first direction
 
 
@@ -48,7 +49,7 @@ def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray
 
     Args:
         solution: of ``solve_steady``.
-        linear: as for ``solve_steady``.
+        linear: as for ``solve_steady``; "multigrid", which is not exact, means "auto".
 
     Returns:
         lambda [1/T], the fastest growing first: the real part is the rate of growth (negative: of decay), the imaginary
@@ -57,7 +58,7 @@ def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray
         vortices that are shed, has another frequency but at the onset.
 
     Raises:
-        InputError: a solution that is traced, or of a fluid at rest.
+        InputError: a solution that is traced, or of a fluid at rest; more cells than direct solvers of the exact Jacobian go to.
         NotConverged: the leading rate did not become certain, and none that did grows: whether the flow is stable is not
             known.
 
@@ -65,7 +66,12 @@ def growth_rates(solution: Solution, linear: str = "auto") -> Complex[np.ndarray
     """
     if traced(solution.flow, solution.state):
         raise InputError("growth rates of a traced solution", accepted="a solution outside jax.jit and jax.grad")
-    flow, backend, p = solution.flow, backends.choose(linear), pattern(solution.flow)
+    flow, p = solution.flow, pattern(solution.flow)
+    backend = backends.choose("auto" if linear == "multigrid" else linear)
+    if p.n_cells > (most := MOST[flow.mesh.dim]):
+        given = f"growth rates of a flow in {p.n_cells} cells, which take factors of the exact Jacobian"
+        raise InputError(given, accepted=f"at most {most} in {flow.mesh.dim}D")
+    backend.check(p)
     J, M, shear = _linearized(flow, p.places, solution.state)
     if not shear > 0:
         raise InputError("growth rates of a fluid at rest", accepted="a flow")

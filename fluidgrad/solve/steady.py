@@ -28,7 +28,7 @@ from fluidgrad.linear import systems as backends
 from fluidgrad.linear.jacobian import pattern
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.solve.adjoint import Differentiating, mode, root, root_forward
-from fluidgrad.solve.newton import Newton, Trial, newton, no_factor, stay
+from fluidgrad.solve.newton import FORCING, Newton, Trial, newton, no_factor, stay
 
 STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
 ACCURACY = 1e-12  # of tangents and adjoints: their linear solves' relative residual
@@ -82,16 +82,22 @@ class Steady:
             n = newton(self.backend, p, replace(d, viscosity=numbers(d.viscosity) * s.ratio), s.best, tolerance)
             return _after(s._replace(factor=None), n._replace(factor=None), tolerance)._replace(factor=n.factor)
 
-        search = _Search(q0, q0, no_factor(self.backend, p, d), one * np.inf, one, one * FIRST_RATIO, one * 0, one * 0, one * 0)
+        search = _Search(q0, q0, no_factor(self.backend, p, d), one * np.inf, one, one * FIRST_RATIO, one * 0, one * 0, one * 0, one * 0)
         s = while_loop(unfinished, stage, search)
         q = _found(s.found, s.best, s.last)
         return q, _went(s._replace(factor=None), stay(d, q, tolerance), tolerance), s.factor
 
 
+def implicit_problem(flow: Flow, linear: str, accuracy: float = ACCURACY) -> Steady:
+    """The problem that a flow is, with the linear solver of a name."""
+    backend = backends.choose(linear, flow)
+    return Steady(backend, backend.prefers_compact(flow, linear == "auto"), accuracy)
+
+
 class _Search(NamedTuple):
     """The continuation: the state of the last Newton iteration, the best state, the factor of the last step, the viscosity
     ratio that the best belongs to (inf: none), the ratio to try next, the stride between ratios, stages, Newton
-    steps and products so far."""
+    steps and products so far, and the relative residual of the last linear system."""
 
     last: Array
     best: Array
@@ -102,6 +108,7 @@ class _Search(NamedTuple):
     stages: Number
     steps: Number
     products: Number
+    linear: Number
 
 
 @jax.jit
@@ -115,7 +122,7 @@ def _after(s: _Search, n: Newton, tolerance: Array) -> _Search:
     # Start from rest again, not from where a first try got lost, until some flow has been found.
     best = jnp.where(ok, q, jnp.where(some, s.best, 0.0))
     ratio = jnp.where(some, jnp.maximum(1.0, found / stride), s.ratio * FIRST_RATIO)
-    return _Search(q, best, s.factor, found, ratio, stride, s.stages + 1, s.steps + n.steps, s.products + n.products)
+    return _Search(q, best, s.factor, found, ratio, stride, s.stages + 1, s.steps + n.steps, s.products + n.products, n.linear)
 
 
 @jax.jit
@@ -128,7 +135,7 @@ def _found(found: Array, best: Array, last: Array) -> Array:
 def _went(s: _Search, end: Trial, tolerance: Array) -> Array:
     """The numbers of the report."""
     ok = (s.found == 1.0) & (end.residual <= jnp.maximum(tolerance, STAGNATED))
-    return jnp.stack([end.residual, ok.astype(end.q.dtype), s.steps, s.stages, s.found, end.place, s.products])
+    return jnp.stack([end.residual, ok.astype(end.q.dtype), s.steps, s.stages, s.found, end.place, s.products, s.linear])
 
 
 def solve_steady(
@@ -146,8 +153,8 @@ def solve_steady(
         start: a solution (or its ``state``) on a mesh with the same cells to start from; rest if left out. It saves
             steps and never changes the answer beyond the tolerance; nothing is differentiable in it.
         tolerance: of net over gross fluxes.
-        linear: "superlu" or "block_tridiagonal", with factors of the exact Jacobian, or "auto": what is fastest on the device
-            (``linear/systems.py``).
+        linear: "superlu" or "block_tridiagonal", with factors of the exact Jacobian, "multigrid", whose time and memory grow like
+            the number of cells, or "auto": what is fastest for so many cells on the device (``linear/systems.py``).
         derivative: "reverse" for ``grad`` and everything made of it, the default; "forward" for ``jvp`` and ``jacfwd``
             (``linearize`` chooses by itself).
 
@@ -168,8 +175,7 @@ def solve_steady(
         raise InputError(given, accepted="a mesh with points in float64 (residuals, derivatives and Jacobians are computed in either)")
     how = mode.get() or Differentiating()
     derivative = derivative or how.derivative
-    backend = backends.choose(linear)
-    problem = Steady(backend, backend.prefers_compact(flow, linear == "auto"), min(ACCURACY, BESIDE * how.tolerance))
+    problem = implicit_problem(flow, linear, min(ACCURACY, BESIDE * how.tolerance))
     tolerance = min(tolerance, how.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")
@@ -193,8 +199,8 @@ def solve_steady(
 
 @partial(jax.jit, static_argnums=1)
 def _reported(went: Array, linear: str) -> SolveReport:
-    residual, ok, steps, stages, reached, place, products = went
-    return SolveReport(ok > 0, residual, steps, stages, reached, place, products, linear)
+    residual, ok, steps, stages, reached, place, products, linear_residual = went
+    return SolveReport(ok > 0, residual, steps, stages, reached, place, products, linear_residual, linear)
 
 
 @jax.jit
@@ -222,7 +228,11 @@ def advice(flow: Flow, report: SolveReport) -> str:
         steps.append('flow.scheme = "upwind"')
     if flow.convection:
         steps.append("a larger viscosity: the flow that is sought may be unsteady")
+    stalled = ""
+    if not (left := float(report.linear_residual)) <= FORCING:
+        stalled = f" The linear system of the last step was solved to {left:.1e} only, by {report.linear}."
+        steps.insert(0, 'solver.linear = "superlu"') if report.linear.startswith("multigrid") else None
     return (
-        f"no convergence: residual {float(report.residual):.1e} after {int(report.iterations)} steps ({how_far}). "
+        f"no convergence: residual {float(report.residual):.1e} after {int(report.iterations)} steps ({how_far}).{stalled} "
         f"Largest residual near ({near}). Try {', or '.join(steps)}."
     )

@@ -21,7 +21,7 @@ from fluidgrad.flow.functionals import (
 from fluidgrad.flow.solution import Solution, SolveReport
 
 NU, ALPHA = 0.1, 0.5
-DONE = SolveReport(*(jnp.asarray(x) for x in (True, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)), "nothing")
+DONE = SolveReport(*(jnp.asarray(x) for x in (True, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)), "nothing")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,13 @@ import scipy.sparse as sp
 from cases import gmsh_triangles, mesh, split_in_four, triangles
 
 import fluidgrad as fg
+from fluidgrad.errors import InputError, NotConverged, OutOfReach
 from fluidgrad.flow.fluxes import discretize
-from fluidgrad.linear import aggregation, coupled, levels, matrices
+from fluidgrad.linear import aggregation, coupled, levels, matrices, systems
 from fluidgrad.linear.aggregation import Graph, coarsened, colours, couplings
 from fluidgrad.linear.jacobian import as_csr, assemble, datum, pattern
+from fluidgrad.solve import stability
+from fluidgrad.solve.stability import growth_rates
 
 
 def walls(m, viscosity, **others):
@@ -214,3 +217,76 @@ def test_flows_and_gradients_are_those_of_the_direct_solver(name):
     np.testing.assert_allclose(gradient[0], by[0], rtol=0, atol=1e-8 * np.linalg.norm(by[1]))
     np.testing.assert_allclose(gradient[1], by[1], rtol=0, atol=1e-8 * np.abs(by[1]).max())
     assert report.adjoint_products <= 110
+
+
+def test_it_is_chosen_where_a_flow_is_large(monkeypatch):
+    flow = cavity(8)
+    direct = "superlu" if jax.default_backend() == "cpu" else "block_tridiagonal"
+    assert not isinstance(systems.choose("auto", flow), coupled.Multigrid)
+    monkeypatch.setitem(systems.DIRECT, direct, {2: 63, 3: 63})
+    assert isinstance(systems.choose("auto", flow), coupled.Multigrid)
+    assert not isinstance(systems.choose(direct, flow), coupled.Multigrid)
+    assert fg.solve_steady(flow).report.linear == "multigrid of the compact Jacobian"
+
+
+def test_it_is_part_of_programs_in_both_modes():
+    """Without callbacks: under jit and vmap, and forward against reverse."""
+    flow = channel(400)
+
+    def drag(viscosity, derivative="reverse"):
+        solution = fg.solve_steady(replace(flow, viscosity=viscosity), linear="multigrid", tolerance=1e-13, derivative=derivative)
+        return fg.drag(solution, "body")
+
+    viscosities = jnp.array([1e-3, 2e-3])
+    program = jax.jit(jax.vmap(jax.value_and_grad(drag)))
+    assert "callback" not in program.lower(viscosities).as_text()
+    values, slopes = program(viscosities)
+    for viscosity, value, slope in zip(viscosities, values, slopes, strict=True):
+        assert float(drag(viscosity)) == pytest.approx(float(value), rel=1e-10)
+        _, forward = jax.jvp(partial(drag, derivative="forward"), (viscosity,), (jnp.ones(()),))
+        assert float(forward) == pytest.approx(float(slope), rel=1e-9)
+    h = 1e-6
+    assert float(drag(1e-3 + h) - drag(1e-3 - h)) / (2 * h) == pytest.approx(float(slopes[0]), rel=1e-6)
+
+
+def test_an_error_estimate_needs_no_direct_solver():
+    mesh = fg.box((0, 0), (2, 1), cells=(16, 8))
+    patches = {"left": fg.Inflow(fg.parabola(mesh, "left", 1.0)), "right": fg.Outflow(), "bottom": fg.Wall(), "top": fg.Wall()}
+    fine = fg.box(like=mesh, lower=(0, 0), upper=(2, 1), refine=2)
+    inflow = fg.Inflow(fg.parabola(fine, "left", 1.0))
+    flow, finer = fg.Flow(mesh, viscosity=0.1, **patches), fg.Flow(fine, viscosity=0.1, **{**patches, "left": inflow})
+    solution = fg.solve_steady(flow)
+    a, b = (fg.error_estimate(lambda s: fg.drag(s, "bottom"), solution, finer, linear) for linear in ("multigrid", "superlu"))
+    assert a.error == pytest.approx(b.error, rel=1e-8)
+    np.testing.assert_allclose(a.cells, b.cells, rtol=0, atol=1e-8 * np.abs(b.cells).max())
+
+
+def test_growth_rates_beyond_direct_solvers_are_said_not_to_be_known(monkeypatch):
+    solution = fg.solve_steady(cavity(8), linear="multigrid")
+    rates = growth_rates(solution, "multigrid")  # those of a direct solver
+    assert rates[0].real < 0
+    monkeypatch.setitem(stability.MOST, 2, 63)
+    with pytest.raises(InputError, match="growth rates of a flow in 64 cells, which take factors of the exact Jacobian; at most 63 in 2D"):
+        growth_rates(solution)
+
+
+def test_a_linear_system_that_is_not_solved_is_named(monkeypatch):
+    """And no flow comes of it, nor a gradient."""
+    monkeypatch.setattr(coupled.Multigrid, "solve", lambda self, p, held, b, transpose: jnp.zeros_like(b).at[0].set(b[0]))
+    with pytest.raises(
+        NotConverged, match=r"was solved to .* only, by multigrid of the compact Jacobian\. .* Try solver.linear = \"superlu\""
+    ):
+        fg.solve_steady(channel(400), linear="multigrid")
+
+
+def test_memory_is_refused_before_it_is_taken(monkeypatch):
+    flow = cavity(8)
+    monkeypatch.setattr(coupled, "free_memory", lambda: 1e4)
+    with pytest.raises(OutOfReach, match="multigrid needs about .* GiB for 64 cells, and 9.3e-06 GiB are free; use a coarser mesh"):
+        fg.solve_steady(flow, linear="multigrid")
+
+
+def test_products_grow_slowly_with_the_mesh():
+    """The large sibling is ``experiments/large``."""
+    few, more = (int(fg.solve_steady(channel(cells), linear="multigrid").report.products) for cells in (1000, 16_000))
+    assert more <= 1.6 * few

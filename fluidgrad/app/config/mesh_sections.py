@@ -44,7 +44,7 @@ class AbstractMesh(Section):
     def _not_too_many(self) -> Self:
         cells = int(np.prod(getattr(self, "cells", 1))) * self.refine**2 * (self.extrude.layers * self.refine if self.extrude else 1)
         if cells > MOST_CELLS:
-            raise InputError(f"{cells} cells", accepted=f"at most {MOST_CELLS}: direct solvers take up to some 10^5 in 2D, fewer in 3D")
+            raise InputError(f"{cells} cells", accepted=f"at most {MOST_CELLS}")
         return self
 
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:

@@ -1,0 +1,168 @@
+"""What multigrid takes from 10,000 cells to a million: iterations of linear systems, seconds and memory of a flow and its gradient."""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench import seconds, table
+
+import fluidgrad as fg
+from fluidgrad.derivatives.derivative import vjp
+from fluidgrad.flow.fluxes import discretize
+from fluidgrad.flow.residual import tangent
+from fluidgrad.linear import systems
+from fluidgrad.linear.jacobian import assemble, pattern
+from fluidgrad.linear.krylov import gmres, times, transposed_times
+
+MEAN = 0.2
+TOLERANCE = 1e-8  # of the linear systems whose iterations are counted
+MOST = 400
+TWICE = 200_000  # cells: smaller gradients are taken twice, so that nothing is compiled in the second
+
+
+def channel(cells: int, viscosity: float = 1e-3) -> fg.Flow:
+    """The cylinder in a channel of Schaefer and Turek, 2D-1 at Re 20."""
+    mesh = fg.channel(length=2.2, height=0.41, body=fg.circle(center=(0.2, 0.2), radius=0.05), cells=cells)
+    patches = {"inlet": fg.Inflow(fg.parabola(mesh, "inlet", MEAN)), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}
+    return fg.Flow(mesh, viscosity=viscosity, **patches, reference=(MEAN, 0.1))
+
+
+def cavity(cells: int) -> fg.Flow:
+    """At Re 1000, closed."""
+    n = round(cells**0.5)
+    walls = {side: fg.Wall() for side in ("left", "right", "bottom")}
+    return fg.Flow(fg.box(cells=(n, n)), viscosity=1e-3, top=fg.Wall(velocity=(1.0, 0.0)), **walls)
+
+
+def stretched(cells: int) -> fg.Flow:
+    """A plain channel at Re 100, whose cells at the walls are up to a hundred and fifty times as long as high."""
+    n = round(cells**0.5)
+    mesh = fg.box((0, 0), (10.0, 1.0), cells=(n, n), grading=(0.0, 2.5))
+    walls = {"bottom": fg.Wall(), "top": fg.Wall()}
+    return fg.Flow(mesh, viscosity=1e-2, left=fg.Inflow(fg.parabola(mesh, "left", 1.0)), right=fg.Outflow(), **walls)
+
+
+def cube(cells: int) -> fg.Flow:
+    """The lid-driven cavity in 3D at Re 100, closed."""
+    n = round(cells ** (1 / 3))
+    mesh = fg.extrude(fg.box(cells=(n, n)), 1.0, n, patches=("front", "back"))
+    walls = {side: fg.Wall() for side in ("left", "right", "bottom", "front", "back")}
+    return fg.Flow(mesh, viscosity=1e-2, top=fg.Wall(velocity=(1.0, 0.0, 0.0)), **walls)
+
+
+FLOWS: dict[str, Callable[[int], fg.Flow]] = {f.__name__: f for f in (channel, cavity, stretched, cube)}
+FLOWS["channel_re100"] = lambda cells: channel(cells, 2e-4)
+
+
+def iterations(flow: fg.Flow, state: Any) -> tuple[int, int]:
+    """Of the system with the Jacobian at a state, and of its transpose, for a right-hand side of noise."""
+    backend, p, d = systems.choose("multigrid"), pattern(flow, compact=True), discretize(flow)
+    factor = systems.factor(backend, p, jax.jit(assemble)(d, p.places, state))
+    b = jnp.asarray(np.random.default_rng(0).standard_normal(len(state))) / factor.weight
+    R_q, found = tangent(d, state), []
+    for f, product in ((factor, times), (systems.transposed(backend, p, factor), transposed_times)):
+        _, residual, count = gmres(
+            lambda x, product=product: product(R_q, x), lambda b, f=f: systems.solve(backend, p, f, b), f.weight, b, TOLERANCE, MOST
+        )
+        found.append(int(count) if residual <= TOLERANCE else -1)
+    return found[0], found[1]
+
+
+def one(name: str, cells: int, linear: str) -> dict[str, Any]:
+    """A flow from rest and its gradient in the viscosity and the force in every cell; programs are compiled before."""
+    flow = FLOWS[name](cells)
+    n, dim = flow.mesh.n_cells, flow.mesh.dim
+
+    def energy(x: Any, start: fg.Solution) -> Any:
+        viscosity, force = x
+        changed = fg.Flow(flow.mesh, viscosity=viscosity, force=force, boundary=dict(flow.boundary))
+        return jnp.sum(fg.solve_steady(changed, start, linear=linear).velocity ** 2) / n
+
+    def adjoint() -> Any:
+        _, pull_back = vjp(lambda x: energy(x, solution), (flow.viscosity, jnp.zeros((n, dim))))
+        return pull_back
+
+    fg.solve_steady(flow, linear=linear, tolerance=0.3)
+    solution: Any = None
+
+    def solve() -> Any:
+        nonlocal solution
+        solution = fg.solve_steady(flow, linear=linear)
+        return solution.state
+
+    forward = seconds(solve)
+    for _ in range(2 if n <= TWICE else 1):
+        pull_back = adjoint()
+        gradient = seconds(lambda pull_back=pull_back: pull_back(jnp.ones(()))[0])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    found = {"cells": n, "steps": int(solution.report.iterations), "products": int(solution.report.products)}
+    counted = iterations(flow, solution.state)
+    return found | {"iterations": counted[0], "transposed": counted[1], "forward": forward, "gradient": gradient, "peak_gib": peak}
+
+
+def in_a_process(name: str, cells: int, linear: str) -> dict[str, Any]:
+    """Of its own, so that the peak of memory is that of this flow."""
+    command = [sys.executable, __file__, "--one", name, str(cells), "--linear", linear]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{name}, {cells} cells: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+        return {}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, nargs=3, default=[10_000, 640_000, 1_000_000], metavar=("FEW", "MANY", "MOST"))
+    parser.add_argument("--others", type=int, nargs="*", default=[10_000, 160_000], help="cells of the other flows")
+    parser.add_argument("--linear", default="multigrid")
+    parser.add_argument("--device", action="store_true", help="the largest flow in 2D and in 3D alone, in this process")
+    parser.add_argument("--one", nargs=2, metavar=("FLOW", "CELLS"), help="one flow, in this process")
+    a = parser.parse_args(argv)
+    if a.one:
+        result = one(a.one[0], int(a.one[1]), a.linear)
+        print(json.dumps(result))
+        return result
+    if a.device:
+        result = {name: one(name, a.cells[2], a.linear) for name in ("channel", "cube")}
+        print(json.dumps(result))
+        return result
+    rows = []
+
+    def measured(name: str, cells: int) -> dict[str, Any]:
+        r = in_a_process(name, cells, a.linear)
+        if r:
+            rows.append([name, *(f"{r[k]:.3g}" if isinstance(r[k], float) else str(r[k]) for k in list(r))])
+            print(*rows[-1], flush=True)
+        return r
+
+    few, many, most = (measured("channel", cells) for cells in a.cells)
+    for name in ("channel_re100", "cavity", "stretched", "cube"):
+        for cells in a.others:
+            measured(name, cells)
+    table(["flow", "cells", "steps", "products", "iterations", "transposed", "solve s", "gradient s", "peak GiB"], rows)
+    exponent = float(np.log(most["forward"] / few["forward"]) / np.log(most["cells"] / few["cells"]))
+    result = {
+        "iterations_10k": few["iterations"],
+        "iterations_640k": many["iterations"],
+        "seconds_10k": few["forward"],
+        "seconds_1m": most["forward"],
+        "gradient_ratio_1m": most["gradient"] / most["forward"],
+        "peak_gib_1m": most["peak_gib"],
+        "exponent": exponent,
+    }
+    print(json.dumps(result))
+    return result
+
+
+if __name__ == "__main__":
+    main()
