@@ -47,8 +47,9 @@ def couplings(t: Topology) -> Graph:
     S = (corner[:, 1] - corner[:, 0]) @ np.array([[0, -1], [1, 0]]) if t.dim == 2 else np.cross(along, across) / 2
     seen = [middles(t.nominal, f[:n]) for f in (t.face_points, t.face_points if t.twin is None else t.twin)]
     x_P, x_N = (t.nominal_centres[c] for c in (t.owner[:n], t.neighbour))
-    through = np.abs(np.sum(S * (seen[0] - x_P - seen[1] + x_N), 1))
-    strength = np.sum(S**2, 1) / np.maximum(through, 1e-12 * np.sum(S**2, 1) ** (t.dim / (2 * t.dim - 2)) + 1e-300)
+    square, through = np.sum(S**2, 1), np.abs(np.sum(S * (seen[0] - x_P - seen[1] + x_N), 1))
+    volume = square ** (t.dim / (2 * t.dim - 2))  # about a cell's: rough centres may both lie in the face's plane
+    strength = square / np.maximum(through, 1e-12 * volume + 1e-300)
     return merged(t.owner[:n], t.neighbour, strength, np.arange(t.n_cells), t.n_cells)[0]
 
 

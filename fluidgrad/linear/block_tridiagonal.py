@@ -47,7 +47,7 @@ class BlockTridiagonal:
             raise OutOfReach(
                 f"the block-tridiagonal solver needs {needed / 2**30:.2g} GiB for {p.n_cells} cells in {L} levels of up to "
                 f"{size // p.block}, and {jax.local_devices()[0].device_kind} has {free / 2**30:.2g} GiB free",
-                accepted='use a coarser mesh, a larger device, or linear = "superlu"',
+                accepted='use a coarser mesh, a larger device, or linear = "multigrid" or "superlu"',
             )
 
     @partial(jax.jit, static_argnums=(0, 1))

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 from fluidgrad.device import free_memory
 from fluidgrad.errors import OutOfReach
 from fluidgrad.flow.flow import Flow
-from fluidgrad.linear.jacobian import Datum, Pattern, sizes
+from fluidgrad.linear.jacobian import Datum, Pattern, scales
 from fluidgrad.linear.krylov import ROOM
 from fluidgrad.linear.levels import Level, Tables, tables_of
 from fluidgrad.linear.matrices import Blocks, Matrix, at, by_steps, flat, matrices, placed
@@ -94,10 +94,7 @@ def memory(p: Pattern) -> float:
 
 @jax.jit
 def _hierarchy(tables: Tables, blocks: Array, datum: Datum | None) -> Hierarchy:
-    uu, up, pu = sizes(blocks)
-    m = blocks.shape[-1]
-    velocity = jnp.arange(m) < m - 1
-    r, c = jnp.where(velocity, 1.0 / uu, 1.0 / pu), jnp.where(velocity, 1.0, uu / up)
+    (r, c), m = scales(blocks), blocks.shape[-1]
     scaled = (blocks * r[:, None] * c).astype(jnp.float32)
     padded = jnp.concatenate([scaled, jnp.zeros((1, m, m), scaled.dtype)])
     return _on_levels(tables, tuple(rows(padded, entry) for entry in tables.entry), r, c, datum)
@@ -117,11 +114,11 @@ def _transposed(tables: Tables, held: Hierarchy) -> Hierarchy:
 @jax.jit
 def _solve(tables: Tables, held: Hierarchy, b: Float[Array, "unknowns k"]) -> Array:
     """Nearly the solutions, of the matrix with its datum."""
-    m = len(held.rows)
+    m, places = len(held.rows), sum(b.shape[0] * b.shape[1] for b in held.blocks)
 
     def inside(b: Array) -> Array:
         r = (b.reshape(-1, m) * held.rows).astype(jnp.float32)
-        r = jnp.zeros((sum(b.shape[0] * b.shape[1] for b in held.blocks), m), r.dtype).at[tables.place].set(r)
+        r = jnp.zeros((places, m), r.dtype).at[tables.place].set(r)
         x = rows(cycle(tables.levels, held.matrices, r), tables.place)
         return (x.astype(b.dtype) * held.columns).ravel()
 

@@ -142,10 +142,12 @@ def pinned(blocks: Array, datum: Datum | None) -> Array:
     return blocks if datum is None else blocks.at[0, -1, -1].add(datum.size)
 
 
-def sizes(blocks: Array) -> tuple[Array, Array, Array]:
-    """Root mean squares of the blocks' entries in momentum by velocity, in momentum by pressure, in mass by velocity."""
-    uu, up, pu = blocks[:, :-1, :-1], blocks[:, :-1, -1], blocks[:, -1, :-1]
-    return jnp.sqrt(jnp.mean(uu**2)), jnp.sqrt(jnp.mean(up**2)), jnp.sqrt(jnp.mean(pu**2))
+def scales(blocks: Array) -> tuple[Array, Array]:
+    """Factors of the rows and of the columns of a block, ``(m,)``, that leave entries without units and of the size of 1 in momentum by
+    velocity, in momentum by pressure and in mass by velocity."""
+    uu, up, pu = (jnp.sqrt(jnp.mean(a**2)) for a in (blocks[:, :-1, :-1], blocks[:, :-1, -1], blocks[:, -1, :-1]))
+    velocity = jnp.arange(blocks.shape[1]) < blocks.shape[1] - 1
+    return jnp.where(velocity, 1.0 / uu, 1.0 / pu), jnp.where(velocity, 1.0, uu / up)
 
 
 def _forward(f, x: Array) -> Array:

@@ -58,7 +58,7 @@ class SuperLU:
             raise OutOfReach(
                 f"SuperLU needs {taken} for the {'compact' if p.compact else 'exact'} Jacobian of {p.n_cells} cells, and "
                 f"{free / 2**30:.2g} GiB are free",
-                accepted="use a coarser mesh, or a machine with more memory",
+                accepted='use a coarser mesh, linear = "multigrid", or a machine with more memory',
             )
 
     def factor(self, p: Pattern, blocks: Array, datum: Datum | None = None) -> Array:

@@ -1,9 +1,9 @@
 """Linear solves with the Jacobian: factor once, solve, solve transposed.
 
 Every system, of a Newton step, a tangent or an adjoint, is solved by GMRES (``krylov.py``) on the exact product of the
-Jacobian with a vector. What preconditions it are LU factors of a matrix near it: of the Jacobian where a step began, of an
-earlier step's, or of the *compact* Jacobian there (``jacobian.py``), which takes a fifth of the time and a third of the memory
-to factor, and 10 to 40 directions of GMRES. Two direct backends with the same answers make the factors:
+Jacobian with a vector. What preconditions it is made of a matrix near it: of the Jacobian where a step began, of an
+earlier step's, or of the *compact* Jacobian there (``jacobian.py``), whose LU factors take a fifth of the time and a third of the
+memory, and 10 to 40 directions of GMRES. There are two direct backends with the same answers, and one for large flows:
 
 :class:`~fluidgrad.linear.superlu.SuperLU`
     SciPy's sparse LU on the host, in an order of least degree. The CPU default, with the compact Jacobian: a flow and its gradient
@@ -14,9 +14,13 @@ to factor, and 10 to 40 directions of GMRES. Two direct backends with the same a
     runs on a GPU and lowers for one anywhere. Its time goes with the number of unknowns in a row, whatever the matrix, so it
     factors the exact one, unless only the compact one's factors fit in the memory.
 
-A *factor* is an array pytree that can be passed through ``jit`` and kept. SuperLU's is the matrix itself: the host
-remembers the factorisations of the last few matrices it saw, so solving twice with one matrix factors it once, and a
-solve stays a pure function of matrix and right-hand side.
+:class:`~fluidgrad.linear.coupled.Multigrid`
+    A cycle on the compact Jacobian, pure JAX and free of callbacks. Its memory goes with the number of cells, its time nearly so:
+    the default beyond ``DIRECT``.
+
+A *factor*, as what each of them makes of a matrix is called, is an array pytree that can be passed through ``jit`` and kept.
+SuperLU's is the matrix itself: the host remembers the factorisations of the last few matrices it saw, so solving twice with one
+matrix factors it once, and a solve stays a pure function of matrix and right-hand side.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
 from fluidgrad.linear.block_tridiagonal import BlockTridiagonal
 from fluidgrad.linear.coupled import Multigrid
-from fluidgrad.linear.jacobian import Datum, Jacobian, Pattern, datum, sizes
+from fluidgrad.linear.jacobian import Datum, Jacobian, Pattern, datum, scales
 from fluidgrad.linear.superlu import SuperLU
 
 # Cells that the direct solvers are faster with, in 2D and in 3D: measured on two cores of a CPU; on an H200 factors of 80,000 take 4 s,
@@ -140,16 +144,8 @@ def _begun(J: Jacobian, level: Datum | None, transpose: bool) -> tuple[Float[Arr
 
 
 def _weight(J: Jacobian, transpose: bool) -> Array:
-    """Factors of rows r and columns c that leave entries of the size of 1: r_u A_uu, r_p A_pu and r_u A_up c_p, for velocities u
-    and pressures p. In a column's units its rows of the transpose are measured."""
-    dim = J.blocks.shape[1] - 1
-    uu, up, pu = sizes(J.blocks)
-
-    def cells(of_u: Any, of_p: Any) -> Array:
-        kinds = jnp.append(jnp.full(dim, of_u), of_p)
-        return jnp.broadcast_to(kinds, (len(J.columns) // (dim + 1), dim + 1)).ravel()
-
-    r, c = cells(1.0 / uu, 1.0 / pu), cells(1.0, uu / up)
+    """Factors of the equations that leave entries of the size of 1. In a column's units its rows of the transpose are measured."""
+    r, c = (jnp.tile(scale, len(J.columns) // len(scale)) for scale in scales(J.blocks))
     border, other, own = (J.columns.T, r, c) if transpose else (J.rows, c, r)
     size = jnp.linalg.norm(border * other, axis=1)
     return jnp.concatenate([own, 1.0 / jnp.where(size > 0, size, 1.0)])

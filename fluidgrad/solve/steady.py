@@ -153,8 +153,8 @@ def solve_steady(
         start: a solution (or its ``state``) on a mesh with the same cells to start from; rest if left out. It saves
             steps and never changes the answer beyond the tolerance; nothing is differentiable in it.
         tolerance: of net over gross fluxes.
-        linear: "superlu" or "block_tridiagonal", with factors of the exact Jacobian, "multigrid", whose time and memory grow like
-            the number of cells, or "auto": what is fastest for so many cells on the device (``linear/systems.py``).
+        linear: "superlu" or "block_tridiagonal", with factors of the exact Jacobian, "multigrid", whose memory grows like the
+            number of cells and whose time nearly so, or "auto": what is fastest for so many cells on the device (``linear/systems.py``).
         derivative: "reverse" for ``grad`` and everything made of it, the default; "forward" for ``jvp`` and ``jacfwd``
             (``linearize`` chooses by itself).
 
@@ -231,7 +231,8 @@ def advice(flow: Flow, report: SolveReport) -> str:
     stalled = ""
     if not (left := float(report.linear_residual)) <= FORCING:
         stalled = f" The linear system of the last step was solved to {left:.1e} only, by {report.linear}."
-        steps.insert(0, 'solver.linear = "superlu"') if report.linear.startswith("multigrid") else None
+        if report.linear.startswith("multigrid"):
+            steps.insert(0, 'solver.linear = "superlu"')
     return (
         f"no convergence: residual {float(report.residual):.1e} after {int(report.iterations)} steps ({how_far}).{stalled} "
         f"Largest residual near ({near}). Try {', or '.join(steps)}."

@@ -55,11 +55,6 @@ def duct(n=7):
     return walls(m, 1e-2, left=fg.Inflow(1.0), right=fg.Outflow())
 
 
-def in_tetrahedra():
-    m = mesh("tetrahedra")
-    return walls(m, 0.1, **{list(m.patches)[0]: fg.Outflow()})
-
-
 FLOWS = {f.__name__: f for f in (cavity, channel, stretched, stirred, layered, duct)}
 
 
@@ -99,7 +94,7 @@ def test_a_box_has_two_colours():
 def test_levels_halve(name):
     steps = list(coarsened(GRAPHS[name](), 1))
     for step, after in zip(steps, steps[1:], strict=False):
-        assert after.graph.n <= 0.55 * step.graph.n or name == "star"
+        assert after.graph.n <= 0.55 * step.graph.n
         assert np.array_equal(np.unique(step.aggregate), np.arange(after.graph.n))
     assert steps[-1].graph.n <= aggregation.COARSEST or not len(steps[-1].graph.P)
 
@@ -120,9 +115,8 @@ def hierarchy(name, amount, monkeypatch):
     p, J, tables = matrix(name)
     monkeypatch.setattr(matrices, "FINE", amount)
     monkeypatch.setattr(matrices, "COARSE", amount)
-    jax.clear_caches()
-    held = coupled.Multigrid().factor(p, J.blocks)
-    jax.clear_caches()
+    with jax.disable_jit():  # programs that others keep have other amounts in them
+        held = coupled.Multigrid().factor(p, J.blocks)
     of_rows, of_columns = (sp.diags(np.tile(scale, p.n_cells)) for scale in (held.rows, held.columns))
     unknown = (np.asarray(tables.place)[:, None] * p.block + np.arange(p.block)).ravel()
     return tables.levels, held.matrices, (of_rows @ as_csr(p, np.asarray(J.blocks)) @ of_columns).toarray(), unknown
@@ -271,7 +265,6 @@ def test_growth_rates_beyond_direct_solvers_are_said_not_to_be_known(monkeypatch
 
 
 def test_a_linear_system_that_is_not_solved_is_named(monkeypatch):
-    """And no flow comes of it, nor a gradient."""
     monkeypatch.setattr(coupled.Multigrid, "solve", lambda self, p, held, b, transpose: jnp.zeros_like(b).at[0].set(b[0]))
     with pytest.raises(
         NotConverged, match=r"was solved to .* only, by multigrid of the compact Jacobian\. .* Try solver.linear = \"superlu\""
