@@ -40,9 +40,9 @@ from fluidgrad.linear.coupled import Multigrid
 from fluidgrad.linear.jacobian import Datum, Jacobian, Pattern, datum, scales
 from fluidgrad.linear.superlu import SuperLU
 
-# Cells that the direct solvers are faster with, in 2D and in 3D: measured on two cores of a CPU; on an H200 factors of 80,000 take 4 s,
-# and multigrid was not measured there.
-DIRECT = {"superlu": {2: 250_000, 3: 8_000}, "block_tridiagonal": {2: 100_000, 3: 20_000}}
+# Cells up to which direct solvers are chosen, in 2D and in 3D. On two cores of a CPU SuperLU was faster in 2D as far as was measured, and
+# slower in 3D from 6,000 cells on, once all is compiled (experiments/large). On a GPU multigrid was not measured.
+DIRECT = {"superlu": {2: 640_000, 3: 8_000}, "block_tridiagonal": {2: 100_000, 3: 20_000}}
 BACKENDS = {"superlu": SuperLU, "block_tridiagonal": BlockTridiagonal, "multigrid": Multigrid}
 
 
