@@ -13,7 +13,7 @@ import fluidgrad as fg
 PACKAGE = Path(fg.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each wing stands on those before it, and so do the parts of the application.
-WINGS = ("shapes", "mesh", "flow", "plots", "linear", "solve", "derivatives", "design", "app")
+WINGS = ("shapes", "mesh", "blocks", "flow", "plots", "linear", "solve", "derivatives", "design", "app")
 PARTS = ("config", "report", "runs")
 NUMERICAL = [m for m in MODULES if m.relative_to(PACKAGE).parts[0] in WINGS[:-1] and m.stem != "__init__"]
 SHARED = ("device", "errors", "files", "iteration", "programs")  # which every wing stands on

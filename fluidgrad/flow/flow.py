@@ -43,7 +43,7 @@ class Flow:
         force: body force f, ``(dim,)`` or ``(cells, dim)`` [L/T^2].
         convection: False drops div(u u): Stokes flow.
         scheme: of convection: "central" (second order) or "upwind" (second order, limited: robust on coarse meshes).
-        reference: velocity and length for coefficients [L/T, L].
+        reference: velocity and length for coefficients, and an area, length^(dim-1) by default [L/T, L, L^(dim-1)].
         **patches: one boundary kind for each patch of the mesh, by its name; ``boundary=`` takes them as a mapping (for
             names that are no Python names, and for ``dataclasses.replace``).
 
@@ -60,7 +60,7 @@ class Flow:
     porosity: ArrayLike
     force: ArrayLike
     boundary: Mapping[str, Boundary]
-    reference: tuple[ArrayLike, ArrayLike] | None
+    reference: tuple[ArrayLike, ...] | None
     convection: bool
     scheme: str
 
@@ -73,14 +73,14 @@ class Flow:
         force: ArrayLike = 0.0,
         convection: bool = True,
         scheme: str = "central",
-        reference: tuple[ArrayLike, ArrayLike] | None = None,
+        reference: tuple[ArrayLike, ...] | None = None,
         boundary: Mapping[str, Boundary] | None = None,
         **patches: Boundary,
     ):
         boundary = {**(boundary or {}), **patches}
         as_float = partial(jnp.asarray, dtype=mesh.points.dtype)
         kinds = {k: jax.tree.map(as_float, v, is_leaf=lambda x: isinstance(x, tuple | list)) for k, v in sorted(boundary.items())}
-        reference = None if reference is None else (as_float(reference[0]), as_float(reference[1]))
+        reference = None if reference is None else tuple(as_float(r) for r in reference)
         values = (mesh, as_float(viscosity), as_float(porosity), as_float(force), kinds, reference, bool(convection), scheme)
         self._set(*values)
         check_flow(self)
@@ -219,9 +219,8 @@ def check_flow(flow: Flow) -> None:
         if name == other:
             raise InputError(f"patch {name!r} is periodic with itself", accepted="the patch that it continues at")
         if name in flow.boundary:
-            raise InputError(
-                f"patch {name!r} has a condition of its own, but {other!r} is periodic with it", accepted="give one of the two"
-            )
+            given = f"patch {name!r} has a condition of its own, but {other!r} is periodic with it"
+            raise InputError(given, accepted="give one of the two")
     if flow.scheme not in SCHEMES:
         raise InputError(f"unknown convection scheme {flow.scheme!r}", accepted=f"one of {', '.join(SCHEMES)}")
 
@@ -241,6 +240,8 @@ def check_flow(flow: Flow) -> None:
         raise InputError(f"porosity has shape {jnp.shape(flow.porosity)}", accepted=f"one number, or one for each of {n} cells")
     if jnp.shape(flow.force) not in ((), (dim,), (n, dim)):
         raise InputError(f"force has shape {jnp.shape(flow.force)}", accepted=f"({dim},) or ({n}, {dim})")
+    if flow.reference is not None and len(flow.reference) not in (2, 3):
+        raise InputError(f"a reference of {len(flow.reference)} numbers", accepted="velocity and length, or velocity, length and area")
     for name, kind in flow.boundary.items():
         if isinstance(kind, FarField) and (v := known(kind.velocity)) is not None and not v.any():
             raise InputError(f"the stream of patch {name!r} is at rest", accepted="a velocity, which says where fluid comes in")

@@ -119,27 +119,30 @@ def _enclosing_wall(topology: Topology, pairs: tuple[tuple[str, str], ...], wall
     return patch[takes][KDTree(middles(t.nominal, faces[takes])).query(t.nominal_centres)[1]] if takes.any() else np.full(t.n_cells, -1)
 
 
-def _scale(flow: Flow, powers_of_length: int) -> Array:
-    """U^2 L^k / 2 of a flow's reference."""
-    return dynamic_pressure(flow.reference) * (jnp.asarray(flow.reference[1]) if flow.reference else 1.0) ** powers_of_length
+def _scale(flow: Flow) -> Array:
+    """U^2 A / 2 of a flow's reference."""
+    pressure = dynamic_pressure(flow.reference)
+    _, length, *area = map(jnp.asarray, flow.reference or (1.0, 1.0))
+    return pressure * (area[0] if area else length ** (flow.mesh.dim - 1))
 
 
 @functional("1")
 def drag_coefficient(solution: Solution, *patch: str) -> Array:
-    """2 drag / (U^2 L^(dim-1)), with the flow's reference velocity and length."""
-    return drag.function(solution, *patch) / _scale(solution.flow, solution.flow.mesh.dim - 1)
+    """2 drag / (U^2 A), with the flow's reference velocity and area, which is L^(dim-1) where none is given."""
+    return drag.function(solution, *patch) / _scale(solution.flow)
 
 
 @functional("1")
 def lift_coefficient(solution: Solution, *patch: str) -> Array:
-    """2 lift / (U^2 L^(dim-1)), with the flow's reference velocity and length."""
-    return lift.function(solution, *patch) / _scale(solution.flow, solution.flow.mesh.dim - 1)
+    """2 lift / (U^2 A), with the flow's reference velocity and area, which is L^(dim-1) where none is given."""
+    return lift.function(solution, *patch) / _scale(solution.flow)
 
 
 @functional("1")
 def moment_coefficient(solution: Solution, *patch: str, center: ArrayLike = 0.0) -> Array:
-    """2 moment / (U^2 L^dim), with the flow's reference velocity and length."""
-    return moment.function(solution, *patch, center=center) / _scale(solution.flow, solution.flow.mesh.dim)
+    """2 moment / (U^2 A L), with the flow's reference velocity, length and area, which is L^(dim-1) where none is given."""
+    found = moment.function(solution, *patch, center=center) / _scale(solution.flow)
+    return found / jnp.asarray(solution.flow.reference[1])  # pyright: ignore[reportOptionalSubscript]
 
 
 @functional("L^2 T^-1")

@@ -192,7 +192,7 @@ class WallData:
         pressure: kinematic, ``(faces,)`` [L^2/T^2].
         shear: the stress on the wall along the wall, ``(faces, dim)`` [L^2/T^2].
         along: unit tangents in the direction of s, ``(faces, dim)``; in 3D None.
-        reference: of the flow: velocity and length, or None.
+        reference: of the flow: velocity, length and area, or None.
         pieces: the rows of each piece; static, empty in 3D.
     """
 
@@ -204,7 +204,7 @@ class WallData:
     pressure: Float[Array, " faces"]
     shear: Float[Array, "faces dim"]
     along: Float[Array, "faces dim"] | None
-    reference: tuple[ArrayLike, ArrayLike] | None
+    reference: tuple[ArrayLike, ...] | None
     pieces: tuple[Piece, ...]
 
     @property
@@ -226,7 +226,7 @@ class WallData:
         return self.friction / dynamic_pressure(self.reference)
 
 
-def dynamic_pressure(reference: tuple[ArrayLike, ArrayLike] | None) -> Array:
+def dynamic_pressure(reference: tuple[ArrayLike, ...] | None) -> Array:
     """U^2 / 2 of a flow's reference [L^2/T^2]."""
     if reference is None:
         raise InputError(

@@ -7,11 +7,12 @@ runs along the patch by its share of arc length s in [0, 1],
     nodes        u(s) piecewise linear through ``values`` at s = 1/(n+1), ..., n/(n+1), and zero at both ends
 
 from the end with the smaller x or y, whichever of the two changes more along it. In 3D a parabola on a rectangle is the
-product of two. Both are differentiable in their numbers and in the mesh's points.
+product of two. At a plane of symmetry it may be a half of itself. Both are differentiable in their numbers and in the mesh's points.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,28 +31,34 @@ _CORNERS = np.array([np.roll([1 - 2 * a, a, a], k) for a, _ in (_A, _B) for k in
 _WEIGHTS = np.array([w for _, w in (_A, _B) for _ in range(3)])
 
 
-def parabola(mesh: Mesh, patch: str, mean: ArrayLike) -> FaceScalar:
+def parabola(mesh: Mesh, patch: str, mean: ArrayLike, mirrors: Sequence[str] = ()) -> FaceScalar:
     """Speeds of the fully developed profile between two plates: a parabola of average ``mean`` [L/T].
 
     In 3D the patch is a rectangle with its sides along two axes, and the profile the product of two parabolas (which is
     zero on all four sides, though not the fully developed profile of a duct).
 
+    Args:
+        mirrors: patches that the inflow ends at and that are planes of symmetry: it is a half (or quarter) of the profile, whose
+            other half is the mirror image.
+
     Returns:
         The average over each face, ``(faces,)``; their sum weighted by area is ``mean`` times the area of the patch.
 
     Raises:
-        InputError: in 2D a patch that is not one open line, in 3D one that is not such a rectangle.
+        InputError: in 2D a patch that is not one open line, in 3D one that is not such a rectangle; a mirror that is not at one
+            of its sides.
 
     Differentiable in: ``mean`` and the mesh's points.
     """
-    return _parabola(mesh, patch, jnp.asarray(mean, mesh.points.dtype))
+    return _parabola(mesh, patch, tuple(mirrors), jnp.asarray(mean, mesh.points.dtype))
 
 
-@compiled(static=(1,))
-def _parabola(mesh: Mesh, patch: str, mean: Array) -> FaceScalar:
+@compiled(static=(1, 2))
+def _parabola(mesh: Mesh, patch: str, mirrors: tuple[str, ...], mean: Array) -> FaceScalar:
     if mesh.dim == 3:
-        return mean * _product_of_parabolas(mesh, patch)
-    a, b = spans(mesh, patch)
+        return mean * _product_of_parabolas(mesh, patch, mirrors)
+    first, length = mesh.topology.of(_shown, patch, mirrors)
+    a, b = (first[0] + length[0] * s for s in spans(mesh, patch))
     return mean * (3 * (a + b) - 2 * (a * a + a * b + b * b))  # of 6 s (1 - s) over [a, b], divided out: no cancellation
 
 
@@ -119,13 +126,39 @@ def _line(topology: Topology, patch: str) -> tuple[Int[np.ndarray, " n+1"], Int[
     return np.ascontiguousarray(points), np.argsort(faces)
 
 
-def _product_of_parabolas(mesh: Mesh, patch: str) -> FaceScalar:
+def _product_of_parabolas(mesh: Mesh, patch: str, mirrors: tuple[str, ...]) -> FaceScalar:
     """The average of 36 a (1 - a) b (1 - b) over each face, a and b the shares along the sides of the rectangle."""
     corners, axes = mesh.topology.of(_rectangle, patch)
     triangle, area = _fractions(mesh.points, corners, axes, jnp)
-    s = jnp.einsum("qc,ftci->ftqi", jnp.asarray(_CORNERS, area.dtype), triangle)
+    first, length = mesh.topology.of(_shown, patch, mirrors)
+    s = first + length * jnp.einsum("qc,ftci->ftqi", jnp.asarray(_CORNERS, area.dtype), triangle)
     value = jnp.prod(6 * s * (1 - s), -1) @ jnp.asarray(_WEIGHTS, area.dtype)
     return jnp.sum(value * area, 1) / jnp.sum(area, 1)
+
+
+def _shown(t: Topology, patch: str, mirrors: tuple[str, ...]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Where a patch begins in its whole profile along each of its sides, and how much of it it is: all, or a half at mirrors."""
+    if t.dim == 2:
+        path, _ = _line(t, patch)
+        ends = [(path[:1], path[-1:])]
+    else:
+        corners, axes = _rectangle(t, patch)
+        points = np.unique(corners)
+        x = t.nominal[points][:, axes]
+        near = 1e-9 * np.ptp(x)
+        ends = [(points[s <= s.min() + near], points[s >= s.max() - near]) for s in x.T]
+    first, length = np.zeros(len(ends)), np.ones(len(ends))
+    for mirror in mirrors:
+        of = t.face_points[t.faces_of(mirror)]
+        found = [(axis, side) for axis, pair in enumerate(ends) for side in (0, 1) if np.isin(pair[side], of).all()]
+        if len(found) != 1 or length[found[0][0]] < 1 or mirror == patch:
+            raise InputError(
+                f"patch {mirror!r} is no mirror of a profile on {patch!r}",
+                accepted="a patch that meets it along one whole side, and none for the opposite side",
+            )
+        ((axis, side),) = found
+        first[axis], length[axis] = (0.5 if side == 0 else 0.0), 0.5
+    return first, length
 
 
 def _fractions(points: Any, corners: Any, axes: Any, xp: Any) -> Any:

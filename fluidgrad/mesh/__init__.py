@@ -1,1 +1,1 @@
-"""Meshes: what is next to what, where the points are, and the generators that make them from blocks, curves and files."""
+"""Meshes: what is next to what, where the points are, how they move, and meshes read from files."""

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
 from fluidgrad.mesh.geometry import FaceVector, Geometry, Points, centre, pieces, simplices, sum_of
 from fluidgrad.mesh.quality import Quality
@@ -212,3 +213,11 @@ def boundary_pieces(points: Points, faces: Int[Array, "boundary corners"]) -> tu
     away = corner - corner.mean(2, keepdims=True)
     k = corner.shape[2]
     return *pieces(points, faces), jnp.einsum("fpci,fpcj->fpij", away, away) / (k * (k + 1))
+
+
+def refinement(refine: int | None) -> int:
+    """How many times a mesh is refined, 1 by default."""
+    refine = 1 if refine is None else refine
+    if int(refine) != refine or refine < 1:
+        raise InputError(f"refine = {refine}", accepted="1, 2, 3, ...")
+    return int(refine)

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.blocks import refinement
-from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.mesh import Mesh, refinement
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.mesh.topology import build_topology
 

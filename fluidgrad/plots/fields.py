@@ -193,16 +193,3 @@ def within(axes: Axes, value: np.ndarray, low: float, high: float) -> None:
     if beyond:
         axes.annotate(f"cut off: to {' and '.join(beyond)}", (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=7,
                       color="0.35")  # fmt: skip
-
-
-def cloud(axes: Any, x: np.ndarray, value: np.ndarray, cmap: str, limits: tuple[float, float], labels: Labels) -> Any:
-    """Values at places in space, each a dot. Returns what a color bar needs."""
-    from matplotlib.ticker import MaxNLocator
-
-    shown = axes.scatter(*x.T, c=value, cmap=cmap, vmin=limits[0], vmax=limits[1], s=14, depthshade=False)
-    size = np.maximum(np.ptp(x, axis=0), 0.15 * np.ptp(x))
-    axes.set_box_aspect(size)
-    for k, name in enumerate("xyz"):
-        getattr(axes, f"set_{name}label")(labels(name, "L"))
-        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(2 if size[k] < 0.3 * size.max() else 4))
-    return shown

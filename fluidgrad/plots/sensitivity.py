@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluidgrad.files import file_name
-from fluidgrad.plots.fields import SIGNED, Draw, cloud, color_bar, field_maps, limits, panels, signed, symmetric_limit, vectors, within
-from fluidgrad.plots.interpolation import stream_function
+from fluidgrad.plots import surfaces
+from fluidgrad.plots.fields import SIGNED, Draw, color_bar, field_maps, limits, panels, signed, symmetric_limit, vectors, within
+from fluidgrad.plots.interpolation import geometry, stream_function
 from fluidgrad.plots.style import UNNAMED, WIDTH, Labels, figure, new, plane
 from fluidgrad.plots.windows import windows
 
@@ -38,7 +39,9 @@ def draw_maps(folder: Path, maps: Any, flow: Flow, name: str, units: str, labels
     if flow.mesh.dim == 3:
         for kind, lines, by in (("inflow", maps.inflow, ("u", "T^-1 L^2")), ("wall", maps.wall, ("n", "L^2"))):
             for patch, line in lines.items():
-                surface(folder / f"{kind}_{file_name(patch, flow.boundary)}.png", line, label(*by), labels, f"{title}, {patch}")
+                file = folder / f"{kind}_{file_name(patch, flow.boundary)}.png"
+                value = line.value if kind == "inflow" else surfaces.at_faces(flow.mesh, patch, line.value)
+                surface(file, flow.mesh, patch, value, label(*by), labels, f"{title}, {patch}")
         return
     if maps.inflow:
         along(folder / "inflow.png", maps.inflow, label("u", "T^-1 L^2"), labels, title)
@@ -140,12 +143,12 @@ def wall(
 
 
 @figure
-def surface(line: Any, label: str, labels: Labels = UNNAMED, title: str = "") -> Figure:
-    """A map on a patch in space, each place a dot."""
+def surface(mesh: Mesh, patch: str, value: np.ndarray, label: str, labels: Labels = UNNAMED, title: str = "") -> Figure:
+    """A map on a patch in space, one value a face."""
     fig, axes = new(6.4, 4.8, subplot_kw={"projection": "3d"})
-    limit, extend = symmetric_limit(line.value, line.weight)
-    shown = cloud(axes, line.x, line.value, SIGNED, (-limit, limit), labels)
-    fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.12, extend=extend, label=label)
+    limit, extend = symmetric_limit(value, np.linalg.norm(geometry(mesh).S[mesh.topology.faces_of(patch)], axis=1))
+    shown = surfaces.paint(axes, mesh, [patch], value, SIGNED, (-limit, limit), labels)
+    fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.2, extend=extend, label=label)
     axes.set_title(title)
     return fig
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluidgrad.plots.fields import FIELD, SIGNED, cloud, limits, symmetric_limit, within
+from fluidgrad.plots import surfaces
+from fluidgrad.plots.fields import FIELD, SIGNED, limits, symmetric_limit, within
 from fluidgrad.plots.style import UNNAMED, WIDTH, Labels, figure, new
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from fluidgrad.flow.patches import WallData
     from fluidgrad.flow.solution import Solution
+    from fluidgrad.mesh.mesh import Mesh
 
 COLUMNS = 4  # walls side by side
 TAILS = 0.04  # of a wall's length: corners, whose values a mesh never resolves, set no limits
@@ -23,7 +25,7 @@ TAILS = 0.04  # of a wall's length: corners, whose values a mesh never resolves,
 @figure
 def walls(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figure:
     """Pressure and friction along every wall against arc length, as coefficients where the flow has a reference; rings where
-    the flow leaves or comes back. In 3D on the walls, in colors."""
+    the flow leaves or comes back. In 3D on the walls, in colors, and small walls once more by themselves."""
     import jax
 
     found: dict[str, WallData] = jax.tree.map(np.asarray, solution.walls)
@@ -32,7 +34,7 @@ def walls(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> Figu
     else:
         names, values = (labels("pressure", "L^2 T^-2"), labels("friction", "L^2 T^-2")), ("pressure", "friction")
     if solution.flow.mesh.dim == 3:
-        return _in_space(found, names, values, labels, title)
+        return _in_space(solution.flow.mesh, found, names, values, labels, title)
     columns = min(len(found), COLUMNS)
     blocks = -(-len(found) // COLUMNS)
     fig, grid = new(max(WIDTH * columns / COLUMNS, 5.8), 4.4 * blocks, 2 * blocks, columns, squeeze=False)
@@ -71,17 +73,22 @@ def _turns(axes: Axes, w: WallData, value: np.ndarray) -> None:
         axes.plot(s[k] + v[k] / (v[k] - v[k + 1]) * (s[k + 1] - s[k]), 0 * k, "o", ms=4, mfc="white", mec="0.2", mew=0.9)
 
 
-def _in_space(found: dict[str, WallData], names: tuple[str, ...], values: tuple[str, ...], labels: Labels, title: str) -> Figure:
-    fig, both = new(WIDTH * 1.2, 4.4, 1, 2, subplot_kw={"projection": "3d"})
-    x, area = (np.concatenate([getattr(w, k) for w in found.values()]) for k in ("x", "area"))
-    for axes, name, value in zip(both, names, values, strict=True):
-        v = np.concatenate([np.asarray(getattr(w, value)) for w in found.values()])
-        low, high, extend = limits(v, area)
-        signed = value.startswith("pressure") and low < 0 < high
-        if signed:
-            high, extend = symmetric_limit(v, area)
-            low = -high
-        shown: Any = cloud(axes, x, v, SIGNED if signed else FIELD, (low, high), labels)
-        fig.colorbar(shown, ax=axes, shrink=0.6, pad=0.16, extend=extend, label=name)
+def _in_space(
+    mesh: Mesh, found: dict[str, WallData], names: tuple[str, ...], values: tuple[str, ...], labels: Labels, title: str
+) -> Figure:
+    shown = surfaces.groups(mesh, list(found))
+    fig, grid = new(WIDTH * 1.2, 4.0 * len(shown), len(shown), 2, subplot_kw={"projection": "3d"}, squeeze=False)
+    for row, patches in zip(grid, shown, strict=True):
+        area = np.concatenate([found[p].area for p in patches])
+        for axes, name, key in zip(row, names, values, strict=True):
+            v = np.concatenate([np.asarray(getattr(found[p], key)) for p in patches])
+            low, high, extend = limits(v, area)
+            signed = key.startswith("pressure") and low < 0 < high
+            if signed:
+                high, extend = symmetric_limit(v, area)
+                low = -high
+            drawn = surfaces.paint(axes, mesh, patches, v, SIGNED if signed else FIELD, (low, high), labels)
+            fig.colorbar(drawn, ax=axes, shrink=0.6, pad=0.22, extend=extend, label=name)
+            axes.set_title(", ".join(patches))
     fig.suptitle(title)
     return fig

@@ -156,6 +156,16 @@ def test_coefficients_are_differentiable_in_the_reference(shear):
     assert float(by_length) == pytest.approx(-2 * float(value) / 0.5, rel=1e-12)
 
 
+def test_coefficients_by_an_area(shear):
+    flow = shear.flow
+    other = fg.Flow(flow.mesh, viscosity=flow.viscosity, porosity=flow.porosity, reference=(2.0, 0.5, 3.0), boundary=flow.boundary)
+    for coefficient in (fg.functionals.drag_coefficient, fg.functionals.lift_coefficient, moment_coefficient):
+        with_area, without = (coefficient(replace(shear, flow=f), "bottom") for f in (other, flow))
+        assert float(with_area) == pytest.approx(float(without) * 0.5 / 3.0, rel=1e-14)
+    with pytest.raises(InputError, match="a reference of 4 numbers; velocity and length, or velocity, length and area"):
+        fg.Flow(flow.mesh, viscosity=flow.viscosity, reference=(1.0,) * 4, boundary=flow.boundary)
+
+
 def test_coefficients_need_a_reference():
     flow = study()
     with pytest.raises(InputError, match="a coefficient needs a reference velocity and length; give flow.reference"):

@@ -7,11 +7,11 @@ import pytest
 from cases import kinked, mesh
 
 import fluidgrad as fg
+from fluidgrad.blocks.ring import RingRecipe, ring_topology
 from fluidgrad.errors import InputError
 from fluidgrad.flow.functionals import area, centroid, curvature, mesh_barrier, thickness
 from fluidgrad.flow.solution import Solution
 from fluidgrad.mesh.mesh import Mesh
-from fluidgrad.mesh.ring import RingRecipe, ring_topology
 
 
 def still(m):

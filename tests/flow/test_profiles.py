@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fluidgrad.blocks.box import box
+from fluidgrad.blocks.layers import extrude
 from fluidgrad.errors import InputError
 from fluidgrad.flow.profiles import nodes, parabola, parabola_at_nodes, spans
-from fluidgrad.mesh.blocks import box, extrude
 from fluidgrad.mesh.mesh import Mesh, measure
 from fluidgrad.mesh.topology import build_topology
 
@@ -65,6 +66,27 @@ def test_a_parabola_in_3d_is_the_product_of_two():
     np.testing.assert_allclose(np.sort(np.asarray(speed)), 0.2 * product, rtol=1e-12)
     compiled = jax.jit(lambda points: parabola(Mesh(points, mesh.topology), "left", 0.2))(mesh.points)
     np.testing.assert_allclose(compiled, speed, rtol=1e-13)
+
+
+def test_a_profile_at_a_mirror_is_a_half_of_the_whole():
+    """In 2D at the top or the bottom; in 3D the quarter between two planes of symmetry."""
+    whole, half = (box((0, 0), (1, h), (2, n), patches={"top": "top"}) for h, n in ((2.0, 8), (1.0, 4)))
+    speed = parabola(whole, "left", 0.3)
+    np.testing.assert_allclose(parabola(half, "left", 0.3, mirrors=["top"]), speed[:4], rtol=1e-13)
+    np.testing.assert_allclose(parabola(half, "left", 0.3, mirrors=["bottom"]), speed[4:], rtol=1e-13)
+    solid, quarter = extrude(whole, 3.0, 6, grading=1.0), extrude(half, 1.5, 3, grading=(1.0, 0.0))
+    found = parabola(quarter, "left", 0.3, mirrors=("top", "back"))
+    np.testing.assert_allclose(found, parabola(solid, "left", 0.3).reshape(6, 8)[:3, :4].ravel(), rtol=1e-12)
+    assert float(area(quarter, "left") @ found) == pytest.approx(0.3 * 1.5, rel=1e-13)
+
+
+@pytest.mark.parametrize("mirrors", [["left"], ["right"], ["top", "bottom"], ["nowhere"]])
+def test_what_is_no_mirror_of_a_profile_is_refused(mirrors):
+    for mesh in (box(cells=(2, 3)), extrude(box(cells=(2, 3)), 1.0, 2)):
+        with pytest.raises(
+            InputError, match="is no mirror of a profile on 'left'; a patch that meets it along one whole side|no patch named"
+        ):
+            parabola(mesh, "left", 1.0, mirrors=mirrors)
 
 
 def test_a_profile_runs_up_whatever_meshes_were_met_before():

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from cases import gap, measure
 
+from fluidgrad.blocks.box import box
+from fluidgrad.blocks.channels import channel
+from fluidgrad.blocks.layers import extrude
+from fluidgrad.blocks.o_grids import o_grid
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.blocks import box, extrude, o_grid
-from fluidgrad.mesh.channels import channel
 from fluidgrad.mesh.mesh import measure as measured
 from fluidgrad.shapes.curves import circle, ellipse, fourier_curve
 from fluidgrad.shapes.points import closed_curve
@@ -323,3 +325,16 @@ def test_a_mesh_whose_points_are_moved_is_a_mesh():
     mesh = box(cells=(8, 8))
     curved = replace(mesh, points=mesh.points + 0.05 * jnp.sin(2 * jnp.pi * mesh.points[:, ::-1]))
     assert abs(np.sum(measure(curved).V) - 1) < 1e-14
+
+
+def test_layers_cluster_to_either_end():
+    z = [
+        np.unique(np.asarray(extrude(box(cells=(1, 1)), 2.0, n, grading=g).points)[:, 2])
+        for n, g in ((8, 1.2), (4, (1.2, 0.0)), (4, (0.0, 1.2)))
+    ]
+    np.testing.assert_allclose(z[0], 2 - z[0][::-1], atol=1e-15)  # the same at both ends
+    np.testing.assert_allclose(z[1], 2 * z[0][:5], atol=1e-15)  # a half of it
+    np.testing.assert_allclose(z[2], 2 - z[1][::-1], atol=1e-15)
+    assert z[0][-1] == z[1][-1] == 2.0 and np.diff(z[1])[-1] / np.diff(z[1])[0] > 2
+    with pytest.raises(InputError, match="grading must not be negative"):
+        extrude(box(cells=(1, 1)), 1.0, 2, grading=(1.0, -1.0))

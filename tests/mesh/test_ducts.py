@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import fluidgrad as fg
+from fluidgrad.blocks.box import box
+from fluidgrad.blocks.ducts import duct
+from fluidgrad.blocks.layers import extrude
+from fluidgrad.blocks.steps import step
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.blocks import box, extrude
-from fluidgrad.mesh.ducts import duct
-from fluidgrad.mesh.steps import step
 from fluidgrad.shapes.curves import circle
 from fluidgrad.shapes.points import spline
 

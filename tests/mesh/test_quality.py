@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from fluidgrad.blocks.box import box
+from fluidgrad.blocks.layers import extrude
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.blocks import box, extrude
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.quality import check_valid
 from fluidgrad.mesh.topology import build_topology

@@ -1,7 +1,5 @@
 """Pictures: what they are made of. How they look is for eyes."""
 
-from types import SimpleNamespace
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import fluidgrad as fg
 from fluidgrad.derivatives.maps import Line
 from fluidgrad.errors import InputError
 from fluidgrad.flow.solution import Solution
-from fluidgrad.plots import fields, interpolation, streamlines
+from fluidgrad.plots import fields, interpolation, streamlines, surfaces
 from fluidgrad.plots import flow as flow_plots
 from fluidgrad.plots import mesh as mesh_plots
 from fluidgrad.plots import sensitivity as sensitivity_plots
@@ -143,9 +141,31 @@ def test_colors_are_those_of_values_between_values(channel, tmp_path):
 
 
 def test_a_map_on_a_patch_in_space_is_drawn(tmp_path):
-    x = np.stack(np.meshgrid([0.0], np.linspace(0, 1, 5), np.linspace(0, 0.5, 4)), -1).reshape(-1, 3)
-    line = SimpleNamespace(x=x, value=np.sin(3 * x[:, 1]), weight=np.ones(len(x)))
-    assert is_png(sensitivity_plots.surface(tmp_path / "surface.png", line, "dJ/du"))
+    mesh = fg.extrude(fg.box(cells=(3, 4)), 0.5, 3)
+    t = mesh.topology
+    points = np.unique(t.face_points[t.faces_of("left")])
+    at_points = np.sin(3 * np.asarray(mesh.points)[points, 1])
+    value = surfaces.at_faces(mesh, "left", at_points)
+    np.testing.assert_allclose(value[:4], (at_points[:4] + at_points[1:5]) / 2, rtol=1e-12)  # layer by layer, four faces high
+    assert is_png(sensitivity_plots.surface(tmp_path / "surface.png", mesh, "left", value, "dJ/du"))
+
+
+def test_of_a_surface_the_side_is_seen_that_the_fluid_is_on():
+    """Into a cube one looks through its top, its front and its left; a body is seen from outside."""
+    cube = fg.extrude(fg.box(cells=(2, 2)), 1.0, 2)
+    shown = {p: surfaces.seen(interpolation.geometry(cube).S[cube.topology.faces_of(p)]) for p in cube.patches}
+    assert {p for p, faces in shown.items() if faces.all()} == {"right", "bottom", "front"}  # front is at z = 0
+    assert not any(shown[p].any() for p in ("left", "top", "back"))
+    ring = fg.extrude(fg.o_grid(fg.circle((0.0, 0.0), 1.0), 3.0, cells=(16, 2)), 1.0, 1)
+    faces, g = ring.topology.faces_of("body"), interpolation.geometry(ring)
+    near = g.x_face[faces][surfaces.seen(g.S[faces])]
+    assert len(near) == 8 and near[:, :2].mean(0) @ [-0.5, 0.4] > 0
+
+
+def test_small_walls_have_a_picture_of_their_own():
+    flat = fg.channel(2.2, 0.41, body=fg.circle((0.2, 0.2), 0.05), cells=300)
+    assert surfaces.groups(fg.extrude(flat, 0.2, 2), ["walls", "body"]) == [["walls", "body"], ["body"]]
+    assert surfaces.groups(fg.extrude(fg.box(cells=(2, 2)), 1.0, 2), ["left", "top"]) == [["left", "top"]]
 
 
 def test_the_same_data_make_the_same_bytes(tmp_path):

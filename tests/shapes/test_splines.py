@@ -7,9 +7,9 @@ import pytest
 from scipy.interpolate import BSpline
 
 from fluidgrad.app.config.curve_sections import Points, Spline
+from fluidgrad.blocks.channels import channel
+from fluidgrad.blocks.o_grids import o_grid
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.blocks import o_grid
-from fluidgrad.mesh.channels import channel
 from fluidgrad.shapes.curves import arc_length
 from fluidgrad.shapes.points import spline
 from fluidgrad.shapes.polygons import area

@@ -271,7 +271,8 @@ class Config(Section):
             if self.porosity is not None:
                 optional["porosity"] = n["porosity"]["density"]
             if self.flow.reference is not None:
-                optional["reference"] = (n["flow"]["reference"]["velocity"], n["flow"]["reference"]["length"])
+                reference = n["flow"]["reference"]
+                optional["reference"] = tuple(reference[k] for k in ("velocity", "length", "area") if k in reference)
             return Flow(mesh, viscosity=n["flow"]["viscosity"], **static, **optional, boundary=boundary)
 
         case = Case(build, numbers)

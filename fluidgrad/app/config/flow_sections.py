@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, model_validator
 
 import fluidgrad as fg
-from fluidgrad.app.config.sections import TRACED, Number, OneOrMany, Section, Vector, read_table
+from fluidgrad.app.config.sections import TRACED, Name, Number, OneOrMany, Section, Vector, read_table
 from fluidgrad.errors import InputError
 from fluidgrad.files import read_text
 
@@ -26,6 +26,9 @@ class Reference(Section):
 
     velocity: Number = Field(gt=0, description="reference velocity [L/T]")
     length: Number = Field(gt=0, description="reference length [L]")
+    area: Annotated[float | None, TRACED, Field(gt=0)] = Field(
+        None, description="reference area: of coefficients of forces; length^(dim-1) by default [L^(dim-1)]"
+    )
 
 
 class FlowSection(Section):
@@ -50,9 +53,10 @@ class ParabolaProfile(Section):
 
     kind: Literal["parabola"]
     mean: Number = Field(description="mean speed [L/T]")
+    mirrors: list[Name] = Field([], description="planes of symmetry at its sides: the profile is a half, whose image is the other")
 
     def speed(self, n: Numbers, mesh: Mesh, patch: str) -> Any:
-        return fg.parabola(mesh, patch, n["mean"])
+        return fg.parabola(mesh, patch, n["mean"], self.mirrors)
 
 
 class NodesProfile(Section):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fluidgrad.mesh.mesh import Mesh
 
 MOST_CELLS = 2_000_000
+Grading = Annotated[float, Field(ge=0, le=10)]
+Gradings = Annotated[list[Grading], Field(min_length=2, max_length=2)]
 
 
 class Extrude(Section):
@@ -25,6 +27,7 @@ class Extrude(Section):
 
     height: Number = Field(gt=0, description="in z [L]")
     layers: int = Field(ge=1, description="number of layers, before refinement [1]")
+    grading: Grading | Gradings = Field(0.0, description="clustering to both ends, or to each: 0 uniform, 2 strong [1]")
     patches: list[Name] = Field(
         ["front", "back"],
         min_length=2,
@@ -54,15 +57,14 @@ class AbstractMesh(Section):
     def solid(self, n: Numbers, flat: Mesh) -> Mesh:
         """The mesh itself, or its layers, as its control points move it."""
         if (e := self.extrude) is not None:
-            flat = fg.extrude(flat, n["extrude"]["height"], e.layers * self.refine, (e.patches[0], e.patches[1]))
+            grading = (e.grading[0], e.grading[1]) if isinstance(e.grading, list) else e.grading
+            flat = fg.extrude(flat, n["extrude"]["height"], e.layers * self.refine, (e.patches[0], e.patches[1]), grading)
         return flat if self.control is None else self.control.build(n["control"], flat)
 
 
 Count = Annotated[int, Field(ge=1)]
-Grading = Annotated[float, Field(ge=0, le=10)]
 Interval = Annotated[tuple[Name, float, float], Field(strict=False)]  # TOML has lists, which a strict tuple would refuse
 Intervals = Annotated[list[Interval], Field(min_length=1)]
-Gradings = Annotated[list[Grading], Field(min_length=2, max_length=2)]
 Counts = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 

@@ -92,7 +92,7 @@ def draw_design(
         meshes = before.flow.mesh, after.flow.mesh
         study_plots.outlines(out / "shape.png", *meshes, wall_maps.moved(*meshes, walls), walls, labels)
         powers, length = in_space(problem.quantities[0].units, name, problem.dim), problem.config.output.smoothing_length
-        wall_maps.draw(folder, labels, name, powers, problem.dim, length)
+        wall_maps.draw(folder, labels, name, powers, meshes, length)
 
 
 def draw_history(folder: Path, labels: Labels, problem: Problem, name: str) -> None:

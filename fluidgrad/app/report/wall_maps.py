@@ -16,6 +16,7 @@ from fluidgrad.app.report import output
 from fluidgrad.files import file_name
 from fluidgrad.mesh.topology import middles
 from fluidgrad.plots import sensitivity as sensitivity_plots
+from fluidgrad.plots import surfaces
 from fluidgrad.plots.interpolation import geometry
 from fluidgrad.plots.style import Labels
 
@@ -53,9 +54,9 @@ def save(folder: Path, objective: Quantity, weights: Sequence[float], flows: tup
     output.write_arrays(folder / FILE, **arrays)
 
 
-def draw(folder: Path, labels: Labels, name: str, units: str, dim: int, length: float | None) -> None:
-    """A picture of each wall and design, if there are maps; smoothed over a length (:func:`smoothed`), which raw spikes at
-    ends and corners would rule otherwise."""
+def draw(folder: Path, labels: Labels, name: str, units: str, meshes: tuple[Mesh, Mesh], length: float | None) -> None:
+    """A picture of each wall and design, on the meshes at the start and at the optimum, if there are maps; in 2D smoothed over a
+    length (:func:`smoothed`), which raw spikes at ends and corners would rule otherwise."""
     if not (folder / FILE).exists():
         return
     from fluidgrad.derivatives.maps import Line
@@ -64,15 +65,17 @@ def draw(folder: Path, labels: Labels, name: str, units: str, dim: int, length: 
     for path, value in output.read_arrays(folder / FILE).items():
         which, patch, key = path.split("/")
         columns.setdefault((patch, which), {})[key] = value
-    label = labels.over("dJ/dn", units, "L^2" + " L" * (dim - 2))
+    label = labels.over("dJ/dn", units, "L^2" + " L" * (meshes[0].dim - 2))
     lines = {key: Line(**arrays) for key, arrays in columns.items()}
     smooth = {key: smoothed(line, length) for key, line in lines.items()}
     for (patch, which), line in lines.items():
         begun = "~start" if (f"{patch}_start", which) in columns else "_start"  # a wall may be called so
         file = folder / "figures" / f"wall_{patch}{begun if which == 'start' else ''}.png"
         title = f"J = {name}, {patch} at the {which}"
-        if dim == 3:
-            sensitivity_plots.surface(file, line, label, labels, title)
+        if meshes[0].dim == 3:
+            mesh = meshes[("start", "optimum").index(which)]
+            name = {file_name(p, mesh.patches): p for p in mesh.patches}[patch]
+            sensitivity_plots.surface(file, mesh, name, surfaces.at_faces(mesh, name, line.value), label, labels, title)
         else:  # start and optimum of a wall in the same colors
             beside = [smooth[key] for key in smooth if key[0] == patch and key[1] != which]
             sensitivity_plots.wall(file, {patch: line}, label, labels, title, {patch: smooth[patch, which]}, beside)

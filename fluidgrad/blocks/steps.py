@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from fluidgrad.blocks.grading import Axis, Near, counts_for, edges, place, quads
+from fluidgrad.blocks.recipes import checked, needs_like, reuse
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.blocks import checked, needs_like, refinement, reuse
-from fluidgrad.mesh.grading import Axis, Near, counts_for, edges, place, quads
-from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.mesh import Mesh, refinement
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import number
 

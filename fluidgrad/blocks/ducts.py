@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy.interpolate import PchipInterpolator
 
+from fluidgrad.blocks.grading import Axis, Near, edges, quads, share, slant, tanh_nodes
+from fluidgrad.blocks.recipes import checked, needs_like, reuse
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
-from fluidgrad.mesh.blocks import checked, needs_like, refinement, reuse
-from fluidgrad.mesh.grading import Axis, Near, edges, quads, share, slant, tanh_nodes
-from fluidgrad.mesh.mesh import Mesh
+from fluidgrad.mesh.mesh import Mesh, refinement
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import Curve, number, with_normal
 from fluidgrad.shapes.polygons import refuse_crossing

@@ -34,8 +34,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
+from fluidgrad.blocks.grading import edges, quads
 from fluidgrad.errors import InputError
-from fluidgrad.mesh.grading import edges, quads
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import Curve, arc_length
 from fluidgrad.shapes.splines import periodic_linear, periodic_spline

@@ -105,11 +105,21 @@ def edges(line: Int[np.ndarray, " n"]) -> Int[np.ndarray, "edges 2"]:
     return np.stack([line[:-1], line[1:]], 1)
 
 
-def tanh_nodes(strength: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The map of [0, 1] onto itself that clusters nodes to both ends; 0 leaves them equally spaced."""
-    if strength == 0:
+def tanh_nodes(first: float, last: float | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """The map of [0, 1] onto itself that clusters nodes to 0 by ``first`` and to 1 by ``last``, the same by default; 0 leaves them
+    equally spaced. By ``(g, 0)`` it is the first half of that by ``g``."""
+    last = first if last is None else last
+    if first == last == 0:
         return lambda s: np.asarray(s, float)
-    return lambda s: 0.5 * (1 + np.tanh(strength * (2 * np.asarray(s) - 1)) / np.tanh(strength))
+    return lambda s: (np.tanh(first) + np.tanh((first + last) * np.asarray(s) - first)) / (np.tanh(first) + np.tanh(last))
+
+
+def pair(grading: float | tuple[float, float]) -> tuple[float, float]:
+    """Clusterings, one for both or each its own."""
+    along_x, along_y = np.broadcast_to(grading, 2)
+    if min(pair := (float(along_x), float(along_y))) < 0:
+        raise InputError(f"grading must not be negative, got {grading}", accepted="0 (uniform) or more, e.g. 1.5")
+    return pair
 
 
 def cut_nodes(n: int, strength: float, cuts: Sequence[float], refine: int) -> tuple[Float[np.ndarray, " nodes"], Int[np.ndarray, " cuts"]]:
