@@ -20,6 +20,7 @@ SMALLER = {
     "duct": "mesh.cells=300",
     "step": "mesh.cells=300",
     "file": "mesh.refine=1",
+    "shell": "mesh.cells=[4, 4]",
 }
 
 
@@ -54,7 +55,7 @@ def test_it_builds_and_its_residual_at_rest_is_finite(name, beside):
     config = load(beside / name, [SMALLER[load(beside / name).mesh.kind]])
     problem = Problem.of(config, name)
     flow = problem.case.flow(problem.case.numbers)
-    assert flow.mesh.n_cells < 1000
+    assert flow.mesh.n_cells < (1000 if flow.mesh.dim == 2 else 5000)
     assert np.isfinite(jax.jit(residual)(flow, jnp.zeros(flow.n_unknowns))).all()
 
 

@@ -17,6 +17,7 @@ EXPERIMENTS = {
         "--cells 300 --refine 1 --fast 300 --repeats 1 --estimates 300",
         "cells cd cl dp order extrapolated_cd seconds_to_0.1_percent gradient_seconds",
     ),
+    "dfg_3d1": ("--cells 300 --layers 3 --refine 1", "cells cd cl extrapolated_cd"),
     "cavity": ("--cells 16 --reynolds 100", "re1000_u_min re1000_v_max re1000_v_min re5000_u_min"),
     "taylor_couette": ("--cells 4 --estimates 4", "torque_error torque_imbalance order"),
     "shape_derivatives": (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, Int
 
 from fluidgrad.blocks.grading import pair, tanh_nodes
 from fluidgrad.errors import InputError
@@ -49,19 +50,39 @@ def _extruded(flat: Topology, shares: tuple[float, ...], built: float | None, en
     n, layers = len(flat.nominal), len(shares) - 1
     z = np.array(shares) * (layers * np.sqrt(np.ptp(flat.nominal, axis=0).prod() / flat.n_cells) if built is None else built)
     points = np.concatenate([np.tile(flat.nominal, (layers + 1, 1)), np.repeat(z, n)[:, None]], 1)
+    sides = {name: flat.face_points[first:last, :2] for name, (first, last) in flat.patches.items()}
+    cells, patches = stacked(n, flat.cells, sides, layers, ends)
+    return build_topology(points, cells, patches)
+
+
+def stacked(
+    n: int,
+    flat: Sequence[tuple[str, Int[np.ndarray, "some corners"]]],
+    sides: Mapping[str, Int[np.ndarray, "edges 2"]],
+    layers: int,
+    ends: tuple[str, str],
+) -> tuple[list[tuple[str, np.ndarray]], dict[str, np.ndarray]]:
+    """The cells and patches of layers over a surface of ``n`` points: point i of layer k is number ``k n + i``.
+
+    Args:
+        flat: the surface's triangles and quadrilaterals, counter-clockwise seen from the last layer.
+        sides: the edges of its patches, by name.
+        layers: of cells.
+        ends: the patches of the first and the last layer; the name of a side adds the end to it.
+    """
     lift = n * np.arange(layers)[:, None, None]
     solid = {"triangle": "wedge", "quad": "hexahedron"}
     cells, caps = [], []
-    for kind, loops in flat.cells:
+    for kind, loops in flat:
         if kind not in solid:
             raise InputError(f"cells of kind {kind!r} cannot be extruded", accepted="triangles and quadrilaterals")
         cells.append((solid[kind], (np.concatenate([loops, loops + n], 1) + lift).reshape(-1, 2 * loops.shape[1])))
         caps.append(np.pad(loops, ((0, 0), (0, 4 - loops.shape[1])), constant_values=-1))
     cap = np.concatenate(caps)
     patches = {}
-    for name, (first, last) in flat.patches.items():
-        a, b = flat.face_points[first:last].T[:2]
+    for name, edges in sides.items():
+        a, b = edges.T
         patches[name] = (np.stack([a, b, b + n, a + n], 1) + lift).reshape(-1, 4)
     for name, faces in ((ends[0], cap), (ends[1], np.where(cap < 0, cap, cap + n * layers))):
         patches[name] = np.concatenate([patches[name], faces]) if name in patches else faces
-    return build_topology(points, cells, patches)
+    return cells, patches

@@ -211,7 +211,7 @@ def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
 
     # Directions in which velocity and pressure have data; a mirror helps both.
     sizes = [hi - lo for lo, hi in t.patches.values()]
-    r = t.nominal_faces - t.nominal_centres[:, None]
+    r = np.where(is_interior[..., None], _ways(t), t.nominal_faces - t.nominal_centres[:, None])
     r /= np.maximum(np.linalg.norm(r, axis=-1, keepdims=True), 1e-300)
     weak, cells = np.zeros(t.n_cells, bool), np.arange(t.n_cells)
     for helps in ("velocity", "pressure"):
@@ -240,6 +240,15 @@ def stencil(topology: Topology, given: tuple[str, ...]) -> Stencil:
         boundary = np.concatenate([boundary, np.full((t.n_cells, cell.shape[1] - boundary.shape[1]), t.n_boundary)], 1)
     value = np.where(boundary < t.n_boundary, t.n_cells + boundary, cell)
     return Stencil(cell, np.stack(face), np.stack(direction).astype(np.int8), boundary, value)  # pyright: ignore[reportArgumentType]
+
+
+def _ways(t: Topology) -> Float[np.ndarray, "cells k dim"]:
+    """From a cell's centre to the centres across its interior faces, in the mesh as built; whatever is elsewhere."""
+    (index, sign), x, n = t.cell_faces, t.nominal_centres, t.n_interior
+    way = x[t.neighbour] - x[t.owner[:n]]
+    if t.twin is not None:  # a periodic face is in two places
+        way += middles(t.nominal, t.face_points[:n]) - middles(t.nominal, t.twin)
+    return np.append(way, np.zeros((1, t.dim)), 0)[np.minimum(index, n)] * sign[..., None]
 
 
 def least_squares(s: Stencil, r_face: Array, gives: Array) -> Array:

@@ -5,7 +5,8 @@ cost no adjoint solve. With S out of the fluid and so into a body, a body's area
 
     A = -1/dim sum_f x_f . S_f,     A x_c = -1/(dim + 1) sum_f x_f (x_f . S_f),
 
-exact for the polygon or polyhedron that the mesh has in its place.
+exact for the polygon or polyhedron that the mesh has in its place. Of a body cut by planes normal to axes, at the end of the
+fluid, as planes of symmetry are, A is the mean of -sum_f x_k S_k over the other axes k, to which the planes add nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from fluidgrad.errors import InputError
 from fluidgrad.iteration import traced
@@ -85,12 +86,14 @@ def functional(units: str, undefined: str = "") -> Callable[[Callable[..., Array
 
 @functional("L^2")
 def area(solution: Solution, patch: str = "") -> Array:
-    """Area (in 3D volume) of the body whose surface is a patch; without a patch, of the fluid."""
+    """Area (in 3D volume) of the body whose surface is a patch; without a patch, of the fluid. Of a body that planes of symmetry
+    cut, the part between them."""
     mesh = solution.flow.mesh
     if not patch:
         return jnp.sum(measure(mesh).V)
-    x, S = _surface(mesh, patch)
-    return -jnp.sum(x * S) / mesh.dim
+    along = mesh.topology.of(_along, patch)
+    x, S = face_pieces(mesh, patch)
+    return -jnp.sum(x * S * along) / jnp.sum(along)
 
 
 @functional("L")
@@ -112,25 +115,41 @@ def _surface(mesh: Mesh, patch: str) -> tuple[Array, Array]:
 
 
 def _must_enclose(t: Topology, patch: str) -> None:
-    if not t.kept(_closed, patch):
+    if not t.kept(_free_axes, patch).all():
         raise InputError(f"patch {patch!r} does not enclose a body", accepted="the patch of a closed surface, or no patch: the fluid")
 
 
+def _along(t: Topology, patch: str) -> Float[np.ndarray, " dim"]:
+    """1 for the axes along which the area of a body is summed, 0 for others."""
+    if not (free := t.kept(_free_axes, patch)).any():
+        raise InputError(
+            f"patch {patch!r} does not enclose a body",
+            accepted="the patch of a surface that is closed, or open at planes of symmetry only, or no patch: the fluid",
+        )
+    return free.astype(float)
+
+
 def encloses(t: Topology, patch: str) -> bool:
-    """Whether a patch is the surface of a body in the fluid, and not round the fluid."""
-    x = t.nominal[np.unique(t.face_points[t.faces_of(patch)])]
-    inside = (x.min(0) > t.nominal.min(0)).all() and (x.max(0) < t.nominal.max(0)).all()
-    return bool(inside) and t.kept(_closed, patch)
+    """Whether a patch is the surface of a body in the fluid, or of the part of one between planes, and not round the fluid."""
+    x, free = t.nominal[np.unique(t.face_points[t.faces_of(patch)])], t.kept(_free_axes, patch)
+    inside = (x.min(0) > t.nominal.min(0)) & (x.max(0) < t.nominal.max(0))
+    return bool(free.any() and inside[free].all())
 
 
-def _closed(t: Topology, patch: str) -> bool:
-    """Whether each corner (2D) or edge (3D) of a patch belongs to two of its faces."""
+def _free_axes(t: Topology, patch: str) -> Bool[np.ndarray, " dim"]:
+    """The axes normal to which no plane cuts the body of a patch: all, where each corner (2D) or edge (3D) belongs to two of its
+    faces; none, where one does not, and is not at an end of the fluid."""
     corners = t.face_points[t.faces_of(patch)]
     sides = corners[..., None] if t.dim == 2 else np.sort(np.stack([corners, np.roll(corners, -1, 1)], -1), -1)
     sides = sides.reshape(-1, t.dim - 1)
     if t.dim == 3:
         sides = sides[sides[:, 0] != sides[:, 1]]  # padding
-    return bool((np.unique(sides, axis=0, return_counts=True)[1] == 2).all())
+    sides, count = np.unique(sides, axis=0, return_counts=True)
+    near = 1e-9 * np.ptp(t.nominal, axis=0).max()
+    rim = t.nominal[sides[count != 2]]  # (sides, points of each, dim)
+    at_end = [(np.abs(rim - end) <= near).all(1) for end in (t.nominal.min(0), t.nominal.max(0))]
+    at_plane = at_end[0] | at_end[1]
+    return ~at_plane.any(0) & at_plane.any(1).all()
 
 
 @functional("L")

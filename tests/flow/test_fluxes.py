@@ -7,6 +7,7 @@ import pytest
 from cases import MESHES, cells_of, measure, mesh, operators, random_state, state_of, with_velocity_given
 
 import fluidgrad as fg
+from fluidgrad.app.config.reading import shipped_folder
 
 SLOPE = np.array([[0.7, -1.3, 0.4], [0.9, 0.2, -0.6], [1.1, 0.5, -0.9]])  # of the velocity: trace 0
 ENDS = np.array([0.8, -0.5, 0.3])
@@ -27,6 +28,17 @@ def test_gradients_of_linear_fields_are_exact_in_every_cell(name):
     # 1e-12 of the slopes, which are of size 1; cells of the channel are 1e-2 wide, so that is 100 units of round-off
     np.testing.assert_allclose(found[:, :-1], np.broadcast_to(A, found[:, :-1].shape), atol=1e-12)
     np.testing.assert_allclose(found[:, -1], np.broadcast_to(ENDS[: m.dim], x.shape), atol=1e-12)
+
+
+def test_gradients_are_exact_at_open_ends_of_unstructured_meshes():
+    """Where nothing is given on a face, and the centres across a cell's other faces lie in one plane, though the faces do not."""
+    m = fg.read_mesh(shipped_folder() / "manifold_3d.msh")
+    A, u = linear_velocity(3)
+    kinds = {p: fg.Outflow() if p.startswith("outlet") else None for p in m.patches}
+    x, faces = measure(m).x_cell, {p: jax.vmap(u)(measure(m).x_face[m.topology.faces_of(p)]) for p in m.patches}
+    flow = fg.Flow(m, viscosity=0.1, boundary={p: kind or fg.Inflow(faces[p]) for p, kind in kinds.items()})
+    found = operators(flow, state_of(flow, jax.vmap(u)(x), x @ ENDS))["gradient"]
+    np.testing.assert_allclose(found[:, :-1], np.broadcast_to(A, found[:, :-1].shape), atol=1e-11)
 
 
 @pytest.mark.parametrize("name", MESHES)

@@ -140,7 +140,7 @@ def test_their_derivatives_in_the_points(f, body, request):
 
 
 def test_what_encloses_no_body_is_refused(channel):
-    with pytest.raises(InputError, match="patch 'walls' does not enclose a body"):
+    with pytest.raises(InputError, match="patch 'walls' does not enclose a body; the patch of a surface that is closed, or open at planes"):
         area(still(channel), "walls")
     with pytest.raises(InputError, match="a centroid along 'z'; one of x, y"):
         centroid(still(channel), "body", axis="z")

@@ -11,9 +11,10 @@ from cases import DISK, measure, mesh
 import fluidgrad as fg
 from fluidgrad.app.config.config import Config
 from fluidgrad.errors import InputError
+from fluidgrad.mesh.control import control_points
 from fluidgrad.mesh.mesh import Mesh
 from fluidgrad.mesh.meshfile import refined
-from fluidgrad.mesh.motion import InverseDistance, control_points
+from fluidgrad.mesh.motion import InverseDistance
 from fluidgrad.mesh.topology import build_topology
 
 LOWER, UPPER = np.array([0.5, -0.3]), np.array([1.5, 1.2])  # of a box over the middle of the duct, from wall to wall
@@ -196,6 +197,40 @@ def test_what_cannot_move_is_refused(name):
         fg.deform(duct(), *given, **options)
 
 
+@pytest.mark.parametrize("mirrors", [["bottom"], ["top"], ["bottom", "back"]])
+def test_a_lattice_goes_on_behind_a_mirror(mirrors):
+    """A half (or a quarter) moves as in the whole lattice, whose other half is the image; and what is in a plane stays in it."""
+    m = solid()
+    d = 0.05 * np.random.default_rng(3).uniform(-1, 1, (4, 3, 2, 3))
+    ends = np.array([[-0.1, 0.0, 0.0], [2.1, 1.0, 1.0]])
+    moved = fg.deform(m, *ends, d, mirrors=mirrors).points
+    whole, box = d, ends.copy()
+    for face in mirrors:
+        axis, last = {"bottom": (1, 0), "top": (1, 1), "back": (2, 1)}[face]
+        image = np.flip(whole, axis) * np.where(np.arange(3) == axis, -1, 1)
+        whole = np.concatenate([whole, image] if last else [image, whole], axis)
+        box[last, axis] += 1 if last else -1
+        in_plane = np.isclose(m.points[:, axis], ends[last, axis])
+        np.testing.assert_allclose(moved[in_plane, axis], m.points[in_plane, axis], atol=1e-14)
+        assert np.abs(moved - m.points)[in_plane].max() > 1e-3  # though it moves along it
+    np.testing.assert_allclose(moved, fg.deform(m, *box, whole).points, atol=1e-14)
+
+
+def test_the_derivative_by_control_points_at_a_mirror():
+    m, ends = solid(), ([-0.1, 0.0, 0.0], [2.1, 1.0, 1.0])
+    weight = jnp.asarray(np.random.default_rng(0).standard_normal(m.points.shape))
+    f = lambda d: jnp.sum(weight * fg.deform(m, *ends, d, mirrors=["front"]).points ** 2)  # noqa: E731
+    d, v = (s * np.random.default_rng(k).uniform(-1, 1, (4, 3, 2, 3)) for k, s in ((1, 0.05), (2, 1.0)))
+    slope = float(jnp.sum(jax.grad(f)(jnp.asarray(d)) * v))
+    assert slope == pytest.approx(float(f(d + 1e-4 * v) - f(d - 1e-4 * v)) / 2e-4, rel=1e-8)
+
+
+@pytest.mark.parametrize("mirrors", [["front"], ["left", "right"], ["left", "left"], ["below"]])
+def test_what_is_no_mirror_of_a_box_is_refused(mirrors):
+    with pytest.raises(InputError, match="as a mirror of a control box; faces of it, no two of them opposite: left, right, bottom, top"):
+        fg.deform(duct(), (0.0, 0.0), (2.0, 1.0), np.zeros((3, 3, 2)), mirrors=mirrors)
+
+
 # ---- in configs
 
 
@@ -222,6 +257,18 @@ def test_a_config_names_the_control_points_that_may_move():
     by_hand = fg.deform(fg.box((0, 0), (2, 1), (8, 4), patches={"bottom": "walls", "top": "walls"}), (0.5, -0.1), (1.5, 1.2), lattice)
     np.testing.assert_allclose(flow.mesh.points, by_hand.points, atol=1e-15)
     assert flow.mesh.topology == one_way.flow(one_way.numbers).mesh.topology
+
+
+def test_a_config_names_mirrors():
+    given = 0.05 * np.random.default_rng(0).uniform(-1, 1, (9, 2))
+    flow = case(lower=[0.5, 0.0], mirrors=["bottom"]).flow_of({"mesh.control.displacements": given})
+    lattice = np.zeros((5, 3, 2))
+    lattice[1:4] = given.reshape(3, 3, 2)
+    mesh = fg.box((0, 0), (2, 1), (8, 4), patches={"bottom": "walls", "top": "walls"})
+    by_hand = fg.deform(mesh, (0.5, 0.0), (1.5, 1.2), lattice, mirrors=("bottom",))
+    np.testing.assert_allclose(flow.mesh.points, by_hand.points, atol=1e-15)
+    with pytest.raises(InputError, match="as a mirror of a control box"):
+        case(mirrors=["bottom", "top"])
 
 
 @pytest.mark.parametrize(

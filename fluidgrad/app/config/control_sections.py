@@ -42,6 +42,9 @@ class Control(Section):
     hold_layers: int = Field(
         1, ge=1, description="layers of control points that stay at each held face: with 2, walls keep their direction there [1]"
     )
+    mirrors: list[Face] = Field(
+        [], description="faces of the box that lie in planes of symmetry: the control points go on behind them as their mirror image"
+    )
     directions: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)] | None = Field(
         None, description="move along these axes only; along all by default"
     )
@@ -57,7 +60,7 @@ class Control(Section):
         for key in ("lower", "upper"):
             if len(getattr(self, key)) != dim:
                 raise InputError(f"{key} has {len(getattr(self, key))} entries, and counts has {dim}", accepted="as many")
-        for key, known in (("hold", FACES[: 2 * dim]), ("directions", "xyz"[:dim])):
+        for key, known in (("hold", FACES[: 2 * dim]), ("mirrors", FACES[: 2 * dim]), ("directions", "xyz"[:dim])):
             if wrong := [g for g in getattr(self, key) or [] if g not in known]:
                 raise InputError(f"{key} has {wrong[0]!r}", accepted=f"in {dim}D: {', '.join(known)}")
         if not self.free.any():
@@ -92,12 +95,12 @@ class Control(Section):
         """The mesh as its control points move it."""
         import jax.numpy as jnp
 
-        from fluidgrad.mesh.motion import check_box
+        from fluidgrad.mesh.control import check_box
 
         if len(self.counts) != mesh.dim:
             given = f"control.counts has {len(self.counts)} entries, and the mesh has {mesh.dim} dimensions"
             raise InputError(given, accepted=f"counts, lower and upper of {mesh.dim} each")
-        check_box(mesh, n["lower"], n["upper"], self.free, self.patches)
+        check_box(mesh, n["lower"], n["upper"], self.free, self.patches, self.mirrors)
         at = (*(i[:, None] for i in np.nonzero(self.free)), np.array(["xyz".index(a) for a in self.axes]))
         moved = jnp.zeros((*self.counts, mesh.dim)).at[at].set(n["displacements"])
-        return fg.deform(mesh, n["lower"], n["upper"], moved, self.patches)
+        return fg.deform(mesh, n["lower"], n["upper"], moved, self.patches, self.mirrors)

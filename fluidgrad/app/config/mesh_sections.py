@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, model_validator
 import fluidgrad as fg
 from fluidgrad.app.config.control_sections import Control
 from fluidgrad.app.config.curve_sections import Body, Line
-from fluidgrad.app.config.sections import TRACED, Name, Number, Pair, Section, beside
+from fluidgrad.app.config.sections import TRACED, Name, Number, OneOrMany, Pair, Section, Vector, beside
 from fluidgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,6 +125,25 @@ class OGrid(AbstractMesh):
         return fg.o_grid(self.body.build(n["body"]), n["outer"], self.cells, self.grading, self.refine, like)
 
 
+class Shell(AbstractMesh):
+    """Hexahedra between a sphere or an ellipsoid and a far sphere, in 3D; patches body and far, and those of planes of symmetry."""
+
+    kind: Literal["shell"]
+    radii: OneOrMany = Field(0.5, description="of the body: one, or along x, y and z [L]")
+    outer: Number = Field(gt=0, description="radius of the far sphere [L]")
+    center: Annotated[Vector, Field(min_length=3)] = Field([0.0, 0.0, 0.0], description="of both [L]")
+    cells: Counts = Field(50_000, description="about how many, or along a quarter of a great circle and across [1]")
+    grading: float | None = Field(
+        None, gt=0, description="thickness of the last layer over that of the first; cells keep their shape by default [1]"
+    )
+    planes: dict[Literal["x", "y", "z"], Name] = Field(
+        {}, description="planes of symmetry through the center: the names of their patches by the axis normal to them"
+    )
+
+    def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
+        return fg.shell(n["radii"], n["outer"], n["center"], self.cells, self.grading, self.planes, self.refine, like)
+
+
 NumberOrNone = Annotated[float | None, TRACED, Field(gt=0)]
 Widths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2)]
 
@@ -182,4 +201,4 @@ class MeshFile(AbstractMesh):
         return fg.read_mesh(self.path, self.refine) if like is None else like
 
 
-AnyMesh = Annotated[Box | Channel | OGrid | Duct | Step | MeshFile, Field(discriminator="kind")]
+AnyMesh = Annotated[Box | Channel | OGrid | Shell | Duct | Step | MeshFile, Field(discriminator="kind")]
