@@ -1,7 +1,7 @@
 // A round header that feeds three round branches, in tetrahedra: the half with z > 0. To make the mesh again:
 // gmsh -3 manifold_3d.geo -o manifold_3d.msh
 SetFactory("OpenCASCADE");
-h = 0.22;
+h = 0.3;
 Cylinder(1) = {0, 0, 0, 5.5, 0, 0, 0.5};
 For k In {0:2}
   Cylinder(2 + k) = {1.75 + 1.5*k, 0, 0, 0, 2, 0, 0.3};
@@ -26,4 +26,4 @@ Physical Surface("walls") = {walls()};
 Physical Volume("fluid") = {12};
 Mesh.MeshSizeMin = 0.6*h;
 Mesh.MeshSizeMax = h;
-Mesh.MeshSizeFromCurvature = 14;
+Mesh.MeshSizeFromCurvature = 12;

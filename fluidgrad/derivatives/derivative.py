@@ -82,7 +82,8 @@ def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Callable[[Any], tuple[Any
         if not report.converged:
             raise NotConverged(
                 f"no gradient: the adjoint solve stopped at a relative residual of {report.adjoint_residual:.1e} (at most "
-                f"{ACCEPTED:.0e} is accepted). The flow may be close to a bifurcation; try a finer mesh or a lower Reynolds number.",
+                f"{ACCEPTED:.0e} is accepted). The flow may be close to a bifurcation, or its cells too large for central convection; try "
+                'a finer mesh, scheme = "upwind" or a lower Reynolds number.',
                 report,
             )
         return x_bar, report

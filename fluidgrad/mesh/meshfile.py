@@ -13,11 +13,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from fluidgrad.errors import InputError
 from fluidgrad.mesh.mesh import Mesh, refinement
 from fluidgrad.mesh.quality import check_valid
-from fluidgrad.mesh.topology import build_topology
+from fluidgrad.mesh.topology import Topology, build_topology
 
 FLAT = {"triangle": 3, "quad": 4}
 # The order of points that turns a cell inside out.
@@ -83,6 +85,7 @@ def read_mesh(path: str | Path, refine: int | None = None) -> Mesh:
     try:
         mesh = Mesh(jnp.asarray(points, float), build_topology(points, cells, faces))
         check_valid(mesh.points, mesh.topology)
+        _check_connected(mesh.topology)
     except InputError as error:
         raise error.at(str(path)) from None
     return mesh
@@ -120,6 +123,18 @@ def _compact(
     renumber = np.full(len(points) + 1, -1)  # the last: padding
     renumber[used] = np.arange(len(used))
     return points[used], [(k, renumber[c]) for k, c in merged.items()], {n: renumber[f] for n, f in patches.items()}
+
+
+def _check_connected(t: Topology) -> None:
+    """Refuse a mesh in parts: a pressure would be known in those alone that have an open end."""
+    parts, of = connected_components(coo_matrix((np.ones(t.n_interior), (t.owner[: t.n_interior], t.neighbour)), (t.n_cells,) * 2), False)
+    if parts > 1:
+        small = np.argmin(np.bincount(of))
+        place = ", ".join(f"{v:.4g}" for v in t.nominal_centres[of == small].mean(0))
+        raise InputError(
+            f"the mesh is in {parts} parts that share no face; the smallest, of {np.sum(of == small)} cells, is near ({place})",
+            accepted="one connected mesh: where volumes touch, gmsh's BooleanFragments or Coherence makes their surfaces one",
+        )
 
 
 def _outside_out(

@@ -95,6 +95,21 @@ def test_flat_meshes_have_their_patches_and_area(model, version, kind):
     assert abs(length[mesh.topology.faces_of("inlet")].sum() - 0.5) < 1e-14
 
 
+@pytest.mark.parametrize("beside", [1.0, 3.0])
+def test_a_mesh_in_parts_is_refused_where_they_only_touch_too(model, beside):
+    """Two rectangles, each with its own points: as gmsh makes them of volumes that were not made one."""
+    rectangle(groups=False)
+    geo = gmsh.model.geo
+    p = [geo.addPoint(x, y, 0, 0.3) for x, y in ((beside, 0), (beside + 0.6, 0), (beside + 0.6, 0.5), (beside, 0.5))]
+    sides = [geo.addLine(p[i], p[(i + 1) % 4]) for i in range(4)]
+    geo.addPlaneSurface([geo.addCurveLoop(sides)])
+    geo.synchronize()
+    gmsh.model.addPhysicalGroup(1, [tag for _, tag in gmsh.model.getEntities(1)], name="walls")
+    gmsh.model.addPhysicalGroup(2, [tag for _, tag in gmsh.model.getEntities(2)], name="fluid")
+    with pytest.raises(InputError, match=r"is in 2 parts that share no face; the smallest, of \d+ cells, is near \(.*Coherence makes"):
+        read_mesh(model())
+
+
 @pytest.mark.parametrize("version", [2.2, 4.1])
 @pytest.mark.parametrize("kind", ["tetra", "hexahedron", "wedge"])
 def test_solid_meshes_have_their_patches_and_volume(model, version, kind):
