@@ -67,9 +67,10 @@ def shell(
     Differentiable in ``radii``, ``outer`` and ``center``.
     """
     radii, outer, center = number(radii), number(outer), number(center)
+    accepted = {"radii": "one number, or three: along x, y and z", "outer": "one number", "center": "three numbers"}
     for name, value, shapes in (("radii", radii, ((), (3,))), ("outer", outer, ((),)), ("center", center, ((3,),))):
         if value.shape not in shapes:
-            raise InputError(f"{name} of shape {value.shape}", accepted="three numbers" if shapes[-1] else "one number")
+            raise InputError(f"{name} of shape {value.shape}", accepted=accepted[name])
     known = not traced(radii, outer)
     if known and not (np.asarray(radii).min() > 0 and np.asarray(outer) > np.asarray(radii).max()):
         raise InputError(f"a far sphere of radius {outer} round a body of {radii}", accepted="0 < radii < outer")

@@ -97,7 +97,7 @@ def test_points_are_differentiable_in_all_numbers():
     ("what", "message"),
     [
         ({"radii": 2.0, "outer": 1.0}, "a far sphere of radius 1.0 round a body of 2.0; 0 < radii < outer"),
-        ({"radii": (0.5, 0.5)}, r"radii of shape \(2,\); three numbers"),
+        ({"radii": (0.5, 0.5)}, r"radii of shape \(2,\); one number, or three"),
         ({"outer": (1.0, 2.0)}, r"outer of shape \(2,\); one number"),
         ({"cells": (5, 3), "planes": QUARTER}, r"cells = \(5, 3\); a number, or two: along a quarter of a circle \(an even number"),
         ({"planes": {"w": "side"}}, "a plane of symmetry normal to 'w'; x, y and z"),

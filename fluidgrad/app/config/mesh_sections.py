@@ -45,10 +45,13 @@ class AbstractMesh(Section):
 
     @model_validator(mode="after")
     def _not_too_many(self) -> Self:
-        cells = int(np.prod(getattr(self, "cells", 1))) * self.refine**2 * (self.extrude.layers * self.refine if self.extrude else 1)
-        if cells > MOST_CELLS:
+        if (cells := self.about()) > MOST_CELLS:
             raise InputError(f"{cells} cells", accepted=f"at most {MOST_CELLS}")
         return self
+
+    def about(self) -> int:
+        """About how many cells there will be; of a file, which is not read yet, how many times as many as it has."""
+        return int(np.prod(getattr(self, "cells", 1))) * self.refine**2 * (self.extrude.layers * self.refine if self.extrude else 1)
 
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
         """The 2D mesh of these numbers; ``like`` one from the same section, when they are traced."""
@@ -139,6 +142,10 @@ class Shell(AbstractMesh):
     planes: dict[Literal["x", "y", "z"], Name] = Field(
         {}, description="planes of symmetry through the center: the names of their patches by the axis normal to them"
     )
+
+    def about(self) -> int:
+        cells = self.cells if isinstance(self.cells, int) else 6 * self.cells[0] ** 2 * self.cells[1] // 2 ** len(self.planes)
+        return cells * self.refine**3
 
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
         return fg.shell(n["radii"], n["outer"], n["center"], self.cells, self.grading, self.planes, self.refine, like)
