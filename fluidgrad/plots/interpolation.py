@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fluidgrad.plots.windows import Window
 
 SOURCES = 0.1  # of a velocity, by root mean square, above which it has no stream function
+END = 1e-3  # of the height of a mesh, from its end: where it is cut there
+LARGER = 1.05  # times the section half-way up, and it is cut at an end
 
 
 def at_points(mesh: Mesh, cell: np.ndarray, edge: np.ndarray | None) -> np.ndarray:
@@ -91,9 +93,28 @@ def on_grid(shown: Window, cell: Float[np.ndarray, "cells k"], n: int, edge: Flo
 
 
 def height_of_cut(mesh: Mesh) -> float:
-    """z of the plane in which a 3D mesh is shown: half-way up, but not between layers."""
+    """z of the plane in which a 3D mesh is shown: half-way up, but not between layers; or at an end, if the section there is larger,
+    as it is at the plane of symmetry of a half of a pipe or a sphere."""
     z = np.asarray(mesh.points)[:, 2]
-    return float(0.5 * (z.min() + z.max()) - 1e-3 * np.ptp(z) / mesh.n_cells ** (1 / 3))
+    middle = float(0.5 * (z.min() + z.max()) - 1e-3 * np.ptp(z) / mesh.n_cells ** (1 / 3))
+    best = max((float(z.min() + END * np.ptp(z)), float(z.max() - END * np.ptp(z))), key=lambda z: section(mesh, z))
+    return best if section(mesh, best) > LARGER * section(mesh, middle) else middle
+
+
+def section(mesh: Mesh, z: float) -> float:
+    """The area of a 3D mesh in a plane: half the integral of x . n along where its boundary meets the plane."""
+    t, points = mesh.topology, np.asarray(mesh.points)
+    faces = t.face_points[t.n_interior :]
+    corner = points[np.concatenate([faces[:, [0, k, k + 1]] for k in range(1, faces.shape[1] - 1)])]
+    above = corner[..., 2] > z
+    corner = corner[above.any(1) & ~above.all(1)]
+    ahead, share = np.roll(corner, -1, 1), np.zeros(corner.shape[:2])
+    crosses = (corner[..., 2] > z) != (ahead[..., 2] > z)
+    share[crosses] = (z - corner[crosses, 2]) / (ahead[crosses, 2] - corner[crosses, 2])
+    p, q = (corner + share[..., None] * (ahead - corner))[crosses].reshape(-1, 2, 3).swapaxes(0, 1)[..., :2]
+    n = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])[:, :2]
+    size = np.linalg.norm(n, axis=1)
+    return float(np.sum(np.sum((p + q) / 2 * n, 1) / np.where(size > 0, size, 1) * np.linalg.norm(p - q, axis=1)) / 2)
 
 
 def cut(mesh: Mesh) -> tuple[list[np.ndarray], np.ndarray]:

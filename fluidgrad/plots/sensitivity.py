@@ -146,7 +146,7 @@ def wall(
 def surface(mesh: Mesh, patch: str, value: np.ndarray, label: str, labels: Labels = UNNAMED, title: str = "") -> Figure:
     """A map on a patch in space, one value a face."""
     fig, axes = new(6.4, 4.8, subplot_kw={"projection": "3d"})
-    limit, extend = symmetric_limit(value, np.linalg.norm(geometry(mesh).S[mesh.topology.faces_of(patch)], axis=1))
+    limit, extend = symmetric_limit(value, np.linalg.norm(geometry(mesh).S[mesh.topology.faces_of(patch)], axis=1), TAILS)
     shown = surfaces.paint(axes, mesh, [patch], value, SIGNED, (-limit, limit), labels)
     fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.2, extend=extend, label=label)
     axes.set_title(title)

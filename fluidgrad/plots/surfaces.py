@@ -1,7 +1,8 @@
 """Surfaces in space: the faces of patches in the colors of a quantity, as the fluid sees them.
 
 A face is drawn where the fluid is on the viewer's side of it, so one looks into a duct, through its near walls, and at a body
-from outside. y is up, as in the pictures of a plane, and the viewer stands where z is large.
+from outside. y is up, as in the pictures of a plane, and the viewer stands where z is large, or on the other side if more is seen
+from there: of a half of a pipe its inside.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from fluidgrad.plots.style import Labels
 if TYPE_CHECKING:
     from fluidgrad.mesh.mesh import Mesh
 
-ELEVATION, AZIMUTH = 24.0, -32.0  # degrees, from the plane of x and z, and from z
+ELEVATION, AZIMUTHS = 24.0, (-32.0, 148.0)  # degrees from the plane of x and z, and from z: in front, or behind if more is seen there
+MORE = 1.05  # times as much
 THIN = 0.15  # of the longest side: no side of the picture's box is shorter
 SMALL = 0.5  # of the size of all walls: a wall smaller than that has a picture of its own too
 
@@ -42,10 +44,16 @@ def at_faces(mesh: Mesh, patch: str, value: np.ndarray) -> np.ndarray:
     return value[corner.reshape(-1, t.face_points.shape[1])].mean(1)
 
 
-def seen(S: np.ndarray) -> np.ndarray:
-    """Which faces have the fluid on the viewer's side, of normals out of it, ``(faces, 3)``."""
-    a, e = np.deg2rad([AZIMUTH, ELEVATION])
-    return S @ np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)]) < 0
+def seen(S: np.ndarray) -> tuple[np.ndarray, float]:
+    """Which faces have the fluid on the viewer's side, of their area vectors out of it, ``(faces, 3)``, and the azimuth from which
+    most of them is seen."""
+    found = []
+    for azimuth in AZIMUTHS:
+        a, e = np.deg2rad([azimuth, ELEVATION])
+        toward = S @ np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)])
+        found.append((-np.minimum(toward, 0.0).sum(), toward < 0, azimuth))
+    front, behind = found
+    return (behind if behind[0] > MORE * front[0] else front)[1:]
 
 
 def paint(axes: Any, mesh: Mesh, patches: Sequence[str], value: np.ndarray, cmap: str, limits: tuple[float, float], labels: Labels) -> Any:
@@ -55,12 +63,12 @@ def paint(axes: Any, mesh: Mesh, patches: Sequence[str], value: np.ndarray, cmap
     from matplotlib.ticker import MaxNLocator
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-    axes.view_init(ELEVATION, AZIMUTH, vertical_axis="y")
-    axes.set_proj_type("ortho")  # the viewer is in the same direction from everywhere
     t = mesh.topology
     faces = np.concatenate([np.arange(t.n_faces)[t.faces_of(p)] for p in patches])
     corners = np.asarray(mesh.points)[t.face_points[faces]]
-    shown = seen(geometry(mesh).S[faces])
+    shown, azimuth = seen(geometry(mesh).S[faces])
+    axes.view_init(ELEVATION, azimuth, vertical_axis="y")
+    axes.set_proj_type("ortho")  # the viewer is in the same direction from everywhere
     colors = ScalarMappable(Normalize(*limits), cmap)
     rgba = colors.to_rgba(value[shown])
     axes.add_collection3d(Poly3DCollection(corners[shown], facecolors=rgba, edgecolors=rgba, linewidths=0.2, rasterized=True))

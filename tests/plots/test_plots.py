@@ -151,15 +151,32 @@ def test_a_map_on_a_patch_in_space_is_drawn(tmp_path):
 
 
 def test_of_a_surface_the_side_is_seen_that_the_fluid_is_on():
-    """Into a cube one looks through its top, its front and its left; a body is seen from outside."""
+    """Into a cube one looks through its top, its front and its left; a body is seen from outside; half a pipe from where it is open."""
     cube = fg.extrude(fg.box(cells=(2, 2)), 1.0, 2)
-    shown = {p: surfaces.seen(interpolation.geometry(cube).S[cube.topology.faces_of(p)]) for p in cube.patches}
-    assert {p for p, faces in shown.items() if faces.all()} == {"right", "bottom", "front"}  # front is at z = 0
-    assert not any(shown[p].any() for p in ("left", "top", "back"))
+    S, t = interpolation.geometry(cube).S, cube.topology
+    shown, azimuth = surfaces.seen(S[t.n_interior :])
+    found = {p: shown[slice(a - t.n_interior, b - t.n_interior)] for p, (a, b) in t.patches.items()}
+    assert azimuth == surfaces.AZIMUTHS[0]
+    assert {p for p, faces in found.items() if faces.all()} == {"right", "bottom", "front"}  # front is at z = 0
+    assert not any(found[p].any() for p in ("left", "top", "back"))
     ring = fg.extrude(fg.o_grid(fg.circle((0.0, 0.0), 1.0), 3.0, cells=(16, 2)), 1.0, 1)
     faces, g = ring.topology.faces_of("body"), interpolation.geometry(ring)
-    near = g.x_face[faces][surfaces.seen(g.S[faces])]
+    near = g.x_face[faces][surfaces.seen(g.S[faces])[0]]
     assert len(near) == 8 and near[:, :2].mean(0) @ [-0.5, 0.4] > 0
+    half = fg.shell(cells=(4, 3), planes={"z": "middle"})
+    S = interpolation.geometry(half).S[half.topology.faces_of("far")]
+    assert surfaces.seen(S)[1] == surfaces.AZIMUTHS[1] and surfaces.seen(S * [1, 1, -1])[1] == surfaces.AZIMUTHS[0]
+
+
+def test_a_mesh_is_cut_where_its_section_is_largest():
+    layers = fg.extrude(fg.box(cells=(3, 2)), 2.0, 4)
+    assert interpolation.height_of_cut(layers) == pytest.approx(1.0, abs=1e-2)
+    half = fg.shell(0.5, 4.0, center=(0.0, 0.0, 1.0), cells=(8, 6), planes={"z": "middle"})
+    assert interpolation.height_of_cut(half) == pytest.approx(1.0, abs=5e-3)
+    polygons, _ = interpolation.cut(half)
+    areas = [0.5 * np.sum(p[:, 0] * np.roll(p[:, 1], -1) - p[:, 1] * np.roll(p[:, 0], -1)) for p in polygons]
+    assert interpolation.section(half, interpolation.height_of_cut(half)) == pytest.approx(sum(areas), rel=1e-3)
+    assert np.linalg.norm(np.concatenate(polygons), axis=1).min() == pytest.approx(0.5, rel=0.1)  # the body is in it
 
 
 def test_small_walls_have_a_picture_of_their_own():

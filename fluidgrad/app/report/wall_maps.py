@@ -74,8 +74,8 @@ def draw(folder: Path, labels: Labels, name: str, units: str, meshes: tuple[Mesh
         title = f"J = {name}, {patch} at the {which}"
         if meshes[0].dim == 3:
             mesh = meshes[("start", "optimum").index(which)]
-            name = {file_name(p, mesh.patches): p for p in mesh.patches}[patch]
-            sensitivity_plots.surface(file, mesh, name, surfaces.at_faces(mesh, name, line.value), label, labels, title)
+            wall = {file_name(p, mesh.patches): p for p in mesh.patches}[patch]
+            sensitivity_plots.surface(file, mesh, wall, surfaces.at_faces(mesh, wall, line.value), label, labels, title)
         else:  # start and optimum of a wall in the same colors
             beside = [smooth[key] for key in smooth if key[0] == patch and key[1] != which]
             sensitivity_plots.wall(file, {patch: line}, label, labels, title, {patch: smooth[patch, which]}, beside)
