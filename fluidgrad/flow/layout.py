@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fluidgrad.flow.boundary import Conditions, Periodic, between_mirrors, images, on_mirrors
 from fluidgrad.flow.flow import join_all
