@@ -76,10 +76,20 @@ def vectors(u: np.ndarray, edge: np.ndarray | None, label: str, most: float | No
 
 def signed(value: np.ndarray, label: str, near: Window) -> Draw:
     """A field with a sign, zero in the middle of the colors, whose limits are those in the window ``near``."""
-    g = geometry(near.mesh)
-    seen = near.has(g.x_cell)
-    limit, extend = symmetric_limit(value[seen], g.V[seen])
+    area = areas(near)
+    limit, extend = symmetric_limit(value[area > 0], area[area > 0])
     return colored(value, label, SIGNED, (-limit, limit, extend))
+
+
+def areas(here: Window) -> np.ndarray:
+    """How much of a window each cell takes: nothing outside, and in 3D its mean section where it is cut."""
+    g, t = geometry(here.mesh), here.mesh.topology
+    area = np.where(here.has(g.x_cell), g.V, 0.0)
+    if t.dim == 3:
+        z, height = np.asarray(here.mesh.points)[:, 2], height_of_cut(here.mesh)
+        low, high = (np.concatenate([f(z[loops], axis=1) for _, loops in t.cells]) for f in (np.min, np.max))
+        area = np.where((low < height) & (height < high), area / (high - low), 0.0)
+    return area
 
 
 def colored(value: np.ndarray, label: str, cmap: str, limits: tuple[float, float, str], edge: np.ndarray | None = None) -> Draw:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluidgrad.errors import InputError
-from fluidgrad.plots.fields import FIELD, color_bar, colored, field_maps, limits, outline, paint, signed, vectors
-from fluidgrad.plots.interpolation import cut, geometry
+from fluidgrad.plots.fields import FIELD, areas, color_bar, colored, field_maps, limits, outline, paint, signed, vectors
+from fluidgrad.plots.interpolation import cut
 from fluidgrad.plots.streamlines import level_lines
 from fluidgrad.plots.style import UNNAMED, Labels, figure
 from fluidgrad.plots.windows import Window, windows
@@ -52,8 +52,10 @@ def pressure(solution: Solution, labels: Labels = UNNAMED, title: str = "") -> F
     """Kinematic pressure, in all windows with the same colors; its periodic part where a drop drives the flow."""
     from fluidgrad.flow.patches import pressure_name
 
-    value, V = np.asarray(solution.pressure), geometry(solution.flow.mesh).V
-    draw = colored(value, labels(pressure_name(solution.flow, solution.state)[1], "L^2 T^-2"), "cividis", limits(value, V))
+    mesh, value = solution.flow.mesh, np.asarray(solution.pressure)
+    area = areas(next(iter(windows(mesh, solution.flow.walls).values())))
+    found = limits(value[area > 0], area[area > 0])
+    draw = colored(value, labels(pressure_name(solution.flow, solution.state)[1], "L^2 T^-2"), "cividis", found)
     return field_maps(solution.flow.mesh, solution.flow.walls, draw, labels, title)
 
 

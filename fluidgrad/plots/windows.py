@@ -51,7 +51,9 @@ def windows(mesh: Mesh, walls: Sequence[str] = ()) -> dict[str, Window]:
     for name in walls:
         on_wall = points[np.unique(t.face_points[t.faces_of(name)])]
         box = np.stack([on_wall.min(0), on_wall.max(0)])
-        if (np.ptp(box, axis=0) < 0.4 * (high - low).max()).all() and (box[0] > low).all() and (box[1] < high).all():
+        beside = (box[0] > low) & (box[1] < high)
+        within = beside.any() if t.dim == 3 else beside.all()  # a half of a body lies in a plane of symmetry
+        if (np.ptp(box, axis=0) < 0.4 * (high - low).max()).all() and within:
             boxes.append(box)
     if boxes:
         lower, upper = np.min([b[0] for b in boxes], 0), np.max([b[1] for b in boxes], 0)

@@ -39,6 +39,7 @@ from fluidgrad.programs import compiled
 SHIFT = 1 / 3  # of the shear: sigma
 LEADING = 2  # that many of the fastest growing must be certain: a mode that swings is two
 DIRECTIONS, BETWEEN = 300, 50  # of Arnoldi's method at most, and between two looks at what was found
+NOTHING = 1e-12  # of the largest: round-off
 CERTAIN = 1e-3  # of |lambda - sigma|: an eigenvalue whose residual is larger is not given
 MOST = {2: 150_000, 3: 15_000}  # cells, by dimension, that factors of the exact Jacobian are made for
 SEED = 0  # of the first direction
@@ -111,11 +112,13 @@ def _arnoldi(operator: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tup
         if not np.isfinite(H[j + 1, j]):
             break
         n = j + 1
-        if n % BETWEEN == 0 or n == most or H[n, j] == 0:
+        last = n == most or H[n, j] <= NOTHING * np.abs(H[:n, :n]).max()  # no new direction: all that there are were found
+        if n % BETWEEN == 0 or last:
             theta, y = np.linalg.eig(H[:n, :n])
-            certain = H[n, j] * np.abs(y[j]) <= CERTAIN * np.abs(theta)
-            leading = np.argsort(-(1 / theta).real)[:LEADING]
-            if certain[leading].all() or n == most or H[n, j] == 0:
+            finite = np.abs(theta) > NOTHING * np.abs(theta).max()  # zero in the directions in which mass is not conserved
+            certain = (H[n, j] * np.abs(y[j]) <= CERTAIN * np.abs(theta)) & finite
+            leading = np.argsort(np.where(finite, -(1 / np.where(finite, theta, 1)).real, np.inf))[: min(LEADING, finite.sum())]
+            if certain[leading].all() or last:
                 return theta[certain], bool(certain[leading].all())
         Q[n] = w / H[n, j]
     return np.zeros(0, complex), False

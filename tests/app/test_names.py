@@ -9,6 +9,7 @@ from cases import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fluidgrad as fg
 from fluidgrad.app import commands
 from fluidgrad.app.config.case import get, put, walk
 from fluidgrad.app.config.paths import dotted, steps
@@ -124,7 +125,8 @@ def test_walls_called_as_the_start_of_others_have_pictures_of_their_own(tmp_path
     write_arrays(tmp_path / wall_maps.FILE, **{f"{name}/{key}": column for name in names for key, column in line.items()})
     drawn = []
     monkeypatch.setattr(wall_maps.sensitivity_plots, "wall", lambda file, *_: drawn.append(file.name))
-    wall_maps.draw(tmp_path, Labels("m", "s"), "drag(a)", "L^3 T^-2", 2, 0.0)
+    flat = fg.box(cells=(1, 1))
+    wall_maps.draw(tmp_path, Labels("m", "s"), "drag(a)", "L^3 T^-2", (flat, flat), 0.0)
     assert sorted(drawn) == ["wall_a.png", "wall_a_start.png", "wall_a_start_start.png", "wall_a~start.png"]
 
 
