@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,8 @@ class Screen:
             return
         from rich.live import Live
 
-        with Live(table, console=self.console, refresh_per_second=4):
+        with Live(table, console=self.console, refresh_per_second=4) as live:
+            table.draw = live.refresh
             yield table
 
 
@@ -69,7 +70,18 @@ class Table:
     def __init__(self, screen: Screen, columns: Sequence[str]):
         self.screen, self.columns = screen, columns
         self.rows: list[Sequence[str]] = []
+        self.draw: Callable[[], None] = lambda: None
         self.state, self.began = "", time.monotonic()
+
+    @property
+    def state(self) -> str:
+        """The line; a new one is shown at once, and not only when a terminal is drawn again."""
+        return self._state
+
+    @state.setter
+    def state(self, text: str) -> None:
+        self._state = text
+        self.draw()
 
     def add(self, row: Sequence[str], note: str = "") -> None:
         """A row; ``note`` is for those who want to know more. A single cell is a remark that takes the whole line."""
