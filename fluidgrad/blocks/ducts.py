@@ -267,9 +267,7 @@ def _extended(recipe: DuctRecipe, walls: Array, before: Any, after: Any) -> Arra
 
 def _across(recipe: DuctRecipe) -> Float[np.ndarray, " nodes"]:
     n = recipe.counts[1] * recipe.refine
-    eta = tanh_nodes(recipe.grading)(np.arange(n + 1) / n)
-    eta[[0, -1]] = 0, 1
-    return eta
+    return tanh_nodes(recipe.grading)(np.arange(n + 1) / n)
 
 
 def _filled(recipe: DuctRecipe, walls: Array) -> Array:

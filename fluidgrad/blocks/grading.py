@@ -111,7 +111,20 @@ def tanh_nodes(first: float, last: float | None = None) -> Callable[[np.ndarray]
     last = first if last is None else last
     if first == last == 0:
         return lambda s: np.asarray(s, float)
-    return lambda s: (np.tanh(first) + np.tanh((first + last) * np.asarray(s) - first)) / (np.tanh(first) + np.tanh(last))
+    return lambda s: (np.tanh(first) + np.tanh(last * np.asarray(s) - first * (1 - np.asarray(s)))) / (np.tanh(first) + np.tanh(last))
+
+
+def geometric_nodes(ratio: float, n: int) -> Float[np.ndarray, " nodes"]:
+    """Nodes of ``n`` cells on [0, 1] that grow geometrically, the last to ``ratio`` times the first (in the limit of many)."""
+    s = np.arange(n + 1) / n
+    return s if ratio == 1 else np.expm1(np.log(ratio) * s) / (ratio - 1)
+
+
+def positive(ratio: float) -> float:
+    """The ratio of :func:`geometric_nodes`, refused when it is not positive."""
+    if not ratio > 0:
+        raise InputError(f"grading must be positive, got {ratio:g}", accepted="last thickness over first; 1 is uniform")
+    return float(ratio)
 
 
 def pair(grading: float | tuple[float, float]) -> tuple[float, float]:
@@ -139,7 +152,6 @@ def cut_nodes(n: int, strength: float, cuts: Sequence[float], refine: int) -> tu
         i = int((np.diff(steps) < 1).argmax())
         raise InputError(f"no cell fits into the interval {cuts[i]:g} to {cuts[i + 1]:g} (fractions)", "more cells or wider intervals")
     x = spread(np.arange(n * refine + 1) / (n * refine))
-    x[[0, -1]] = 0, 1
     graded = x.copy()
     for i in range(len(cuts) - 1):
         part = slice(steps[i] * refine, steps[i + 1] * refine + 1)

@@ -38,7 +38,6 @@ def extrude(
         raise InputError(f"height must be positive, got {np.asarray(height)}")
     xp: Any = np if known and not traced(mesh.points) else jnp  # of NumPy nothing is compiled
     shares = tanh_nodes(*pair(grading))(np.arange(layers + 1) / layers)
-    shares[-1] = 1
     z = xp.asarray(height, float) * shares
     points = xp.concatenate([xp.tile(mesh.points, (layers + 1, 1)), xp.repeat(z, len(mesh.points))[:, None]], 1)
     built = float(np.asarray(height)) if known else None

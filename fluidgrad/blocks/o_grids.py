@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import ArrayLike
 
+from fluidgrad.blocks.grading import positive
 from fluidgrad.blocks.recipes import checked, needs_like, reuse
 from fluidgrad.blocks.ring import RingRecipe, ring_points, ring_topology
 from fluidgrad.errors import InputError
@@ -67,6 +68,4 @@ def _ring_recipe(body: Curve, outer: Curve, cells: int | tuple[int, int], gradin
         counts = (max(8, sides * round(around / sides)), round(total / around))
     if len(counts) != 2 or counts[0] < 3 or counts[1] < 1:
         raise InputError(f"cells = {cells}", accepted="a number, or two: round (3 or more) and across")
-    if not grading > 0:
-        raise InputError(f"grading must be positive, got {grading:g}", accepted="last thickness over first; 1 is uniform")
-    return RingRecipe(counts, float(grading), not (body.is_round and outer.is_round), refinement(refine))
+    return RingRecipe(counts, positive(grading), not (body.is_round and outer.is_round), refinement(refine))

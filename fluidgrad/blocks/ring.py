@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-from fluidgrad.blocks.grading import edges, quads
+from fluidgrad.blocks.grading import edges, geometric_nodes, quads
 from fluidgrad.errors import InputError
 from fluidgrad.mesh.topology import Topology, build_topology
 from fluidgrad.shapes.curves import Curve, arc_length
@@ -258,8 +258,7 @@ def _waves(
 @partial(jax.jit, static_argnums=0)
 def ring_points(recipe: RingRecipe, body: Curve, outer: Curve) -> Float[Array, "points 2"]:
     around, across = (c * recipe.refine for c in recipe.counts)
-    t, s = np.arange(around) / around, np.arange(across + 1) / across
-    eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
+    t, eta = np.arange(around) / around, geometric_nodes(recipe.grading, across)
     facing = t + _turn(body, outer) if recipe.bend else t
     if body.kind == "aerofoil":
         return _waves(body.at(t), outer.at(facing), eta, recipe.refine).reshape(-1, 2)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
+from fluidgrad.blocks.grading import geometric_nodes, positive
 from fluidgrad.blocks.layers import stacked
 from fluidgrad.blocks.recipes import checked, needs_like, reuse
 from fluidgrad.errors import InputError
@@ -105,18 +106,14 @@ def _recipe(
         raise InputError(
             f"cells = {cells}", accepted="a number, or two: along a quarter of a circle (an even number where there are planes) and across"
         )
-    grading = float(ratio if grading is None else grading)
-    if not grading > 0:
-        raise InputError(f"grading must be positive, got {grading:g}", accepted="last thickness over first; 1 is uniform")
+    grading = positive(float(ratio) if grading is None else grading)
     at = tuple(sorted((AXES.index(axis), name) for axis, name in planes.items()))
     return ShellRecipe((counts[0], counts[1]), built, grading, at, refinement(refine))
 
 
 def _rays(recipe: ShellRecipe, radii: Any, outer: Any) -> Any:
     """Points along rays from the body to the far sphere, about the origin."""
-    s = np.linspace(0, 1, recipe.counts[1] * recipe.refine + 1)
-    eta = s if recipe.grading == 1 else np.expm1(np.log(recipe.grading) * s) / (recipe.grading - 1)
-    directions, _, _ = _cube(recipe)
+    eta, (directions, _, _) = geometric_nodes(recipe.grading, recipe.counts[1] * recipe.refine), _cube(recipe)
     inner = radii * directions
     return (inner + eta[:, None, None] * (outer * directions - inner)).reshape(-1, 3)
 

@@ -54,7 +54,7 @@ class AbstractMesh(Section):
         return int(np.prod(getattr(self, "cells", 1))) * self.refine**2 * (self.extrude.layers * self.refine if self.extrude else 1)
 
     def build(self, n: Numbers, like: Mesh | None = None) -> Mesh:
-        """The 2D mesh of these numbers; ``like`` one from the same section, when they are traced."""
+        """The mesh of these numbers, before it has layers; ``like`` one from the same section, when they are traced."""
         raise NotImplementedError
 
     def solid(self, n: Numbers, flat: Mesh) -> Mesh:
