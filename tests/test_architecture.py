@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 WINGS = ("shapes", "mesh", "blocks", "flow", "plots", "linear", "solve", "derivatives", "design", "app")
 PARTS = ("config", "report", "runs")
 NUMERICAL = [m for m in MODULES if m.relative_to(PACKAGE).parts[0] in WINGS[:-1] and m.stem != "__init__"]
-SHARED = ("device", "errors", "files", "iteration", "programs")  # which every wing stands on
+SHARED = ("device", "errors", "files", "iteration", "parts", "programs")  # which every wing stands on
 
 
 def name_of(path):

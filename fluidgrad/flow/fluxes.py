@@ -51,6 +51,7 @@ from fluidgrad.flow.layout import (
 )
 from fluidgrad.mesh.geometry import Geometry, Vector, components, sum_of
 from fluidgrad.mesh.mesh import Mesh, measured, rows, to_faces
+from fluidgrad.parts import Whole
 from fluidgrad.programs import compiled
 
 OVER_RELAXATION = 4 / 3  # of the viscous flux
@@ -66,7 +67,8 @@ def discretize(flow: Flow) -> Discrete:
     rest = _laid_out(flow.mesh, g, c.fix_n, c.total, flow.porosity, flow.force, periodic, flow.gives)
     weights, inside, outside, alpha, force, drops, layout = rest
     nu = jnp.asarray(flow.viscosity)
-    return Discrete(g, c, weights, inside, outside, nu, alpha, force, drops, layout, flow.closed, flow.convection, flow.scheme)
+    whole = Whole(len(alpha))
+    return Discrete(g, c, weights, inside, outside, nu, alpha, force, drops, layout, whole, flow.closed, flow.convection, flow.scheme)
 
 
 @compiled(static=(1, 2))

@@ -24,6 +24,7 @@ from fluidgrad.flow.flow import join_all
 from fluidgrad.mesh.geometry import Geometry, Vector, components
 from fluidgrad.mesh.mesh import Corners, Incidence, corners, incidence
 from fluidgrad.mesh.topology import Topology, middles, ragged
+from fluidgrad.parts import Part, Whole
 
 WEAK_DIRECTION = 0.05  # a cell whose usable neighbours leave a direction weaker than this takes its second neighbours
 
@@ -131,7 +132,7 @@ class Faces(NamedTuple):
     f_N: Any
 
 
-_DISCRETE = ["geometry", "conditions", "weights", "inside", "outside", "viscosity", "alpha", "force", "drops", "layout"]
+_DISCRETE = ["geometry", "conditions", "weights", "inside", "outside", "viscosity", "alpha", "force", "drops", "layout", "part"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=_DISCRETE, meta_fields=["closed", "convection", "scheme"])
@@ -144,6 +145,7 @@ class Discrete:
         weights: of the gradient's slots, for velocity and for pressure, ``(2, cells, slots, dim)`` [1/L].
         inside, outside: what interior and boundary faces have of their cells.
         layout: the tables of the topology, its periodic patches joined.
+        part: of a flow on several devices: that of one.
         closed: see :class:`~fluidgrad.Flow`; static, as convection and scheme are.
     """
 
@@ -157,6 +159,7 @@ class Discrete:
     force: Array
     drops: Drops
     layout: Layout
+    part: Whole | Part
     closed: bool
     convection: bool
     scheme: str

@@ -21,14 +21,15 @@ from fluidgrad.flow.fluxes import BoundaryFlux, boundary_flux, discretize, gradi
 from fluidgrad.flow.layout import Discrete, Faces
 from fluidgrad.mesh.geometry import Vector, components
 from fluidgrad.mesh.mesh import to_cells, to_faces
+from fluidgrad.parts import total
 
 REST = 1e-6  # of the speed sqrt(p), below which a fluid is at rest
 
 
 def split(d: Discrete, state: Array) -> tuple[Array, Array]:
     """The flat unknowns as cell values ``(cells, dim+1)`` and extra scalars."""
-    k = d.n_cells * (d.dim + 1)
-    return state[:k].reshape(d.n_cells, -1), state[k:]
+    k = d.part.n_own * (d.dim + 1)
+    return state[:k].reshape(d.part.n_own, -1), state[k:]
 
 
 def residual(flow: Flow, state: Array) -> Array:
@@ -54,24 +55,32 @@ def imbalance(d: Discrete, state: Array) -> tuple[Array, Array]:
 
     The second measures the first: net over gross flux needs no units and means the same on every mesh.
     """
-    q, extra = split(d, state)
+    own, extra = split(d, state)
+    q = d.part.everywhere(own)
     t, g = d.incidence, gradient(d, q)
     interior, edge = crossing(d, q, g)
     flux = jnp.concatenate([interior, edge.flux])
-    source = sources(d, q, extra)
-    R = to_cells(t, flux) + source
-    level = jnp.mean(q[:, -1]) * float(d.closed)
-    gross = jnp.concatenate([flux[:, :-1] - level * d.geometry.S, flux[:, -1:]], 1) ** 2
-    per_cell = jnp.mean(source**2, 0) + (jnp.sum(gross, 0) + jnp.sum(gross[: t.n_interior], 0)) / d.n_cells
+    source = d.part.own(sources(d, q, extra))
+    R = d.part.own(to_cells(t, flux)) + source
+    level, n = mean(d, own[:, -1]), d.part.n_all
+    gross = jnp.concatenate([flux[:, :-1] - level * float(d.closed) * d.geometry.S, flux[:, -1:]], 1) ** 2
+    gross = d.part.once(gross)
+    per_cell = mean(d, source**2) + total(jnp.sum(gross, 0) + jnp.sum(gross[: t.n_interior], 0)) / n
     # Nothing flows where forces balance a pressure: mass is then measured by what that pressure could drive.
-    could = REST**2 * jnp.mean(jnp.abs(q[:, -1] - jnp.mean(q[:, -1]))) * jnp.sum(d.geometry.S**2) / d.n_cells
+    away = jnp.where(d.part.own(d.geometry.V) > 0, jnp.abs(own[:, -1] - level), 0.0)
+    could = REST**2 * mean(d, away) * total(jnp.sum(d.part.once(d.geometry.S**2))) / n
     per_cell = per_cell.at[-1].add(could)
     sizes = [*jnp.sqrt(jnp.stack([jnp.sum(per_cell[:-1]), per_cell[-1]]))]
     if d.closed:
-        sizes.append(jnp.sqrt(jnp.mean(q[:, -1] ** 2)))
+        sizes.append(jnp.sqrt(mean(d, own[:, -1] ** 2)))
     for through, rate in _driven(d, interior):
-        sizes.append(jnp.sum(jnp.abs(through)) + jnp.abs(rate))
-    return jnp.concatenate([R.ravel(), extra_equations(d, q, interior)]), jnp.stack(sizes)
+        sizes.append(total(jnp.sum(jnp.abs(through))) + jnp.abs(rate))
+    return jnp.concatenate([R.ravel(), extra_equations(d, own, interior)]), jnp.stack(sizes)
+
+
+def mean(d: Discrete, of_cells: Array) -> Array:
+    """Over all cells of the flow; of values in the device's own, zero where it has none."""
+    return total(jnp.sum(of_cells, 0)) / d.part.n_all
 
 
 def crossing(d: Discrete, q: Array, g: Array) -> tuple[Array, BoundaryFlux]:
@@ -145,14 +154,16 @@ def mean_gradient(d: Discrete, extra: Array) -> Array:
     return shift.T @ jnp.linalg.solve(shift @ shift.T, jnp.stack(pressure_drops(d, extra)))
 
 
-def extra_equations(d: Discrete, q: Array, interior: Array) -> Array:
+def extra_equations(d: Discrete, own: Array, interior: Array) -> Array:
     """One equation for each extra scalar."""
-    rows = [jnp.sum(d.geometry.V * q[:, -1]) / jnp.sum(d.geometry.V)] if d.closed else []
-    rows += [-jnp.sum(through) - rate for through, rate in _driven(d, interior)]
-    return jnp.stack(rows) if rows else jnp.zeros(0, q.dtype)
+    V = d.part.own(d.geometry.V)
+    rows = [total(jnp.sum(V * own[:, -1])) / total(jnp.sum(V))] if d.closed else []
+    rows += [-total(jnp.sum(through)) - rate for through, rate in _driven(d, interior)]
+    return jnp.stack(rows) if rows else jnp.zeros(0, own.dtype)
 
 
 def _driven(d: Discrete, interior: Array) -> list[tuple[Array, Array]]:
     """What flows against each periodic patch whose drop is an unknown, face by face, and what is to flow."""
     each = zip(d.drops.faces, d.drops.unknown, d.drops.flow_rate, strict=True)
-    return [(interior[lo:hi, -1], rate) for (lo, hi), unknown, rate in each if unknown]
+    F = d.part.once(interior[:, -1])
+    return [(F[lo:hi], rate) for (lo, hi), unknown, rate in each if unknown]

@@ -53,18 +53,28 @@ def couplings(t: Topology) -> Graph:
     return merged(t.owner[:n], t.neighbour, strength, np.arange(t.n_cells), t.n_cells)[0]
 
 
-def coarsened(graph: Graph, passes: int) -> Iterator[Coarsening]:
-    """The levels, finest first, each joined in pairs so many times, down to one of few cells or of none that are coupled."""
-    while graph.n > COARSEST and len(graph.P):
+def coarsened(graph: Graph, passes: int, part: Int[np.ndarray, " cells"] | None = None) -> Iterator[Coarsening]:
+    """The levels, finest first, each joined in pairs so many times, down to one of few cells or of none that are coupled. Of several
+    parts only cells of the same are joined."""
+    part = np.zeros(graph.n, int) if part is None else part
+    while graph.n > COARSEST and (part[graph.P] == part[graph.N]).any():
         whole, coarse, place = np.arange(graph.n), graph, np.arange(len(graph.P))
         for _ in range(passes):
-            pair, n = pairs(coarse)
+            pair, n = pairs(coarse, part)
+            part = of_aggregates(part, pair, n)
             whole = pair[whole]
             coarse, within = merged(coarse.P, coarse.N, coarse.strength, pair, n)
             place = np.append(within, len(coarse.P))[place]
         yield Coarsening(graph, whole, place, whole[graph.P] > whole[graph.N])
         graph = coarse
     yield Coarsening(graph, np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool))
+
+
+def of_aggregates(values: np.ndarray, aggregate: np.ndarray, n: int) -> np.ndarray:
+    """Values of n aggregates, whose cells have the same."""
+    found = np.zeros(n, values.dtype)
+    found[aggregate] = values
+    return found
 
 
 def merged(P: np.ndarray, N: np.ndarray, strength: np.ndarray, whole: np.ndarray, n: int) -> tuple[Graph, np.ndarray]:
@@ -78,14 +88,15 @@ def merged(P: np.ndarray, N: np.ndarray, strength: np.ndarray, whole: np.ndarray
     return Graph(*np.divmod(key, n), np.bincount(place, strength[outer], len(key)), n), within
 
 
-def pairs(graph: Graph) -> tuple[np.ndarray, int]:
-    """Cells joined two by two: whoever is the other's strongest of those that are left (Manne & Bisseling 2007). Who is alone
+def pairs(graph: Graph, part: Int[np.ndarray, " cells"]) -> tuple[np.ndarray, int]:
+    """Cells of one part joined two by two: whoever is the other's strongest of those that are left (Manne & Bisseling 2007). Who is alone
     in the end joins the pair of its strongest neighbour: else cells round one that has many would stay alone for ever. In which
     aggregate each cell is, and how many there are."""
     # From weak to strong, so that what is written last is strongest. Where couplings are equal lots are drawn, or a row of cells would
     # be joined one pair after the other.
     P, N, strength, n = graph
     order = np.lexsort([np.random.default_rng(0).permutation(len(P)), strength])
+    order = order[part[P[order]] == part[N[order]]]
     P, N, strength = P[order], N[order], strength[order]
 
     def strongest_of(free: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from fluidgrad.linear.krylov import ROOM
 from fluidgrad.linear.levels import Level, Tables, tables_of
 from fluidgrad.linear.matrices import Blocks, Matrix, at, by_steps, flat, matrices, placed
 from fluidgrad.mesh.mesh import rows
+from fluidgrad.parts import together, total
 
 TIMES = 23  # the matrix's own bytes, for the matrices of all levels, the transposed ones, and what makes them
 
@@ -50,12 +51,12 @@ class Multigrid:
     def prefers_compact(self, flow: Flow, may: bool) -> bool:
         return True
 
-    def check(self, p: Pattern) -> None:
-        needed, free = memory(p), free_memory()
+    def check(self, p: Pattern, share: float = 1.0) -> None:
+        needed, free = share * memory(p), free_memory()
         if needed > free:
             raise OutOfReach(
                 f"multigrid needs about {needed / 2**30:.2g} GiB for {p.n_cells} cells, and {free / 2**30:.2g} GiB are free",
-                accepted="use a coarser mesh, or a machine with more memory",
+                accepted="use a coarser mesh, more devices, or a machine with more memory",
             )
 
     def factor(self, p: Pattern, blocks: Array, datum: Datum | None = None) -> Hierarchy:
@@ -106,7 +107,7 @@ def _on_levels(tables: Tables, blocks: Blocks, r: Array, c: Array, datum: Datum 
 
 @jax.jit
 def _transposed(tables: Tables, held: Hierarchy) -> Hierarchy:
-    every = flat(held.blocks)
+    every = tables.levels[0].reversed.behind(flat(held.blocks))
     blocks = tuple(jnp.swapaxes(rows(every, band.back), -1, -2) for band in tables.levels[0].bands)
     return _on_levels(tables, blocks, held.columns, held.rows, held.datum)
 
@@ -126,9 +127,9 @@ def _solve(tables: Tables, held: Hierarchy, b: Float[Array, "unknowns k"]) -> Ar
         if held.datum is None:
             return inside(b)
         e, size = held.datum
-        part = e @ b  # A e = 0, so (A + size e e^T)^-1 e = e / size
+        part = total(e @ b)  # A e = 0, so (A + size e e^T)^-1 e = e / size
         x = inside(b - part * e)
-        return x + (part / size - e @ x) * e
+        return x + (part / size - total(e @ x)) * e
 
     return one(b[:, 0])[:, None] if b.shape[1] == 1 else jax.lax.map(one, b.T).T
 
@@ -142,7 +143,7 @@ def _visit(levels: tuple[Level, ...], A: tuple[Matrix, ...], r: Array, twice: bo
     """What a level makes of a residual; ``twice``: of the visits to the next."""
     level, here = levels[0], A[0]
     if len(levels) == 1:
-        return (here.inverses[0] @ r.ravel()).reshape(r.shape)
+        return (here.inverses[0] @ together(r.ravel())).reshape(r.shape)
     x = _smoothed(level, here, r)
     r = r - times(level, here, x)
     coarse = jnp.sum(rows(r, level.members), 1)
@@ -160,8 +161,9 @@ def _visit(levels: tuple[Level, ...], A: tuple[Matrix, ...], r: Array, twice: bo
 
 def times(level: Level, A: Matrix, x: Array) -> Array:
     """A x, for values ``(places, m)``."""
+    x, shape = level.halo.behind(x), x.shape
     products = [jnp.einsum("cpab,cpb->cpa", row, _near(x, band.across)) for band, row in zip(level.bands, A.rows, strict=True)]
-    return jnp.concatenate(products, 1).reshape(x.shape)
+    return jnp.concatenate(products, 1).reshape(shape)
 
 
 def _near(x: Array, across: Array) -> Array:
@@ -183,9 +185,10 @@ def _smoothed(level: Level, A: Matrix, r: Array) -> Array:
 
     def only(x: tuple[Array, ...], first: int, last: int) -> Array:
         step = jnp.arange(steps)[:, None, None]
-        return jnp.where((step >= first) & (step < last), jnp.concatenate(x, 1), 0.0).reshape(r.shape)
+        found = jnp.where((step >= first) & (step < last), jnp.concatenate(x, 1), 0.0).reshape(r.shape)
+        return level.halo.empty(found)  # sweeps end where the part ends
 
     begin = tuple(jnp.einsum("cpab,cpb->cpa", D, b) for D, b in zip(A.inverses, by_steps(level, r), strict=True))
     y = jax.lax.fori_loop(level.first, steps, partial(sweep, begin), only(begin, 0, level.first))
-    begin, last = by_steps(level, y), steps - level.last
-    return jax.lax.fori_loop(0, last, lambda k, x: sweep(begin, last - 1 - k, x), only(begin, last, steps))
+    begin, last = by_steps(level, y[: len(r)]), steps - level.last
+    return jax.lax.fori_loop(0, last, lambda k, x: sweep(begin, last - 1 - k, x), only(begin, last, steps))[: len(r)]

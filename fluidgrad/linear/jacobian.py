@@ -33,6 +33,7 @@ from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sourc
 from fluidgrad.mesh.geometry import sum_of
 from fluidgrad.mesh.mesh import Incidence, rows, to_faces
 from fluidgrad.mesh.topology import Topology
+from fluidgrad.parts import first, share, total
 from fluidgrad.programs import Source
 
 
@@ -83,7 +84,7 @@ def _places(p: Pattern) -> Places:
 def pattern(flow: Flow, compact: bool = False) -> Pattern:
     """The block pattern of a flow's Jacobian."""
     t = flow.joined.topology
-    return t.kept(_compact_pattern) if compact else t.kept(_pattern, flow.gives)
+    return t.kept(compact_pattern) if compact else t.kept(_pattern, flow.gives)
 
 
 def _pattern(t: Topology, gives: tuple[str, ...]) -> Pattern:
@@ -92,7 +93,8 @@ def _pattern(t: Topology, gives: tuple[str, ...]) -> Pattern:
     return _pattern_of(t, [a, s, s[a].reshape(n, -1)], False)
 
 
-def _compact_pattern(t: Topology) -> Pattern:
+def compact_pattern(t: Topology) -> Pattern:
+    """That of the compact Jacobian, by the cells across faces."""
     return _pattern_of(t, [t.across], True)
 
 
@@ -132,8 +134,9 @@ def datum(J: Jacobian, spread: bool) -> Datum | None:
         return None
     n, m = len(J.columns), J.blocks.shape[1]
     e = jnp.zeros((n // m, m), J.blocks.dtype)
-    e = e.at[:, -1].set((n // m) ** -0.5) if spread else e.at[0, -1].set(1.0)
-    return Datum(e.ravel(), jnp.abs(J.blocks[0, -1, -1]))
+    cells = (J.rows[0].reshape(e.shape)[:, -1] > 0).astype(e.dtype)  # the mean pressure has all of them, and no empty place
+    e = e.at[:, -1].set(cells * total(jnp.sum(cells)) ** -0.5) if spread else e.at[0, -1].set(1.0)
+    return Datum(e.ravel(), first(jnp.abs(J.blocks[0, -1, -1])))
 
 
 @jax.jit
@@ -145,7 +148,7 @@ def pinned(blocks: Array, datum: Datum | None) -> Array:
 def scales(blocks: Array) -> tuple[Array, Array]:
     """Factors of the rows and of the columns of a block, ``(m,)``, that leave entries without units and of the size of 1 in momentum by
     velocity, in momentum by pressure and in mass by velocity."""
-    uu, up, pu = (jnp.sqrt(jnp.mean(a**2)) for a in (blocks[:, :-1, :-1], blocks[:, :-1, -1], blocks[:, -1, :-1]))
+    uu, up, pu = (jnp.sqrt(total(jnp.mean(a**2))) for a in (blocks[:, :-1, :-1], blocks[:, :-1, -1], blocks[:, -1, :-1]))
     velocity = jnp.arange(blocks.shape[1]) < blocks.shape[1] - 1
     return jnp.where(velocity, 1.0 / uu, 1.0 / pu), jnp.where(velocity, 1.0, uu / up)
 
@@ -166,23 +169,25 @@ def _reverse(f, x: Array) -> Array:
 
 def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
     """The Jacobian of the residual at ``state``, exact or compact."""
-    q, extra = split(d, state)
+    own_q, extra = split(d, state)
+    q = d.part.everywhere(own_q)
     parts = (_with_gradients_held if places.compact else _exact)(d, q, gradient(d, q))
     own, *others = parts
     own = own + _forward(lambda x: sources(d, x, extra), q)
-    parts = jnp.concatenate([own[:, None], *others], 1)
-    m = q.shape[1]
+    parts = d.part.own(jnp.concatenate([own[:, None], *others], 1))
+    q, m = own_q, q.shape[1]
     blocks = jnp.zeros((places.n_blocks, m, m), q.dtype).at[places.block.ravel()].add(parts.reshape(-1, m, m))
     if not d.n_extra:
         border = jnp.zeros((q.size, 0), q.dtype)
         return Jacobian(blocks, border, border.T, jnp.zeros((0, 0), q.dtype), False)
 
     def by_extra(e: Array) -> Array:
-        return sources(d, q, e).ravel()
+        return d.part.own(sources(d, d.part.everywhere(q), e)).ravel()
 
     def equations(x: Array, e: Array) -> Array:
         x = x.reshape(q.shape)
-        return extra_equations(d, x, crossing(d, x, gradient(d, x))[0])
+        everywhere = d.part.everywhere(x)
+        return share(extra_equations(d, x, crossing(d, everywhere, gradient(d, everywhere))[0]))
 
     columns, border = jax.jacfwd(by_extra)(extra), jax.jacrev(equations)(q.ravel(), extra)
     return Jacobian(blocks, columns, border, jnp.zeros((len(extra),) * 2, q.dtype), bool(d.closed))

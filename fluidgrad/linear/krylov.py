@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fluidgrad.iteration import numbers, while_loop
+from fluidgrad.parts import most as largest
+from fluidgrad.parts import norm, total
 
 ROOM = 40  # directions that are kept; then the method begins again with what is left of the right-hand side
 MOST = 400  # products in all
@@ -151,10 +153,10 @@ class _Basis(NamedTuple):
 
 @jax.jit
 def _scaled(b: Array, weight: Any) -> tuple[Array, Array, _Round]:
-    size = jnp.max(jnp.abs(b))
+    size = largest(jnp.max(jnp.abs(b)))
     scale = jnp.where((size > 0) & jnp.isfinite(size), jnp.exp2(-jnp.round(jnp.log2(jnp.where(size > 0, size, 1.0)))), 1.0)
     b = b * scale
-    left = jnp.linalg.norm(weight * b)
+    left = norm(weight * b)
     return scale, b, _Round(jnp.zeros_like(b), b, left, jnp.full_like(left, jnp.inf), jnp.zeros((), int))
 
 
@@ -171,19 +173,19 @@ def _extend(basis: _Basis, j: Array, z: Array, w: Array, weight: Any, left: Arra
     """One more direction: w = A z made orthogonal to those there are, one after the other."""
     V, Z, H, _ = basis
     w = weight * w
-    size = jnp.linalg.norm(w)
+    size = norm(w)
 
     def without(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         w, h = carry
-        part = V[i] @ w
+        part = total(V[i] @ w)
         return w - part * V[i], h.at[i].add(part)
 
     w, h = jax.lax.fori_loop(0, j + 1, without, (w, jnp.zeros(ROOM + 1, w.dtype)))
-    norm = jnp.linalg.norm(w)
-    w = jnp.where(norm > 1e-14 * size, w / jnp.where(norm > 0, norm, 1.0), 0.0)
-    H = H.at[:, j].set(h.at[j + 1].add(norm))
+    rest = norm(w)
+    w = jnp.where(rest > 1e-14 * size, w / jnp.where(rest > 0, rest, 1.0), 0.0)
+    H = H.at[:, j].set(h.at[j + 1].add(rest))
     _, r = _least_squares(H, j + 1, left)
-    return _Basis(V.at[j + 1].set(w), Z.at[j].set(z), H, w / weight), j + 1, jnp.where(jnp.isfinite(norm), r, 0.0)
+    return _Basis(V.at[j + 1].set(w), Z.at[j].set(z), H, w / weight), j + 1, jnp.where(jnp.isfinite(rest), r, 0.0)
 
 
 @jax.jit
@@ -195,7 +197,7 @@ def _combine(x: Array, basis: _Basis, j: Array, left: Array) -> Array:
 def _looked_at(s: _Round, x: Array, b: Array, Ax: Array, weight: Any, j: Array) -> _Round:
     """The next round, if x is better."""
     r = b - Ax
-    return _Round(x, r, jnp.linalg.norm(weight * r), s.left, s.products + j)
+    return _Round(x, r, norm(weight * r), s.left, s.products + j)
 
 
 @jax.jit

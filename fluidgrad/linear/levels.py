@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from fluidgrad.linear.aggregation import Coarsening, Graph, coarsened, colours, couplings
+from fluidgrad.linear.aggregation import Coarsening, Graph, coarsened, colours, couplings, of_aggregates
 from fluidgrad.linear.jacobian import Pattern
 from fluidgrad.mesh.topology import ragged
-from fluidgrad.programs import on_device
+from fluidgrad.parts import Halo, halo_of
 
 PASSES = 1  # by each of which cells are joined in pairs
 STEPS, SHORTEST = 32, 128  # into how many a sweep is cut, and of how many cells they are then at least
@@ -30,8 +31,9 @@ class Band:
     """Rows of equal length, by steps. Where there is no cell or no neighbour, blocks are zero.
 
     Attributes:
-        across: the places of a cell and of its neighbours, ``(steps, cells, 1 + k)``; an empty one in padding.
-        back: the number of the block, among those of all bands, by which the neighbour is coupled to the cell.
+        across: the places of a cell and of its neighbours, ``(steps, cells, 1 + k)``; an empty one in padding. Copies of other
+            parts' cells are behind the last place.
+        back: the number of the block, among those of all bands and then of copies, by which the neighbour is coupled to the cell.
         part: the block of the next level that a block is a part of; past the last, in padding.
     """
 
@@ -40,7 +42,10 @@ class Band:
     part: Int[Array, "steps cells slots"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["bands", "aggregate", "members"], meta_fields=["first", "last"])
+_LEVEL = ["bands", "aggregate", "members", "halo", "reversed"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=_LEVEL, meta_fields=["first", "last"])
 @dataclass(frozen=True)
 class Level:
     """The cells of a level, by their places: step by step, in each of them band by band. The last place is empty.
@@ -49,12 +54,15 @@ class Level:
         bands: with the same steps.
         aggregate: the place in the next level of each cell, ``(places,)``.
         members: of the cells of the next level, ``(next places, most)``; an empty place in padding.
+        halo, reversed: copies of cells, and of the blocks by which those are coupled to the part's own, that other parts have.
         first, last: steps of the first colour and of the last; static.
     """
 
     bands: tuple[Band, ...]
     aggregate: Int[Array, " places"]
     members: Int[Array, "next_places most"]
+    halo: Halo
+    reversed: Halo
     first: int
     last: int
 
@@ -72,68 +80,101 @@ class Tables:
 
 def tables_of(p: Pattern) -> Tables:
     """The tables of a matrix, by the couplings of its mesh as built."""
-    steps = list(coarsened(couplings(p.topology), PASSES))
-    places = [_Places(step.graph, len(step.aggregate) > 0) for step in steps]
+    return jax.tree.map(lambda table: table[0], tables_of_parts(p, np.zeros(p.n_cells, int), 1))
+
+
+def tables_of_parts(p: Pattern, part: Int[np.ndarray, " cells"], n: int) -> Tables:
+    """The tables of the n parts of a matrix, stacked, ``(n, ...)``, whose aggregates are of one part each. The rows of a part are those
+    of its cells, in their order, then empty ones up to the length of the longest; its blocks are those of its rows."""
+    steps = list(coarsened(couplings(p.topology), PASSES, part))
+    places = [_Places(steps[0].graph, len(steps) > 1, part, n)]
+    for k, step in enumerate(steps[1:], 1):
+        part = of_aggregates(part, steps[k - 1].aggregate, step.graph.n)
+        places.append(_Places(step.graph, k + 1 < len(steps), part, n))
     levels = tuple(_level(*each) for each in zip(steps, places, [*places[1:], None], strict=True))
-    P, N, _, n = steps[0].graph
-    number = np.searchsorted(p.row * n + p.column, np.concatenate([P * n + N, N * n + P, np.arange(n) * (n + 1)]))
+    P, N, _, cells = steps[0].graph
+    number = np.searchsorted(p.row * cells + p.column, np.concatenate([P * cells + N, N * cells + P, np.arange(cells) * (cells + 1)]))
     finest = places[0]
-    return Tables(levels, finest.in_bands(finest.of_slots(number, len(p.row))), on_device(finest.of_cell))
+    within, blocks = rank(finest.part[p.row]), np.bincount(finest.part[p.row]).max()
+    place = np.full((n, np.bincount(finest.part).max()), finest.size - 1)
+    place[finest.part, rank(finest.part)] = finest.of_cell
+    return Tables(levels, finest.in_bands(finest.of_slots(within[number], blocks)), place)  # pyright: ignore[reportArgumentType]
+
+
+def rank(key: np.ndarray) -> np.ndarray:
+    """How many earlier ones have the same key."""
+    order = np.argsort(key, kind="stable")
+    count = np.bincount(key)
+    found = np.empty(len(key), int)
+    found[order] = np.arange(len(key)) - np.repeat(np.cumsum(count) - count, count)
+    return found
 
 
 class _Places:
-    """Where the cells of a level and the blocks of their couplings are. Couplings are numbered: those of P to N, those of N to P,
-    those of cells to themselves.
+    """Where the cells of a level and the blocks of their couplings are, each in the part that it is of. Couplings are numbered: those of
+    P to N, those of N to P, those of cells to themselves.
 
     Attributes:
-        of_cell: the place of each cell.
-        size: how many places there are.
-        coupling: of each slot, band by band, row by row; past the last in padding.
+        part, of_cell: the part and the place of each cell.
+        size, blocks: how many places and slots a part has; the last of each is empty.
+        coupling: of each slot, band by band, row by row, ``(parts, blocks)``; past the last in padding.
         slot: of each coupling.
+        across, back: of each coupling the place of the neighbour, and the slot of the reverse coupling; behind those of a part are
+            the copies.
         first, last: steps of the first colour and of the last.
     """
 
-    def __init__(self, graph: Graph, swept: bool):
-        P, N, _, n = graph
-        colour, degree = colours(graph) if swept else np.zeros(n, int), np.bincount(np.concatenate([P, N]), minlength=n)
+    def __init__(self, graph: Graph, swept: bool, part: np.ndarray, n: int):
+        P, N, _, cells = graph
+        colour, degree = colours(graph) if swept else np.zeros(cells, int), np.bincount(np.concatenate([P, N]), minlength=cells)
         band, lengths = _banded(degree)
-        count = np.stack([np.bincount(colour[band == b], minlength=colour.max(initial=0) + 1) for b in range(len(lengths))])
+        shades = int(colour.max(initial=0)) + 1
+        kind = (band * shades + colour) * n + part
+        count = np.bincount(kind, minlength=len(lengths) * shades * n).reshape(len(lengths), shades, n).max(2)
         order = np.argsort(-count.sum(0), kind="stable")  # the two colours of most cells first and last: they are swept once
         order = np.concatenate([order[:1], order[2:], order[1:2]])
-        width = np.minimum(-(-count.sum(1) // min(STEPS, -(-n // SHORTEST))), count.max(1))
+        most = int(np.bincount(part, minlength=n).max())
+        width = np.minimum(-(-count.sum(1) // min(STEPS, -(-most // SHORTEST))), count.max(1))
         steps = (-(-count // width[:, None])).max(0)
         steps[order[-1]] = max(steps[order[-1]], count[-1, order[-1]] // width[-1] + 1)  # so that the last place is empty
         begin = np.zeros(len(steps), int)
         begin[order] = np.cumsum(steps[order]) - steps[order]
         self.first, self.last = (int(steps[order[0]]) if len(order) > 1 else 0), int(steps[order[-1]])
-        self.steps, self.width, self.slots = int(steps.sum()), width, 1 + lengths
-        self.size, self.of_cell = int(self.steps * width.sum()), np.empty(n, int)
-        for b in range(len(lengths)):
-            cells = np.flatnonzero(band == b)
-            cells = cells[np.argsort(colour[cells], kind="stable")]
-            within = np.arange(len(cells)) - (np.cumsum(count[b]) - count[b])[colour[cells]]
-            step, place = np.divmod(within, width[b])
-            self.of_cell[cells] = (begin[colour[cells]] + step) * width.sum() + width[:b].sum() + place
-        edges = len(P)
-        self.other = np.concatenate([N, P, np.arange(n)])
-        self.reverse = np.concatenate([np.arange(edges) + edges, np.arange(edges), 2 * edges + np.arange(n)])
-        near = ragged(np.concatenate([P, N]), n, np.arange(2 * edges), 2 * edges + n)
-        rows = np.concatenate([2 * edges + np.arange(n)[:, None], near], 1)
-        everywhere = np.full((self.size, rows.shape[1]), 2 * edges + n)
-        everywhere[self.of_cell] = rows
-        by_band = np.split(everywhere.reshape(self.steps, width.sum(), -1), np.cumsum(width)[:-1], 1)
-        self.coupling = np.concatenate([rows[:, :, :s].ravel() for rows, s in zip(by_band, self.slots, strict=True)])
-        self.slot = np.empty(2 * edges + n + 1, int)
-        self.slot[self.coupling] = np.arange(len(self.coupling))
+        self.n, self.part, self.steps, self.width, self.lengths = n, part, int(steps.sum()), width, 1 + lengths
+        self.size, self.blocks = int(self.steps * width.sum()), int(self.steps * (width * self.lengths).sum())
+        step, within = np.divmod(rank(kind), width[band])
+        self.of_cell = (begin[colour] + step) * width.sum() + (np.cumsum(width) - width)[band] + within
+        edges, own = len(P), np.arange(cells)
+        self.row, self.other = np.concatenate([P, N, own]), np.concatenate([N, P, own])
+        self.reverse = np.concatenate([np.arange(edges) + edges, np.arange(edges), 2 * edges + own])
+        near = ragged(self.row[: 2 * edges], cells, np.arange(2 * edges), 2 * edges + cells)
+        everywhere = np.full((n, self.size, 1 + near.shape[1]), 2 * edges + cells)
+        everywhere[part, self.of_cell] = np.concatenate([2 * edges + own[:, None], near], 1)
+        by_band = np.split(everywhere.reshape(n, self.steps, width.sum(), -1), np.cumsum(width)[:-1], 2)
+        self.coupling = np.concatenate([rows[..., :s].reshape(n, -1) for rows, s in zip(by_band, self.lengths, strict=True)], 1)
+        self.slot = np.empty(2 * edges + cells + 1, int)
+        self.slot[self.coupling] = np.arange(self.blocks)
+        self.across, self.halo = self._seen(self.other, part, self.of_cell, self.size)
+        self.back, self.reversed = self._seen(self.reverse, part[self.row], self.slot[:-1], self.blocks)
+
+    def _seen(self, things: np.ndarray, part: np.ndarray, place: np.ndarray, size: int) -> tuple[np.ndarray, Halo]:
+        """Where rows see things, one for each coupling, that are somewhere in a part: there, or behind what the row's part has."""
+        mine, found = self.part[self.row], place[things]
+        outer = [np.flatnonzero((mine == a) & (part[things] != a)) for a in range(self.n)]
+        needed = [np.unique(things[elsewhere]) for elsewhere in outer]
+        halo, copies = halo_of(self.n, part, place, needed)
+        for elsewhere, known, copy in zip(outer, needed, copies, strict=True):
+            found[elsewhere] = size + copy[np.searchsorted(known, things[elsewhere])]
+        return found, halo
 
     def of_slots(self, of_coupling: np.ndarray, empty: int) -> np.ndarray:
         """Something of each coupling, by slots; ``empty`` where there is none."""
         return np.append(of_coupling, empty)[self.coupling]
 
-    def in_bands(self, of_slot: np.ndarray) -> tuple[Array, ...]:
-        shapes = [(self.steps, int(w), int(s)) for w, s in zip(self.width, self.slots, strict=True)]
-        ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
-        return tuple(on_device(part.reshape(shape)) for part, shape in zip(np.split(of_slot, ends), shapes, strict=True))
+    def in_bands(self, of_slot: np.ndarray) -> tuple[np.ndarray, ...]:
+        shapes = [(self.n, self.steps, int(w), int(s)) for w, s in zip(self.width, self.lengths, strict=True)]
+        ends = np.cumsum([np.prod(shape[1:]) for shape in shapes])[:-1]
+        return tuple(each.reshape(shape) for each, shape in zip(np.split(of_slot, ends, 1), shapes, strict=True))
 
 
 def _banded(degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,19 +189,20 @@ def _banded(degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _level(step: Coarsening, here: _Places, there: _Places | None) -> Level:
-    across = here.in_bands(here.of_slots(here.of_cell[here.other], here.size - 1))
-    back = here.in_bands(here.of_slots(here.slot[here.reverse], here.slot[-1]))
+    across = here.in_bands(here.of_slots(here.across, here.size - 1))
+    back = here.in_bands(here.of_slots(here.back, here.blocks - 1))
+    rest: tuple[Any, ...] = (here.halo, here.reversed, here.first, here.last)
     if there is None:
-        none = on_device(np.zeros((0, 0), int))
-        return Level(tuple(Band(a, b, b) for a, b in zip(across, back, strict=True)), none.ravel(), none, here.first, here.last)
+        none = np.zeros((here.n, 0), int)
+        return Level(tuple(Band(a, b, b) for a, b in zip(across, back, strict=True)), none, none[..., None], *rest)  # pyright: ignore
     edges, own = len(there.other) - len(there.of_cell), step.aggregate[step.graph.P]
     inside = step.coupling == edges // 2
     forth, again = (np.where(inside, edges + own, step.coupling + side * (edges // 2)) for side in (step.turned, ~step.turned))
     part = there.slot[np.concatenate([forth, again, edges + step.aggregate])]
-    aggregate = np.full(here.size, there.size - 1)
-    aggregate[here.of_cell] = there.of_cell[step.aggregate]
+    aggregate = np.full((here.n, here.size), there.size - 1)
+    aggregate[here.part, here.of_cell] = there.of_cell[step.aggregate]
     joined = ragged(step.aggregate, len(there.of_cell), here.of_cell, here.size - 1)
-    members = np.full((there.size, joined.shape[1]), here.size - 1)
-    members[there.of_cell] = joined
-    bands = zip(across, back, here.in_bands(here.of_slots(part, len(there.coupling))), strict=True)
-    return Level(tuple(Band(*band) for band in bands), on_device(aggregate), on_device(members), here.first, here.last)
+    members = np.full((here.n, there.size, joined.shape[1]), here.size - 1)
+    members[there.part, there.of_cell] = joined
+    bands = zip(across, back, here.in_bands(here.of_slots(part, there.blocks)), strict=True)
+    return Level(tuple(Band(*band) for band in bands), aggregate, members, *rest)  # pyright: ignore[reportArgumentType]

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from fluidgrad.linear.levels import Level
 from fluidgrad.mesh.geometry import sum_of
 from fluidgrad.mesh.mesh import rows
+from fluidgrad.parts import axis_index, here, together
 
 FINE, COARSE = 0.25, 1.0  # of the upwinding, on the finest level and on others
 RESCALED = 1.5  # by which differences of the pressure are too small on the next level
@@ -31,7 +32,8 @@ class Matrix:
 
     Attributes:
         rows: of its blocks, upwind, ``(steps, cells, m, (1 + k) m)``.
-        inverses: of D, ``(steps, cells, m, m)``; on the last level that of the whole matrix, ``(places m, places m)``.
+        inverses: of D, ``(steps, cells, m, m)``; on the last level of that of the whole matrix the part's rows, ``(places m, all
+            places m)``.
     """
 
     rows: tuple[Array, ...]
@@ -77,7 +79,7 @@ def _upwind(level: Level, given: Blocks, amount: float) -> Blocks:
     """The blocks with diffusion added to velocities, none of it in sums over rows or columns."""
     blocks = list(given)
     for v in range(blocks[0].shape[-1] - 1):
-        every = flat([b[..., v : v + 1, v : v + 1] for b in blocks]).ravel()
+        every = level.reversed.behind(flat([b[..., v : v + 1, v : v + 1] for b in blocks]).ravel())
         for i, band in enumerate(level.bands):
             more = amount * 0.5 * jnp.abs(blocks[i][..., v, v] - rows(every, band.back))  # none of a cell to itself
             blocks[i] = blocks[i].at[..., v, v].add((-more).at[..., 0].set(jnp.sum(more, -1)))
@@ -86,7 +88,7 @@ def _upwind(level: Level, given: Blocks, amount: float) -> Blocks:
 
 def _diagonal(level: Level, blocks: Blocks, by_row: tuple[Array, ...]) -> Blocks:
     """D^-1, step by step: zero where it is not known yet, and so in the sum over a row, where the cell itself is, too."""
-    every, m = flat(blocks), blocks[0].shape[-1]
+    every, m, places = level.reversed.behind(flat(blocks)), blocks[0].shape[-1], len(level.aggregate)
 
     def eliminate(step: Array, inverse: Array) -> Array:
         found = []
@@ -97,8 +99,8 @@ def _diagonal(level: Level, blocks: Blocks, by_row: tuple[Array, ...]) -> Blocks
             found.append(_inverse(own - jnp.einsum("pax,pxd->pad", row, known.reshape(len(own), -1, m))))
         return placed(inverse, step, found)
 
-    inverse = jnp.zeros((len(level.aggregate), m, m), every.dtype)
-    return by_steps(level, jax.lax.fori_loop(0, len(blocks[0]), eliminate, inverse))
+    inverse = level.halo.empty(jnp.zeros((places, m, m), every.dtype))
+    return by_steps(level, jax.lax.fori_loop(0, len(blocks[0]), eliminate, inverse)[:places])
 
 
 def _inverse(D: Array) -> Array:
@@ -114,19 +116,22 @@ def _inverse(D: Array) -> Array:
 
 
 def _dense_inverse(level: Level, blocks: Blocks, closed: bool) -> Array:
-    """Of the whole matrix, one in the rows of empty places."""
+    """Of the whole matrix, one in the rows of empty places; of the inverse the rows of the part's places."""
     m, own = blocks[0].shape[-1], jnp.concatenate([b[:, :, 0] for b in blocks], 1)
     own = own.reshape(-1, m, m)
+    among_all = level.halo.behind(jnp.arange(len(own)) + len(own) * axis_index())
+    rows_of_part = len(own)
+    own = together(own)
     n = len(own)
-    each = zip(by_steps(level, jnp.arange(n)), level.bands, strict=True)
+    each = zip(by_steps(level, jnp.arange(rows_of_part)), level.bands, strict=True)
     place = jnp.concatenate([jnp.repeat(places.ravel(), band.across.shape[2]) for places, band in each])
     across = jnp.concatenate([band.across.ravel() for band in level.bands])
     empty = jnp.all(own == 0, (1, 2))
-    dense = jnp.zeros((n, n, m, m), own.dtype).at[place, across].add(flat(blocks))
+    dense = together(jnp.zeros((rows_of_part, n, m, m), own.dtype).at[place, rows(among_all, across)].add(flat(blocks)))
     dense = dense.at[jnp.arange(n), jnp.arange(n)].add(jnp.where(empty[:, None, None], jnp.eye(m, dtype=own.dtype), 0.0))
     if closed:
         dense = dense.at[:, :, -1, -1].add(jnp.mean(jnp.abs(own[:, -1, -1])) / n * ~empty[:, None] * ~empty)
-    return jnp.linalg.inv(jnp.moveaxis(dense, 2, 1).reshape(n * m, n * m))
+    return here(jnp.linalg.inv(jnp.moveaxis(dense, 2, 1).reshape(n * m, n * m)))
 
 
 def by_steps(level: Level, x: Array) -> tuple[Array, ...]:

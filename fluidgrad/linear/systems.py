@@ -39,6 +39,7 @@ from fluidgrad.linear.block_tridiagonal import BlockTridiagonal
 from fluidgrad.linear.coupled import Multigrid
 from fluidgrad.linear.jacobian import Datum, Jacobian, Pattern, datum, scales
 from fluidgrad.linear.superlu import SuperLU
+from fluidgrad.parts import total
 
 # Cells up to which direct solvers are chosen, in 2D and in 3D. On two cores of a CPU SuperLU was faster in 2D as far as was measured, and
 # slower in 3D from 6,000 cells on, once all is compiled (experiments/large). On a GPU multigrid was not measured.
@@ -147,7 +148,7 @@ def _weight(J: Jacobian, transpose: bool) -> Array:
     """Factors of the equations that leave entries of the size of 1. In a column's units its rows of the transpose are measured."""
     r, c = (jnp.tile(scale, len(J.columns) // len(scale)) for scale in scales(J.blocks))
     border, other, own = (J.columns.T, r, c) if transpose else (J.rows, c, r)
-    size = jnp.linalg.norm(border * other, axis=1)
+    size = jnp.sqrt(total(jnp.sum((border * other) ** 2, 1)))
     return jnp.concatenate([own, 1.0 / jnp.where(size > 0, size, 1.0)])
 
 
@@ -161,6 +162,7 @@ def _eliminated(f: Factored, b: Array, x: Array) -> Array:
     n, k = len(x), D.shape[1]
     X_B, X_e = f.border[:, :k], f.border[:, k:]
     e = jnp.zeros((0, n), x.dtype) if f.datum is None else f.datum.e[None]
-    small = jnp.block([[D - C @ X_B, C @ X_e], [-e @ X_B, e @ X_e - jnp.eye(len(e))]])
-    y = jnp.linalg.solve(small, jnp.concatenate([b[n:] - C @ x, -e @ x]))
+    CX_B, CX_e, eX_B, eX_e, Cx, ex = (total(product) for product in (C @ X_B, C @ X_e, e @ X_B, e @ X_e, C @ x, e @ x))
+    small = jnp.block([[D - CX_B, CX_e], [-eX_B, eX_e - jnp.eye(len(e))]])
+    y = jnp.linalg.solve(small, jnp.concatenate([b[n:] - Cx, -ex]))
     return jnp.concatenate([x - X_B @ y[:k] + X_e @ y[k:], y[:k]])

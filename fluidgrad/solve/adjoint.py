@@ -38,7 +38,6 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from fluidgrad.iteration import traced
-from fluidgrad.linear.krylov import gmres, transposed_times
 from fluidgrad.programs import compiled, one_device
 
 ACCEPTED = 1e-9  # a tangent or adjoint with a larger relative residual is refused
@@ -47,8 +46,6 @@ PROBE = 5  # primal: residual, converged; adjoint: residual, products, solves
 
 class ImplicitProblem(Protocol):
     """What defines q: a residual, a solver of it, and a solver of (nearly) its Jacobian. Hashable, static."""
-
-    accuracy: float  # the relative residual to which tangents and adjoints are solved
 
     def prepare(self, theta: Any) -> Any:
         """All that the residual has of theta: what of it needs to be computed once only."""
@@ -61,11 +58,11 @@ class ImplicitProblem(Protocol):
         ...
 
     def solve(self, theta: Any, start: Any) -> tuple[Array, Array, Any]:
-        """q, numbers that say how it went (residual and 1 if converged first), and a factor for ``preconditioner``."""
+        """q, numbers that say how it went (residual and 1 if converged first), and a factor for ``linear_solve``."""
         ...
 
-    def preconditioner(self, theta: Any, factor: Any, transpose: bool) -> tuple[Callable[[Array], Array], Any]:
-        """b -> nearly R_q^-1 b, or R_q^-T b, and what makes the equations (in the second case one for each unknown) comparable."""
+    def linear_solve(self, theta: Any, q: Array, factor: Any, b: Array, transpose: bool, matvec: Any = None) -> tuple[Array, Array, Array]:
+        """R_q^-1 b, or R_q^-T b, its relative residual and the products taken; ``matvec``: x -> R_q x, or R_q^T x, where it is known."""
         ...
 
 
@@ -177,12 +174,12 @@ def _nan_unless(accepted: float, theta_bar: Any, report: Array, went: Array) -> 
     return jax.tree.map(lambda g: jnp.where(ok, g, jnp.nan), theta_bar), jnp.concatenate([report[:2], went])
 
 
-def _krylov(problem: ImplicitProblem, theta: Any, factor: Any, transpose: bool) -> Any:
-    """A solver of linear systems, and of what it says: [residual, products, solves]."""
+def _solver(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, transpose: bool) -> Any:
+    """A solver of linear systems, and what it says: [residual, products, solves]."""
 
     def solve(matvec: Any, b: Array) -> tuple[Array, Array]:
-        x, residual, products = gmres(matvec, *problem.preconditioner(theta, factor, transpose), b, problem.accuracy)
-        return x, _went(residual, products)
+        x, *went = problem.linear_solve(theta, q, factor, b, transpose, matvec)
+        return x, _went(*went)
 
     return solve
 
@@ -198,7 +195,7 @@ def _solve_tangent(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, 
 
     def solver(transpose: bool) -> Any:
         def solve(matvec: Any, b: Array) -> Array:
-            x, went = _krylov(problem, theta, factor, transpose)(matvec, b)
+            x, went = _solver(problem, theta, q, factor, transpose)(matvec, b)
             return jnp.where(went[0] <= ACCEPTED, x, jnp.nan)
 
         return solve
@@ -210,15 +207,14 @@ def solve_adjoint(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b
     """x with R_q^T x = b, and [residual, products, solves]; differentiable in ``theta``, ``q`` and ``b``."""
     if traced(theta, q, factor, b):
         return _solve_adjoint_traced(problem, theta, q, factor, b)
-    R_q = problem.tangent(problem.prepare(theta), q)
-    return _krylov(problem, theta, factor, True)(lambda x: transposed_times(R_q, x), b)
+    return _solver(problem, theta, q, factor, True)(None, b)
 
 
 @partial(jax.jit, static_argnums=0)
 def _solve_adjoint_traced(problem: ImplicitProblem, theta: Any, q: Array, factor: Any, b: Array) -> tuple[Array, Array]:
     prepared = problem.prepare(theta)
     _, transposed = jax.vjp(lambda q: problem.residual(prepared, q), q)
-    solvers = (_krylov(problem, theta, factor, transpose) for transpose in (True, False))
+    solvers = (_solver(problem, theta, q, factor, transpose) for transpose in (True, False))
     return jax.lax.custom_linear_solve(lambda x: transposed(x)[0], b, *solvers, has_aux=True)
 
 

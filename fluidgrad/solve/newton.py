@@ -17,11 +17,12 @@ import numpy as np
 from jaxtyping import Array
 
 from fluidgrad.flow.layout import Discrete
-from fluidgrad.flow.residual import imbalance, split, tangent
+from fluidgrad.flow.residual import imbalance, mean, split, tangent
 from fluidgrad.iteration import Number, cond, numbers, traced, while_loop
 from fluidgrad.linear import systems as backends
 from fluidgrad.linear.jacobian import Pattern, assemble
 from fluidgrad.linear.krylov import gmres, times
+from fluidgrad.parts import total
 
 FORCING, LEAST = 1e-2, 1e-5  # relative residual of a step's linear system: net over gross flux, between these
 SPARE = 0.1  # of the tolerance is what the one step of a linear flow aims at
@@ -85,7 +86,7 @@ def no_factor(backend: backends.Backend, p: Pattern, d: Discrete) -> Any:
     """What a loop begins with: where it is traced, zeros in the shape of a factor."""
     if not traced(d):
         return None
-    q = jnp.zeros(d.n_cells * (d.dim + 1) + d.n_extra, d.geometry.V.dtype)
+    q = jnp.zeros(d.part.n_own * (d.dim + 1) + d.n_extra, d.geometry.V.dtype)
     shape = jax.eval_shape(lambda: backends.factor(backend, p, _assemble(d, p.places, q)))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
 
@@ -128,19 +129,19 @@ def _trial(d: Discrete, before: Trial, dq: Array, s: Array, tolerance: Array) ->
     R, gross = imbalance(d, q)
     scale = jnp.maximum(before.gross, gross)
     was, now = (jnp.sum(_over(_sizes(d, r), scale) ** 2) for r in (before.R, R))
-    known = jnp.isfinite(jnp.sum(R))
+    known = jnp.isfinite(total(jnp.sum(R)))
     residual = jnp.where(known, jnp.max(_over(_sizes(d, R), gross)), jnp.inf)
-    finite = jnp.isfinite(jnp.sum(dq))
+    finite = jnp.isfinite(total(jnp.sum(dq)))
     fell = known & (now < (1 - 0.1 * s) * was) | (residual <= tolerance)
     cells, _ = split(d, R)
-    place = jnp.argmax(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
+    place = d.part.largest(jnp.sum(cells[:, :-1] ** 2, 1)).astype(q.dtype)
     return Trial(jnp.where(finite, q, before.q), R, gross, residual, finite, fell, place)
 
 
 def _sizes(d: Discrete, R: Array) -> Array:
     """Root mean squares over the cells of the net fluxes of momentum and mass, and the extra equations."""
     cells, extra = split(d, R)
-    inside = jnp.sqrt(jnp.stack([jnp.mean(jnp.sum(cells[:, :-1] ** 2, 1)), jnp.mean(cells[:, -1] ** 2)]))
+    inside = jnp.sqrt(jnp.stack([mean(d, jnp.sum(cells[:, :-1] ** 2, 1)), mean(d, cells[:, -1] ** 2)]))
     return jnp.concatenate([inside, jnp.abs(extra)])
 
 

@@ -1,16 +1,8 @@
-"""Steady flow by Newton's method (``newton.py``) and continuation in the viscosity.
-
-An iteration that will not converge starts again from a more viscous flow, and from there the viscosity comes down to the
-one asked for in strides that grow on success and shrink on failure (continuation in the Reynolds number). Residuals are
-net over gross fluxes (``residual.imbalance``), so a tolerance means the same on every mesh and in every system of units.
-"""
+"""The steady flow of a :class:`~fluidgrad.Flow`, and what is said where none is found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,124 +10,27 @@ import numpy as np
 from jaxtyping import Array
 
 from fluidgrad.errors import InputError, NotConverged
-from fluidgrad.flow.flow import Flow, check_flow
-from fluidgrad.flow.fluxes import discretize
-from fluidgrad.flow.layout import Discrete
-from fluidgrad.flow.residual import balance, tangent
+from fluidgrad.flow.flow import Flow
 from fluidgrad.flow.solution import Solution, SolveReport
-from fluidgrad.iteration import Number, numbers, traced, while_loop
 from fluidgrad.linear import systems as backends
-from fluidgrad.linear.jacobian import pattern
-from fluidgrad.mesh.quality import check_valid
 from fluidgrad.solve.adjoint import Differentiating, mode, root, root_forward
-from fluidgrad.solve.newton import FORCING, Newton, Trial, newton, no_factor, stay
+from fluidgrad.solve.continuation import Steady
+from fluidgrad.solve.divided import Divided
+from fluidgrad.solve.newton import FORCING
 
-STAGNATED = 1e-11  # where round-off stops the residual above a smaller tolerance, this will do
 ACCURACY = 1e-12  # of tangents and adjoints: their linear solves' relative residual
 BESIDE = 1e-2  # where solves are to be more exact than that, as for a check: how much more exact their linear ones
-STAGES = 16  # of the continuation
-FIRST_RATIO = 8.0  # by which viscosity goes up when a stage fails
-SMALLEST_STRIDE = 1.05
-LARGEST_RATIO = 1e7
 
 
-@dataclass(frozen=True)
-class Steady:
-    """The implicit problem R(q; flow) = 0 for ``adjoint.root``: theta is the flow. Static options only."""
-
-    backend: backends.Backend
-    compact: bool
-    accuracy: float
-
-    def __str__(self) -> str:
-        return f"{self.backend} of the {'compact' if self.compact else 'exact'} Jacobian"
-
-    def prepare(self, theta: Flow) -> Discrete:
-        return discretize(theta)
-
-    def residual(self, prepared: Discrete, q: Array) -> Array:
-        return balance(prepared, q)
-
-    def tangent(self, prepared: Discrete, q: Array) -> Callable[[Array], Array]:
-        return tangent(prepared, q)
-
-    def preconditioner(self, flow: Flow, factor: backends.Factored, transpose: bool) -> tuple[Callable[[Array], Array], Array]:
-        p = pattern(flow, self.compact)
-        if transpose:
-            factor = backends.transposed(self.backend, p, factor)
-        return lambda b: backends.solve(self.backend, p, factor, b), factor.weight
-
-    def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
-        """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""
-        if not traced(flow):  # under a derivative these are the first known numbers of a flow that a design makes
-            check_valid(flow.mesh.points, flow.mesh.topology)
-            check_flow(flow)
-        p, d = pattern(flow, self.compact), self.prepare(flow)
-        self.backend.check(p)
-        q0, tolerance = start[0], numbers(start[1])
-        one = np.ones((), q0.dtype)
-
-        def unfinished(s: _Search) -> Array:
-            return (s.found > 1.0) & (s.stages < STAGES) & (s.ratio <= LARGEST_RATIO) & (s.stride > SMALLEST_STRIDE)
-
-        def stage(s: _Search) -> _Search:
-            n = newton(self.backend, p, replace(d, viscosity=numbers(d.viscosity) * s.ratio), s.best, tolerance)
-            return _after(s._replace(factor=None), n._replace(factor=None), tolerance)._replace(factor=n.factor)
-
-        search = _Search(q0, q0, no_factor(self.backend, p, d), one * np.inf, one, one * FIRST_RATIO, one * 0, one * 0, one * 0, one * 0)
-        s = while_loop(unfinished, stage, search)
-        q = _found(s.found, s.best, s.last)
-        return q, _went(s._replace(factor=None), stay(d, q, tolerance), tolerance), s.factor
-
-
-def implicit_problem(flow: Flow, linear: str, accuracy: float = ACCURACY) -> Steady:
+def implicit_problem(flow: Flow, linear: str, accuracy: float = ACCURACY, devices: int = 1) -> Steady:
     """The problem that a flow is, with the linear solver of a name."""
-    backend = backends.choose(linear, flow)
-    return Steady(backend, backend.prefers_compact(flow, linear == "auto"), accuracy)
-
-
-class _Search(NamedTuple):
-    """The continuation: the state of the last Newton iteration, the best state, the factor of the last step, the viscosity
-    ratio that the best belongs to (inf: none), the ratio to try next, the stride between ratios, stages, Newton
-    steps and products so far, and the relative residual of the last linear system."""
-
-    last: Array
-    best: Array
-    factor: Any
-    found: Number
-    ratio: Number
-    stride: Number
-    stages: Number
-    steps: Number
-    products: Number
-    linear: Number
-
-
-@jax.jit
-def _after(s: _Search, n: Newton, tolerance: Array) -> _Search:
-    """The continuation with one more stage."""
-    q, residual = n.trial.q, n.trial.residual
-    ok = (residual <= tolerance) | (~n.trial.fell & (residual <= STAGNATED))
-    found = jnp.where(ok, s.ratio, s.found)
-    some = jnp.isfinite(found)
-    stride = jnp.where(ok, s.stride**1.5, jnp.where(some, s.stride**0.5, s.stride))
-    # Start from rest again, not from where a first try got lost, until some flow has been found.
-    best = jnp.where(ok, q, jnp.where(some, s.best, 0.0))
-    ratio = jnp.where(some, jnp.maximum(1.0, found / stride), s.ratio * FIRST_RATIO)
-    return _Search(q, best, s.factor, found, ratio, stride, s.stages + 1, s.steps + n.steps, s.products + n.products, n.linear)
-
-
-@jax.jit
-def _found(found: Array, best: Array, last: Array) -> Array:
-    """The best state, or the last one where there is none."""
-    return jnp.where(jnp.isfinite(found), best, last)
-
-
-@jax.jit
-def _went(s: _Search, end: Trial, tolerance: Array) -> Array:
-    """The numbers of the report."""
-    ok = (s.found == 1.0) & (end.residual <= jnp.maximum(tolerance, STAGNATED))
-    return jnp.stack([end.residual, ok.astype(end.q.dtype), s.steps, s.stages, s.found, end.place, s.products, s.linear])
+    if devices < 1:
+        raise InputError(f"{devices} devices", accepted="1 or more")
+    if devices > 1 and linear not in ("auto", "multigrid"):
+        raise InputError(f"linear backend {linear!r} on {devices} devices", accepted="multigrid, which auto is there")
+    backend = backends.choose("multigrid" if devices > 1 else linear, flow)
+    compact = backend.prefers_compact(flow, linear == "auto")
+    return Steady(backend, compact, accuracy) if devices == 1 else Divided(backend, compact, accuracy, devices)
 
 
 def solve_steady(
@@ -145,6 +40,7 @@ def solve_steady(
     tolerance: float = 1e-10,
     linear: str = "auto",
     derivative: str | None = None,
+    devices: int = 1,
 ) -> Solution:
     """The steady flow: velocities and pressures with R(q; flow) = 0.
 
@@ -157,6 +53,7 @@ def solve_steady(
             number of cells and whose time nearly so, or "auto": what is fastest for so many cells on the device (``linear/systems.py``).
         derivative: "reverse" for ``grad`` and everything made of it, the default; "forward" for ``jvp`` and ``jacfwd``
             (``linearize`` chooses by itself).
+        devices: how many of JAX's devices have a part of the cells each, which multigrid then solves together.
 
     Returns:
         The solution; every derivative of it is that of the converged flow, whatever path led there.
@@ -175,7 +72,7 @@ def solve_steady(
         raise InputError(given, accepted="a mesh with points in float64 (residuals, derivatives and Jacobians are computed in either)")
     how = mode.get() or Differentiating()
     derivative = derivative or how.derivative
-    problem = implicit_problem(flow, linear, min(ACCURACY, BESIDE * how.tolerance))
+    problem = implicit_problem(flow, linear, min(ACCURACY, BESIDE * how.tolerance), devices)
     tolerance = min(tolerance, how.tolerance)
     if derivative not in ("reverse", "forward"):
         raise InputError(f"unknown derivative {derivative!r}", accepted="reverse or forward")

@@ -5,6 +5,7 @@ kind of input.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 import fluidgrad as fg
 from fluidgrad.derivatives import derivative
 from fluidgrad.linear import superlu
+from fluidgrad.linear.krylov import gmres, transposed_times
 from fluidgrad.solve import adjoint
 from fluidgrad.solve.adjoint import PROBE, root, root_forward
 
@@ -53,8 +55,10 @@ class Cubic:
         q = jax.lax.fori_loop(0, 12, step, start)
         return q, jnp.array([0.0, self.converges]), A + 3 * theta["a"] * jnp.diag(q**2)
 
-    def preconditioner(self, theta, factor, transpose):
-        return lambda b: self.size * jnp.linalg.solve(factor.T if transpose else factor, b), 1.0
+    def linear_solve(self, theta, q, factor, b, transpose, matvec=None):
+        R_q = self.tangent(theta, q)
+        product = matvec or (partial(transposed_times, R_q) if transpose else R_q)
+        return gmres(product, lambda b: self.size * jnp.linalg.solve(factor.T if transpose else factor, b), 1.0, b, self.accuracy)
 
 
 def values(theta, problem=Cubic(), size=1.0):
