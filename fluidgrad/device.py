@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +41,59 @@ def start() -> None:
             raise InputError(f"JAX_PLATFORMS={asked}, and JAX finds no such device{why}", accepted=accepted) from None
     keep_programs()
     keep_memory()
+
+
+def several(n: int) -> None:
+    """Let JAX have n devices in all: of a CPU as many as that, and those of all processes where a launcher started several of this one.
+
+    Raises:
+        InputError: the processes cannot have equally many; JAX finds fewer.
+    """
+    import jax
+
+    if n == 1:
+        return
+    processes = launched()
+    if n % processes:
+        raise InputError(f"{n} devices for {processes} processes", accepted=f"a multiple of {processes}")
+    with suppress(RuntimeError):  # JAX has begun already: with what it has then
+        jax.config.update("jax_num_cpu_devices", n // processes)
+    if processes > 1 and not jax.distributed.is_initialized():
+        jax.distributed.initialize()
+    if len(jax.devices()) < n:
+        given = f"{n} devices, and JAX has {len(jax.devices())} ({jax.devices()[0].platform})"
+        raise InputError(given, accepted="as many as there are; of a CPU as many as jax_num_cpu_devices says when JAX begins")
+
+
+def follows() -> bool:
+    """Whether another process does the same and is the one that speaks and writes."""
+    import jax
+
+    return jax.distributed.is_initialized() and jax.process_index() > 0
+
+
+def meet() -> None:
+    """Wait until all processes are here."""
+    anywhere(False)
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether it is so in any process: all must ask."""
+    import jax
+
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return flag
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def launched() -> int:
+    """How many processes a launcher that JAX knows started for this work, srun or mpirun, or else 1."""
+    if "SLURM_STEP_NODELIST" in os.environ:
+        return int(os.environ.get("SLURM_NTASKS", 1))
+    return int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1))
 
 
 def keep_programs() -> None:

@@ -40,6 +40,10 @@ class Failed(RuntimeError):
     """What was computed did not stand a test, or is no longer where it was kept."""
 
 
+class Lost(Failed):
+    """A device, or the process that has it, is no longer there. Processes that wait for it do not end by themselves."""
+
+
 def _cut(text: str) -> str:
     """What somebody gave may be of any length."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 120]}...{text[-117:]}"

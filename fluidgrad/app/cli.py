@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fluidgrad import device
+
 app = typer.Typer(
     name="fluidgrad",
     help="Differentiable steady flow: simulate, differentiate, check, design.",
@@ -27,6 +29,9 @@ Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=
 Imports = Annotated[list[str], typer.Option("--import", metavar="FILE.py", help="Load a file that defines functionals.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more: how each solve went, and tracebacks.")]
+Devices = Annotated[
+    int, typer.Option("--devices", metavar="N", help="Put the cells on N devices: --set solver.devices=N.", show_default=False)
+]
 Root = Annotated[str, typer.Option("--runs", metavar="FOLDER", help="Where run folders are made.")]
 
 
@@ -39,11 +44,12 @@ def run(
     verbose: Verbose = False,
     runs: Root = "runs",
     allow: Annotated[list[str], typer.Option("--allow", metavar="KEY", help="What may differ from the run as it began.")] = [],  # noqa: B006
+    devices: Devices = 0,
 ) -> None:
     """Simulate, or optimise where the config has a [[design]]; go on with a run where a folder is given."""
     from fluidgrad.app import commands
 
-    commands.run(config, settings, imports, _level(quiet, verbose), runs, allow)
+    commands.run(config, _on(devices, settings), imports, _level(quiet, verbose), runs, allow)
 
 
 @app.command()
@@ -55,11 +61,12 @@ def check(
     verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the worst figures as one line of JSON, and nothing else.")] = False,
     runs: Root = "runs",
+    devices: Devices = 0,
 ) -> None:
     """Check every derivative that an optimisation would use: Taylor rates, dot products, differences."""
     from fluidgrad.app import commands
 
-    if not commands.check(config, settings, imports, _level(quiet, verbose), as_json, runs):
+    if not commands.check(config, _on(devices, settings), imports, _level(quiet, verbose), as_json, runs):
         raise typer.Exit(1)
 
 
@@ -71,11 +78,12 @@ def sensitivity(
     quiet: Quiet = False,
     verbose: Verbose = False,
     runs: Root = "runs",
+    devices: Devices = 0,
 ) -> None:
     """The objective's derivative with respect to every number of the file, and as fields."""
     from fluidgrad.app import commands
 
-    commands.sensitivity(config, settings, imports, _level(quiet, verbose), runs)
+    commands.sensitivity(config, _on(devices, settings), imports, _level(quiet, verbose), runs)
 
 
 @app.command()
@@ -132,6 +140,14 @@ def config_(
     commands.config(action, subject, settings, imports)
 
 
+def _on(devices: int, settings: list[str]) -> list[str]:
+    """The settings, with JAX set up for so many devices before anything else is."""
+    if not devices:
+        return settings
+    device.several(devices)
+    return [*settings, f"solver.devices={devices}"]
+
+
 def _level(quiet: bool, verbose: bool) -> int:
     from fluidgrad.app.report.screen import NORMAL, QUIET, VERBOSE
     from fluidgrad.errors import InputError
@@ -144,7 +160,7 @@ def _level(quiet: bool, verbose: bool) -> int:
 def guarded(command: Callable[[], Any]) -> int:
     """The exit code of a command: what went wrong in one line, never a traceback for what a user can mend."""
     from fluidgrad.app.runs.interrupt import STOPPED, Stopped
-    from fluidgrad.errors import Failed, InputError, NotConverged
+    from fluidgrad.errors import Failed, InputError, Lost, NotConverged
 
     try:
         command()
@@ -153,6 +169,8 @@ def guarded(command: Callable[[], Any]) -> int:
         return _told(f"error: {error}", 2)
     except NotConverged as error:
         return _told(f"not converged: {error}", 1)
+    except Lost as error:
+        os._exit(_told(f"failed: {error}", 1))  # else JAX waits for whom it lost
     except Failed as error:
         return _told(f"failed: {error}", 1)
     except (Stopped, KeyboardInterrupt) as stop:
@@ -172,6 +190,8 @@ def guarded(command: Callable[[], Any]) -> int:
 def _told(text: str, code: int) -> int:
     """Say what went wrong, where that can be said; returns the exit code. A stream that cannot be written to is given up:
     Python flushes it once more at its end, and would fail there again."""
+    if "jax" in sys.modules and device.follows() and code == 2:
+        text = ""  # the first process says it
     for stream, said in ((sys.stderr, f"{text}\n" if text else ""), (sys.stdout, "")):
         try:
             stream.write(said)

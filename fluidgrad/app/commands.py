@@ -65,6 +65,7 @@ def run(
         flow = problem.case.flow(problem.case.numbers)
         work.say(str(flow.mesh))
         _say_what_turns(work, flow)
+        _say_what_passes(work, flow)
         if work.config.design:
             optimise(work, problem)
         else:
@@ -77,7 +78,7 @@ def _simulate(work: Job, problem: Problem, flow: Flow) -> None:
     with work.doing("compiling and solving (compiled programs are kept for the next run)"):
         began = time.perf_counter()
         solution = problem.solve(flow)
-    report = solve_report(solution, time.perf_counter() - began)
+    report = solve_report(solution, time.perf_counter() - began, work.config.solver.devices)
     work.say(f"solved in {report['newton_steps']} Newton steps, residual {report['residual']:.1e}, {report['seconds']:.1f} s")
     found = figures(problem, solution)
     _show(work, found)
@@ -190,6 +191,15 @@ def _say_what_turns(work: Job, flow: Flow) -> None:
             about, share = np.asarray(center_of(flow.mesh, patch, wall)), float(passing(flow.mesh, patch, wall))
             through = f"; {100 * share:.2g} % of its velocity goes through it" if share > 1e-3 else ""
             work.say(f"{patch} turns about ({', '.join(f'{v:.6g}' for v in about)}){through}")
+
+
+def _say_what_passes(work: Job, flow: Flow) -> None:
+    """How the cells lie on devices, where there are several."""
+    from fluidgrad.solve.divided import exchanged
+
+    if (devices := work.config.solver.devices) > 1:
+        cells, sent = exchanged(flow, devices)
+        work.say(f"on {devices} devices: up to {cells} cells each; a residual sends {sent / 1024:.3g} KiB between them")
 
 
 def _show(work: Job, found: Mapping[str, Mapping[str, Any]]) -> None:

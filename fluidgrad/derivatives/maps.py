@@ -124,13 +124,14 @@ class Sensitivity:
         return self.force
 
 
-def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: Solution | None = None) -> Sensitivity:
+def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: Solution | None = None, **solver: Any) -> Sensitivity:
     """The maps of a functional, by one adjoint solve.
 
     Args:
         functional: Solution -> scalar.
         flow: where; scalars given for speeds, porosity and force count as fields here.
         solution: a solution of it, if there is one already (it is the start).
+        **solver: how it is solved, as for ``solve_steady``.
 
     Raises:
         NotConverged: if the primal or adjoint solve fails.
@@ -142,8 +143,8 @@ def sensitivity(functional: Callable[[Solution], Array], flow: Flow, solution: S
         flow.mesh, viscosity=flow.viscosity, porosity=flow.porosity + field[:, 0], force=flow.force + field,
         convection=flow.convection, scheme=flow.scheme, reference=flow.reference, boundary=spread_out,
     )  # fmt: skip
-    start = solve_steady(full, start=None if solution is None else solution.state)
-    value, pull = vjp(lambda flow: functional(solve_steady(flow, start=start.state)), full)
+    start = solve_steady(full, None if solution is None else solution.state, **solver)
+    value, pull = vjp(lambda flow: functional(solve_steady(flow, start.state, **solver)), full)
     derivative, report = pull(jnp.ones_like(value))
     g = measure(flow.joined)
     S = np.asarray(measure(flow.mesh).S)

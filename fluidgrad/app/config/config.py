@@ -185,6 +185,7 @@ class Solver(Section):
 
     tolerance: float = Field(1e-10, ge=1e-14, lt=1, description="of net over gross fluxes; round-off leaves about 1e-15 [1]")
     linear: Literal["auto", "superlu", "block_tridiagonal", "multigrid"] = Field("auto", description="the linear solver")
+    devices: int = Field(1, ge=1, description="how many devices have a part of the cells each; --devices N is short for it")
 
 
 class Output(Section):
@@ -219,9 +220,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _aim(self) -> Config:
         if self.design and self.objective is None:
-            raise InputError(
-                "there is a [[design]] but no [objective]", accepted="say what to minimize or maximize, or leave out [[design]]"
-            )
+            advice = "say what to minimize or maximize, or leave out [[design]]"
+            raise InputError("there is a [[design]] but no [objective]", accepted=advice)
         twice = [d.vary for i, d in enumerate(self.design) if d.vary in [e.vary for e in self.design[:i]]]
         if twice:
             raise InputError(f"{twice[0]!r} varies twice", accepted="one [[design]] for each path")

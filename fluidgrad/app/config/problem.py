@@ -170,7 +170,14 @@ class Problem:
     def solve(self, flow: Flow, start: Any = None) -> Solution:
         from fluidgrad.solve.steady import solve_steady
 
-        return solve_steady(flow, start, tolerance=self.config.solver.tolerance, linear=self.config.solver.linear)
+        return solve_steady(flow, start, **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of ``solve_steady``. Of what runs on one device nothing is said: so it was before there were several."""
+        solver = self.config.solver
+        more = {"devices": solver.devices} if solver.devices > 1 else {}
+        return {"tolerance": solver.tolerance, "linear": solver.linear} | more
 
 
 def objective_of(problem: Problem, file: str = "the config") -> Quantity:

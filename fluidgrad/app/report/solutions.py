@@ -92,10 +92,13 @@ def save_walls(folder: Path, solution: Solution, which: str = "") -> None:
         meshio.Mesh(np.pad(np.asarray(mesh.points), in_space), blocks, cell_data=data).write(file, file_format="vtu")
 
 
-def solve_report(solution: Solution, seconds: float) -> dict[str, Any]:
+def solve_report(solution: Solution, seconds: float, devices: int = 1) -> dict[str, Any]:
     """How a solve went, for results.json."""
+    from fluidgrad.solve.divided import exchanged
+
     r = solution.report
-    return {
+    several = {"devices": devices, "halo_bytes": exchanged(solution.flow, devices)[1]} if devices > 1 else {}
+    return several | {
         "cells": solution.flow.mesh.n_cells,
         "residual": float(r.residual),
         "newton_steps": int(r.iterations),

@@ -69,7 +69,7 @@ def study_of(problem: Problem, file: str) -> Study:
             objective if config.objective.minimize is not None else Negative(objective),
             constraints,
             objective.name,
-            {"tolerance": config.solver.tolerance, "linear": config.solver.linear},
+            problem.options,
             problem.weights,
             config.optimizer.inner_product,
             config.optimizer.length,

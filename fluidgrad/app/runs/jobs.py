@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import runpy
 import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -22,7 +24,7 @@ from fluidgrad.app.report import output, page
 from fluidgrad.app.report.screen import NORMAL, QUIET, VERBOSE, Screen
 from fluidgrad.app.runs.interrupt import Stopped, heard
 from fluidgrad.app.runs.resume import locked, taken_up
-from fluidgrad.errors import Failed, InputError, NotConverged
+from fluidgrad.errors import Failed, InputError, Lost, NotConverged
 from fluidgrad.files import write
 from fluidgrad.plots.style import Labels
 
@@ -54,7 +56,7 @@ class Job:
             FileNotFoundError: the folder was deleted.
         """
         self.folder.stat()
-        if self.asked.is_set():
+        if device.anywhere(self.asked.is_set()):
             raise Stopped
 
     @contextmanager
@@ -91,8 +93,15 @@ def job(
     again = allow is not None and Path(config).is_dir()
     if allow and not again:
         raise InputError(f"--allow {allow[0]} without the folder of a run", accepted="fluidgrad run FOLDER --allow section.key")
-    loaded = None if again else load(config, settings)
+    file = Path(config) / "config.toml" if again else config
+    loaded = load(file, settings) if not again or Path(file).is_file() else None
+    if loaded is not None:
+        device.several(loaded.solver.devices)
     device.start()
+    if device.follows():
+        silent, root, config = True, *_aside(config, again)
+    if again:
+        device.meet()
     folder = Path(config) if again else output.new_folder(find(config).stem, root)
     screen = Screen(QUIET - 1 if silent else level)
 
@@ -141,8 +150,28 @@ def job(
             _forget(folder, again)
             raise InputError(given, accepted=f"make room there{on() or ', and try again'}") from None
         except (Exception, SystemExit) as error:  # a functional has no say in how the command ends
+            if work.config.solver.devices > 1 and _of_jax(error):
+                _tell(folder)
+                raise Lost(f"the devices no longer work together: {_first_line(error)}; what was computed is kept{on()}") from None
             raise _unexpected(error, work, on()) from error
         screen.say(str(folder), QUIET)
+
+
+def _aside(config: str, again: bool) -> tuple[Path, str]:
+    """Where one of several processes works whose results are those of the first: its root, and a copy of what it goes on with."""
+    root = Path(tempfile.mkdtemp(prefix="fluidgrad-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root, str(shutil.copytree(config, root / Path(config).name)) if again else config
+
+
+def _of_jax(error: BaseException) -> bool:
+    from jax.errors import JaxRuntimeError
+
+    return isinstance(error, JaxRuntimeError)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _forget(folder: Path, again: bool) -> None:
@@ -178,7 +207,7 @@ def _unexpected(error: Exception | SystemExit, work: Job, on: str) -> InputError
     _tell(work.folder)
     if work.screen.level >= VERBOSE and isinstance(error, Exception):
         return error
-    what = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    what = f"{type(error).__name__}: {_first_line(error)}"
     advice = f"mend {work.imports[0]}" if work.imports else "report it with that file"
     return InputError(f"unexpected {what} (traceback in {file})", accepted=f"{advice}{on}")
 

@@ -56,7 +56,7 @@ def sensitivity(
             began = time.perf_counter()
             solution = problem.solve(flow)
             solved = time.perf_counter() - began
-            maps = maps_of(objective, flow, solution)
+            maps = maps_of(objective, flow, solution, **problem.options)
         estimate, accuracy = _estimate(work, solution)
         # the maps spread single numbers over faces and cells: sum them up again, and carry them back to the file's numbers
         derivative = jax.tree.map(_summed, flow, maps.flow)
@@ -92,7 +92,7 @@ def sensitivity(
             "objective": {"name": objective.name, "value": maps.value, "units": units},
             "accuracy": accuracy,
             "per_per_cent": {r["number"]: r["per_cent"] for r in rows},
-            "solve": solve_report(solution, solved),
+            "solve": solve_report(solution, solved, work.config.solver.devices),
             "adjoint": {"residual": maps.report.adjoint_residual, "products": maps.report.adjoint_products},
         }
         if work.config.output.stability:
