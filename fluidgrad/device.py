@@ -59,10 +59,18 @@ def several(n: int) -> None:
     with suppress(RuntimeError):  # JAX has begun already: with what it has then
         jax.config.update("jax_num_cpu_devices", n // processes)
     if processes > 1 and not jax.distributed.is_initialized():
+        _keep_output()
         jax.distributed.initialize()
     if len(jax.devices()) < n:
         given = f"{n} devices, and JAX has {len(jax.devices())} ({jax.devices()[0].platform})"
         raise InputError(given, accepted="as many as there are; of a CPU as many as jax_num_cpu_devices says when JAX begins")
+
+
+def _keep_output() -> None:
+    """What Python prints goes where it went, and what libraries print to the same place, as Gloo of its connections, to stderr."""
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    os.dup2(2, 1)
 
 
 def follows() -> bool:

@@ -86,12 +86,18 @@ class Divided(Steady):
         v, tables, d = self._division(flow), self._division(flow, _on_devices), self.prepare(flow)
         p = _Pattern(tables.places, tables.levels)
         if traced(d, arguments):
-            if jax.process_count() > 1:
-                given = "on several processes a flow that is part of another program (jit, vmap, forward mode)"
-                raise InputError(given, accepted="reverse mode alone: grad, vjp, value_and_gradient; or all devices in one process")
-            return _program(self, work, apart(d, tables, tables), p, *arguments)
+            program = partial(_program, self, work)
+            parts = apart(d, tables, tables), p, *arguments
+            if jax.process_count() > 1:  # its arrays are those of this process alone; to be traced it may be
+                return jax.pure_callback(_refuse, jax.eval_shape(program, *parts))
+            return program(*parts)
         d = apart(jax.tree.map(np.asarray, d), v, tables)
         return _program(self, work, *stacked((d, p, *arguments), self.devices))
+
+
+def _refuse() -> Any:
+    given = "on several processes a flow that is part of another program (jit, vmap, forward mode)"
+    raise InputError(given, accepted="reverse mode where nothing is jitted: value_and_grad, or jax.vjp; or all devices in one process")
 
 
 def _on_devices(t: Topology, gives: tuple[str, ...], drops: tuple[tuple[int, int], ...], n: int) -> Division:

@@ -139,9 +139,7 @@ class Objective(Section):
 class Condition(Section):
     """Numbers of the file that have other values in this condition; the objective is the weighted sum over all conditions."""
 
-    name: Name = Field(
-        pattern=r"^[A-Za-z0-9][\w-]*$", max_length=60, description="in results, constraints and names of files: letters, digits, _ and -"
-    )
+    name: Name = Field(pattern=r"^[A-Za-z0-9][\w-]*$", max_length=60, description="in results and names of files: letters, digits, _ and -")
     weight: float = Field(1.0, ge=0, description="of the objective in this condition; 0 where only constraints ask for it [1]")
     set: dict[NumberPath, float | list[float]] = Field({}, description='values by paths, as { "flow.viscosity" = 2e-3 } [of each]')
 
@@ -158,9 +156,7 @@ class Optimizer(Section):
         "parameters", description="how the size of a change is measured: of each number by its bounds, or of the walls' displacement"
     )
     length: float = Field(0.0, ge=0, description="with inner_product H1: waves of the wall shorter than some 2 pi of it are held back [L]")
-    band: float | None = Field(
-        None, gt=0, description="width of the band that replaces an equality where a method needs one [of the functional]"
-    )
+    band: float | None = Field(None, gt=0, description="width of what replaces an equality where a method needs that [of the functional]")
 
 
 # Short and without what powers, spaces and markup are written with: they stand in labels, tables and units such as m^2 s^-1.
@@ -187,18 +183,23 @@ class Solver(Section):
     linear: Literal["auto", "superlu", "block_tridiagonal", "multigrid"] = Field("auto", description="the linear solver")
     devices: int = Field(1, ge=1, description="how many devices have a part of the cells each; --devices N is short for it")
 
+    @model_validator(mode="after")
+    def _direct(self) -> Solver:
+        if self.devices > 1 and self.linear not in ("auto", "multigrid"):
+            raise InputError(f"linear = {self.linear!r} on {self.devices} devices", accepted="multigrid, which auto is there")
+        return self
+
 
 class Output(Section):
     """What is made of a result beside its figures; these take time that a sweep may want to save."""
 
     figures: bool = Field(True, description="draw pictures; fluidgrad report draws them later")
     finer_mesh: bool = Field(
-        True,
-        description="with twice the cells along every line solve an optimum again, or estimate a sensitivity's error",
+        True, description="with twice the cells along every line solve an optimum again, or estimate a sensitivity's error"
     )
     stability: bool = Field(True, description="find out how fast disturbances of the flow grow, and warn of a flow that is unstable")
     smoothing_length: float | None = Field(
-        None, ge=0, description="over which maps of walls are smoothed; a hundredth of the wall's longest piece when left out [L]"
+        None, ge=0, description="over which maps of walls are smoothed; by default a hundredth of its longest piece [L]"
     )
 
 
@@ -292,9 +293,8 @@ class Config(Section):
         paired = {b.other for b in self.boundary.values() if isinstance(b, PeriodicSection)}
         listed = ", ".join(sorted(mesh.patches))
         for given in sorted((set(self.boundary) | paired) - set(mesh.patches)):
-            raise InputError(
-                f"the mesh has no patch {given!r}", suggestion(given, mesh.patches, f"its patches are {listed}"), f"[boundary] in {file}"
-            )
+            advice = suggestion(given, mesh.patches, f"its patches are {listed}")
+            raise InputError(f"the mesh has no patch {given!r}", advice, f"[boundary] in {file}")
         for patch in sorted(set(mesh.patches) - set(self.boundary) - paired):
             advice = f'add {patch} = {{ kind = "wall" }} or another kind; the patches are {listed}'
             raise InputError(f"patch {patch!r} has no boundary condition", advice, f"[boundary] in {file}")
