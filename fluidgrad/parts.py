@@ -56,25 +56,12 @@ def share(x: Array) -> Array:
 
 def first(x: Array) -> Array:
     """That of the first part."""
-    return total(jnp.where(axis_index() == 0, x, jnp.zeros_like(x))) if divided() else x
-
-
-def axis_index() -> Array | int:
-    """The number of the part."""
-    return jax.lax.axis_index(AXIS) if divided() else 0
+    return total(jnp.where(jax.lax.axis_index(AXIS) == 0, x, jnp.zeros_like(x))) if divided() else x
 
 
 def together(x: Array) -> Array:
     """Those of all parts, one after the other."""
     return jax.lax.all_gather(x, AXIS, tiled=True) if divided() else x
-
-
-def here(x: Array) -> Array:
-    """Of something of all parts, one after the other, that of this one."""
-    if not divided():
-        return x
-    n = len(x) // jax.lax.axis_size(AXIS)
-    return jax.lax.dynamic_slice_in_dim(x, n * axis_index(), n)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["send"], meta_fields=["rounds"])

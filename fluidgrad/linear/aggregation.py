@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import shortest_path
 
 from fluidgrad.mesh.topology import Topology, middles, ragged
 
-COARSEST = 200  # cells: a level of no more is solved directly
+COARSEST = 200  # cells: a level of no more is solved directly, and every device has it as a whole
 STRONG = 0.25  # a coupling as large as this, of the strongest of one of its two cells, joins them
 
 
@@ -30,11 +30,12 @@ class Graph(NamedTuple):
 
 
 class Coarsening(NamedTuple):
-    """What becomes of a level: its graph, the aggregate of each of its cells, ``(cells,)``, that coupling of the next level of which
-    each coupling is a part, ``(edges,)`` (their number, if it is inside of an aggregate), and whether there P and N have changed
-    sides. All three are empty on the last level."""
+    """What becomes of a level: its graph, the part of each of its cells, ``(cells,)``, the aggregate of each, ``(cells,)``, that coupling
+    of the next level of which each coupling is a part, ``(edges,)`` (their number, if it is inside of an aggregate), and whether
+    there P and N have changed sides. The last three are empty on the last level."""
 
     graph: Graph
+    part: Int[np.ndarray, " cells"]
     aggregate: Int[np.ndarray, " cells"]
     coupling: Int[np.ndarray, " edges"]
     turned: Bool[np.ndarray, " edges"]
@@ -55,9 +56,10 @@ def couplings(t: Topology) -> Graph:
 
 def coarsened(graph: Graph, passes: int, part: Int[np.ndarray, " cells"] | None = None) -> Iterator[Coarsening]:
     """The levels, finest first, each joined in pairs so many times, down to one of few cells or of none that are coupled. Of several
-    parts only cells of the same are joined."""
+    parts only cells of the same are joined; the last level is of one."""
     part = np.zeros(graph.n, int) if part is None else part
-    while graph.n > COARSEST and (part[graph.P] == part[graph.N]).any():
+    while (graph.n > COARSEST and len(graph.P)) or part.any():
+        before = part
         whole, coarse, place = np.arange(graph.n), graph, np.arange(len(graph.P))
         for _ in range(passes):
             pair, n = pairs(coarse, part)
@@ -65,9 +67,11 @@ def coarsened(graph: Graph, passes: int, part: Int[np.ndarray, " cells"] | None 
             whole = pair[whole]
             coarse, within = merged(coarse.P, coarse.N, coarse.strength, pair, n)
             place = np.append(within, len(coarse.P))[place]
-        yield Coarsening(graph, whole, place, whole[graph.P] > whole[graph.N])
+        yield Coarsening(graph, before, whole, place, whole[graph.P] > whole[graph.N])
+        if coarse.n <= COARSEST or not (part[coarse.P] == part[coarse.N]).any():
+            part = np.zeros(coarse.n, int)
         graph = coarse
-    yield Coarsening(graph, np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool))
+    yield Coarsening(graph, part, np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool))
 
 
 def of_aggregates(values: np.ndarray, aggregate: np.ndarray, n: int) -> np.ndarray:

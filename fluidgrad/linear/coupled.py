@@ -143,10 +143,12 @@ def _visit(levels: tuple[Level, ...], A: tuple[Matrix, ...], r: Array, twice: bo
     """What a level makes of a residual; ``twice``: of the visits to the next."""
     level, here = levels[0], A[0]
     if len(levels) == 1:
-        return (here.inverses[0] @ together(r.ravel())).reshape(r.shape)
+        return (here.inverses[0] @ r.ravel()).reshape(r.shape)
     x = _smoothed(level, here, r)
     r = r - times(level, here, x)
     coarse = jnp.sum(rows(r, level.members), 1)
+    if level.join is not None:
+        coarse = rows(jnp.concatenate([together(coarse), jnp.zeros_like(coarse[:1])]), level.join.cells)
 
     def again(_: int, e: Array) -> Array:  # a loop, so that each level is in the program once
         return e + _visit(levels[1:], A[1:], coarse - times(levels[1], A[1], e), not twice)

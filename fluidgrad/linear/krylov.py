@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fluidgrad.iteration import numbers, while_loop
+from fluidgrad.parts import divided, norm, total
 from fluidgrad.parts import most as largest
-from fluidgrad.parts import norm, total
 
 ROOM = 40  # directions that are kept; then the method begins again with what is left of the right-hand side
 MOST = 400  # products in all
@@ -177,10 +177,17 @@ def _extend(basis: _Basis, j: Array, z: Array, w: Array, weight: Any, left: Arra
 
     def without(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         w, h = carry
-        part = total(V[i] @ w)
+        part = V[i] @ w
         return w - part * V[i], h.at[i].add(part)
 
-    w, h = jax.lax.fori_loop(0, j + 1, without, (w, jnp.zeros(ROOM + 1, w.dtype)))
+    def without_any(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        w, h = carry
+        part = total(V @ w)
+        return w - part @ V, h + part
+
+    begin = w, jnp.zeros(ROOM + 1, w.dtype)
+    # On several devices all at once, and then what is left once more: a sum over them takes as long for 40 numbers as for one.
+    w, h = jax.lax.fori_loop(0, 2, without_any, begin) if divided() else jax.lax.fori_loop(0, j + 1, without, begin)
     rest = norm(w)
     w = jnp.where(rest > 1e-14 * size, w / jnp.where(rest > 0, rest, 1.0), 0.0)
     H = H.at[:, j].set(h.at[j + 1].add(rest))

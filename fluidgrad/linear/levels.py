@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -42,7 +41,23 @@ class Band:
     part: Int[Array, "steps cells slots"]
 
 
-_LEVEL = ["bands", "aggregate", "members", "halo", "reversed"]
+@partial(jax.tree_util.register_dataclass, data_fields=["cells", "blocks"], meta_fields=["summed"])
+@dataclass(frozen=True)
+class Join:
+    """How the next level, which every device has as a whole, is put together from what the parts have of it.
+
+    Attributes:
+        cells: of all parts' cells, one after the other, which is in each of its places, one past the last in an empty one.
+        blocks: of all parts' blocks, which is in each of its slots.
+        summed: how many blocks a part has; static.
+    """
+
+    cells: Int[Array, " places"]
+    blocks: Int[Array, " blocks"]
+    summed: int
+
+
+_LEVEL = ["bands", "aggregate", "members", "halo", "reversed", "join"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=_LEVEL, meta_fields=["first", "last"])
@@ -55,6 +70,7 @@ class Level:
         aggregate: the place in the next level of each cell, ``(places,)``.
         members: of the cells of the next level, ``(next places, most)``; an empty place in padding.
         halo, reversed: copies of cells, and of the blocks by which those are coupled to the part's own, that other parts have.
+        join: where the next level is no longer of parts; its ``members`` are then those of the cells that the part has of it.
         first, last: steps of the first colour and of the last; static.
     """
 
@@ -63,6 +79,7 @@ class Level:
     members: Int[Array, "next_places most"]
     halo: Halo
     reversed: Halo
+    join: Join | None
     first: int
     last: int
 
@@ -87,11 +104,9 @@ def tables_of_parts(p: Pattern, part: Int[np.ndarray, " cells"], n: int) -> Tabl
     """The tables of the n parts of a matrix, stacked, ``(n, ...)``, whose aggregates are of one part each. The rows of a part are those
     of its cells, in their order, then empty ones up to the length of the longest; its blocks are those of its rows."""
     steps = list(coarsened(couplings(p.topology), PASSES, part))
-    places = [_Places(steps[0].graph, len(steps) > 1, part, n)]
-    for k, step in enumerate(steps[1:], 1):
-        part = of_aggregates(part, steps[k - 1].aggregate, step.graph.n)
-        places.append(_Places(step.graph, k + 1 < len(steps), part, n))
-    levels = tuple(_level(*each) for each in zip(steps, places, [*places[1:], None], strict=True))
+    places = [_Places(step.graph, len(step.aggregate) > 0, step.part, n if step.part.any() else 1) for step in steps]
+    found = [_level(*each) for each in zip(steps, places, [*places[1:], None], strict=True)]
+    levels = jax.tree.map(lambda table: np.broadcast_to(table, (n, *table.shape[1:])), tuple(found))
     P, N, _, cells = steps[0].graph
     number = np.searchsorted(p.row * cells + p.column, np.concatenate([P * cells + N, N * cells + P, np.arange(cells) * (cells + 1)]))
     finest = places[0]
@@ -191,18 +206,34 @@ def _banded(degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _level(step: Coarsening, here: _Places, there: _Places | None) -> Level:
     across = here.in_bands(here.of_slots(here.across, here.size - 1))
     back = here.in_bands(here.of_slots(here.back, here.blocks - 1))
-    rest: tuple[Any, ...] = (here.halo, here.reversed, here.first, here.last)
+    halos, ends = (here.halo, here.reversed), (here.first, here.last)
     if there is None:
         none = np.zeros((here.n, 0), int)
-        return Level(tuple(Band(a, b, b) for a, b in zip(across, back, strict=True)), none, none[..., None], *rest)  # pyright: ignore
+        return Level(tuple(Band(a, b, b) for a, b in zip(across, back, strict=True)), none, none[..., None], *halos, None, *ends)  # pyright: ignore
     edges, own = len(there.other) - len(there.of_cell), step.aggregate[step.graph.P]
     inside = step.coupling == edges // 2
     forth, again = (np.where(inside, edges + own, step.coupling + side * (edges // 2)) for side in (step.turned, ~step.turned))
-    part = there.slot[np.concatenate([forth, again, edges + step.aggregate])]
+    coupling = np.concatenate([forth, again, edges + step.aggregate])
+    size, cells, slot, blocks, join = there.size, there.of_cell, there.slot, there.blocks, None
+    if there.n < here.n:
+        size, cells, slot, blocks, join = _joined(of_aggregates(here.part, step.aggregate, len(there.of_cell)), here.n, there)
+    part = there.part if join is None else of_aggregates(here.part, step.aggregate, len(there.of_cell))
     aggregate = np.full((here.n, here.size), there.size - 1)
     aggregate[here.part, here.of_cell] = there.of_cell[step.aggregate]
-    joined = ragged(step.aggregate, len(there.of_cell), here.of_cell, here.size - 1)
-    members = np.full((here.n, there.size, joined.shape[1]), here.size - 1)
-    members[there.part, there.of_cell] = joined
-    bands = zip(across, back, here.in_bands(here.of_slots(part, there.blocks)), strict=True)
-    return Level(tuple(Band(*band) for band in bands), aggregate, members, *rest)  # pyright: ignore[reportArgumentType]
+    joined = ragged(step.aggregate, len(cells), here.of_cell, here.size - 1)
+    members = np.full((here.n, size, joined.shape[1]), here.size - 1)
+    members[part, cells] = joined
+    bands = zip(across, back, here.in_bands(here.of_slots(slot[coupling], blocks)), strict=True)
+    return Level(tuple(Band(*band) for band in bands), aggregate, members, *halos, join, *ends)  # pyright: ignore[reportArgumentType]
+
+
+def _joined(part: np.ndarray, n: int, there: _Places) -> tuple[int, np.ndarray, np.ndarray, int, Join]:
+    """Of a level that is whole, whose cells are of n parts: how many a part has at most, where each is among them, where each coupling
+    is among those of its part, how many these are at most, and how all are put together."""
+    cells, of_row = rank(part), part[there.row]
+    slot = rank(of_row)
+    size, blocks = int(cells.max()) + 1, int(slot.max()) + 1
+    in_places = np.full((n, there.size), n * size)
+    in_places[:, there.of_cell] = part * size + cells
+    in_slots = np.append(of_row * blocks + slot, n * blocks)[there.coupling]
+    return size, cells, slot, blocks, Join(in_places, np.broadcast_to(in_slots, (n, in_slots.shape[1])), blocks)  # pyright: ignore

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from fluidgrad.linear.levels import Level
 from fluidgrad.mesh.geometry import sum_of
 from fluidgrad.mesh.mesh import rows
-from fluidgrad.parts import axis_index, here, together
+from fluidgrad.parts import together
 
 FINE, COARSE = 0.25, 1.0  # of the upwinding, on the finest level and on others
 RESCALED = 1.5  # by which differences of the pressure are too small on the next level
@@ -32,8 +32,7 @@ class Matrix:
 
     Attributes:
         rows: of its blocks, upwind, ``(steps, cells, m, (1 + k) m)``.
-        inverses: of D, ``(steps, cells, m, m)``; on the last level of that of the whole matrix the part's rows, ``(places m, all
-            places m)``.
+        inverses: of D, ``(steps, cells, m, m)``; on the last level that of the whole matrix, ``(places m, places m)``.
     """
 
     rows: tuple[Array, ...]
@@ -57,9 +56,11 @@ def matrices(levels: tuple[Level, ...], blocks: Blocks, closed: bool) -> tuple[M
         found.append(Matrix(by_row, inverses))
         if coarse is not None:
             part = jnp.concatenate([band.part.ravel() for band in level.bands])
-            count = sum(band.across.size for band in coarse.bands)
+            count = sum(band.across.size for band in coarse.bands) if level.join is None else level.join.summed
             sums = jnp.zeros((count + 1, m * m), upwind[0].dtype).at[part].add(flat(blocks).reshape(-1, m * m))
             sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(RESCALED)
+            if level.join is not None:  # the last of the sums is of what is in padding, and given up
+                sums = rows(jnp.concatenate([together(sums[:-1]), jnp.zeros((1, m, m), sums.dtype)]), jnp.append(level.join.blocks, 0))
             blocks, amount = _in_bands(coarse, sums[:-1]), COARSE
     return tuple(found)
 
@@ -116,22 +117,19 @@ def _inverse(D: Array) -> Array:
 
 
 def _dense_inverse(level: Level, blocks: Blocks, closed: bool) -> Array:
-    """Of the whole matrix, one in the rows of empty places; of the inverse the rows of the part's places."""
+    """Of the whole matrix, one in the rows of empty places."""
     m, own = blocks[0].shape[-1], jnp.concatenate([b[:, :, 0] for b in blocks], 1)
     own = own.reshape(-1, m, m)
-    among_all = level.halo.behind(jnp.arange(len(own)) + len(own) * axis_index())
-    rows_of_part = len(own)
-    own = together(own)
     n = len(own)
-    each = zip(by_steps(level, jnp.arange(rows_of_part)), level.bands, strict=True)
+    each = zip(by_steps(level, jnp.arange(n)), level.bands, strict=True)
     place = jnp.concatenate([jnp.repeat(places.ravel(), band.across.shape[2]) for places, band in each])
     across = jnp.concatenate([band.across.ravel() for band in level.bands])
     empty = jnp.all(own == 0, (1, 2))
-    dense = together(jnp.zeros((rows_of_part, n, m, m), own.dtype).at[place, rows(among_all, across)].add(flat(blocks)))
+    dense = jnp.zeros((n, n, m, m), own.dtype).at[place, across].add(flat(blocks))
     dense = dense.at[jnp.arange(n), jnp.arange(n)].add(jnp.where(empty[:, None, None], jnp.eye(m, dtype=own.dtype), 0.0))
     if closed:
         dense = dense.at[:, :, -1, -1].add(jnp.mean(jnp.abs(own[:, -1, -1])) / n * ~empty[:, None] * ~empty)
-    return here(jnp.linalg.inv(jnp.moveaxis(dense, 2, 1).reshape(n * m, n * m)))
+    return jnp.linalg.inv(jnp.moveaxis(dense, 2, 1).reshape(n * m, n * m))
 
 
 def by_steps(level: Level, x: Array) -> tuple[Array, ...]:

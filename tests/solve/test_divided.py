@@ -109,7 +109,7 @@ def test_copies_come_from_whose_they_are():
 def test_on_one_device_there_is_nothing_to_exchange():
     x = jax.numpy.arange(4.0)
     whole = parts.Whole(4)
-    for same in (parts.total, parts.share, parts.first, parts.together, parts.here, parts.most, whole.own, whole.once, whole.everywhere):
+    for same in (parts.total, parts.share, parts.first, parts.together, parts.most, whole.own, whole.once, whole.everywhere):
         assert same(x) is x
 
 
