@@ -34,7 +34,7 @@ class SolveReport:
             times its viscosity was, inf if none.
         place: cell with the largest residual.
         products: of the Jacobian with a vector, of all steps' linear systems together.
-        linear_residual: relative, to which the last of them was solved: above 1e-2 it is the linear solver that failed.
+        linear_residual: relative, to which the last of them was solved: above 0.3 it is the linear solver that failed.
         linear: what preconditioned them: a backend and the matrix that it was given; static.
     """
 

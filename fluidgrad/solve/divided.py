@@ -71,7 +71,7 @@ class Divided(Steady):
 
     def linear_solve(self, flow: Flow, q: Array, factor: Any, b: Array, transpose: bool, matvec: Any = None) -> tuple[Array, Array, Array]:
         v = self._division(flow)
-        x, (extra, *went) = self._run(partial(_linear, transpose), flow, given_out(v, q), factor, given_out(v, b))
+        x, (extra, *went) = self._run(_adjoint if transpose else _tangent, flow, given_out(v, q), factor, given_out(v, b))
         residual, products = went
         return collected(v, x, extra), _known(residual), _known(products)
 
@@ -142,17 +142,24 @@ def _search(problem: Divided, d: Discrete, p: Any, start: State, tolerance: Arra
     return (q, factor), (extra, went)
 
 
-def _linear(transpose: bool, problem: Divided, d: Discrete, p: Any, q: State, factor: backends.Factored, b: State) -> Any:
+def _tangent(problem: Divided, d: Discrete, p: Any, q: State, factor: backends.Factored, b: State) -> Any:
+    return _solved(problem, p, partial(times, tangent(d, jnp.concatenate(q))), factor, b)
+
+
+def _adjoint(problem: Divided, d: Discrete, p: Any, q: State, factor: backends.Factored, b: State) -> Any:
     R_q, n = tangent(d, jnp.concatenate(q)), q[0].size
 
     def transposed(x: Array) -> Array:
         x = transposed_times(R_q, jnp.append(x[:n], share(x[n:])))
         return jnp.append(x[:n], total(x[n:]))
 
-    f = backends.transposed(problem.backend, p, factor) if transpose else factor
-    product = transposed if transpose else partial(times, R_q)
+    return _solved(problem, p, transposed, backends.transposed(problem.backend, p, factor), b)
+
+
+def _solved(problem: Divided, p: Any, product: Callable[[Array], Array], f: backends.Factored, b: State) -> Any:
     x, *went = gmres(product, partial(backends.solve, problem.backend, p, f), f.weight, jnp.concatenate(b), problem.accuracy)
-    return x[:n], (x[n:], *went)
+    q, extra = jnp.split(x, [b[0].size])
+    return q, (extra, *went)
 
 
 def _known(x: Array) -> Array:

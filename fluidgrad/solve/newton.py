@@ -1,7 +1,6 @@
 """Newton's method with the exact Jacobian, for a flow that is discretized.
 
-A step is a linear system for GMRES, solved as exactly as it deserves: its error falls with the residual, as that of the step
-itself. The factor that preconditions it serves on in the next steps, until GMRES takes long with it. A step is halved until the
+A step is a linear system for GMRES, solved as exactly as it deserves (``_forcing``). The factor that preconditions it serves on in the next steps, until GMRES takes long with it. A step is halved until the
 residual falls.
 Where nothing is traced these are loops of the host round a few compiled programs: the residual in one of them, since each
 that has it takes a second to compile.
@@ -24,8 +23,9 @@ from fluidgrad.linear.jacobian import Pattern, assemble
 from fluidgrad.linear.krylov import gmres, times
 from fluidgrad.parts import total
 
-FORCING, LEAST = 1e-2, 1e-5  # relative residual of a step's linear system: net over gross flux, between these
-SPARE = 0.1  # of the tolerance is what the one step of a linear flow aims at
+FORCING = 0.3  # relative residual of a step's linear system, at most
+GAIN, HELD = 0.9, 0.1  # of Eisenstat and Walker's choice
+SPARE = 0.03  # of the tolerance is what the last step aims at
 FAR = 0.1  # a factor made where the residual was larger is not kept
 WORN = 15  # directions that a solve with a kept factor may take: after one that took more, a new one is made
 STEPS = 15  # that are taken at most
@@ -47,7 +47,8 @@ class Trial(NamedTuple):
 
 class Newton(NamedTuple):
     """Where the method is, the factor that led there, whether it is to be made anew; its steps so far, products of the Jacobian
-    in all, and the relative residual to which the last step's linear system was solved."""
+    in all, the relative residual to which the last step's linear system was solved, the residual where that step began, and what was
+    asked of its linear system."""
 
     trial: Trial
     factor: Any
@@ -55,6 +56,8 @@ class Newton(NamedTuple):
     steps: Number
     products: Number
     linear: Number
+    last: Number
+    asked: Number
 
 
 def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, tolerance: Array) -> Newton:
@@ -71,14 +74,16 @@ def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, toleran
             return backends.solve(backend, p, factor, v)
 
         J = tangent(d, at.q)
-        dq, left, k = gmres(lambda v: times(J, v), precondition, factor.weight, at.R, _forcing(d, at, tolerance))
+        asked = _forcing(d, n, tolerance)
+        dq, left, k = gmres(lambda v: times(J, v), precondition, factor.weight, at.R, asked)
         after = _line_search(d, at, dq, tolerance)
         k, again = numbers(k), ~n.worn & ~after.fell  # from where it stood, with a factor of its own
         trial = cond(again, lambda: at, lambda: after)
-        return Newton(trial, factor, again | (k > WORN) | (n.worn & (at.residual > FAR)), n.steps + 1, n.products + k, numbers(left))
+        worn, last = again | (k > WORN) | (n.worn & (at.residual > FAR)), cond(again, lambda: n.last, lambda: at.residual)
+        return Newton(trial, factor, worn, n.steps + 1, n.products + k, numbers(left), last, asked)
 
     one = np.ones((), q.dtype)
-    begin = Newton(stay(d, q, tolerance), no_factor(backend, p, d), np.bool_(True), 0 * one, 0 * one, 0 * one)
+    begin = Newton(stay(d, q, tolerance), no_factor(backend, p, d), np.bool_(True), 0 * one, 0 * one, 0 * one, one * np.inf, 0 * one)
     return while_loop(unfinished, step, begin)
 
 
@@ -111,12 +116,18 @@ def _line_search(d: Discrete, before: Trial, dq: Array, tolerance: Array) -> Tri
     return while_loop(unfinished, shorter, (np.ones((), dq.dtype), before))[1]
 
 
-def _forcing(d: Discrete, at: Trial, tolerance: Array) -> Number:
-    """As exact as a step of Newton's is: its error is of second order. Of a linear flow it has none."""
-    xp = jnp if traced(at) else np
+def _forcing(d: Discrete, n: Newton, tolerance: Array) -> Number:
+    """The relative residual that a step's linear system is solved to: as the square of what the last step gained, since the next gains
+    no more, and not much better suddenly (Eisenstat & Walker, SIAM J. Sci. Comput. 17 (1996) 16, choice 2); no better than what ends
+    the search. A linear flow takes one step."""
+    xp = jnp if traced(n.trial) else np
+    now = n.trial.residual
+    enough = SPARE * tolerance / xp.maximum(now, tolerance)
     if not d.convection:
-        return xp.clip(SPARE * tolerance / xp.maximum(at.residual, tolerance), 0.0, FORCING)
-    return xp.clip(at.residual, LEAST, FORCING)
+        return xp.clip(enough, 0.0, FORCING)
+    gained, held = GAIN * (now / n.last) ** 2, GAIN * n.asked**2
+    asked = xp.maximum(gained, xp.where(held > HELD, held, 0.0))
+    return xp.clip(xp.where(xp.isfinite(n.last), asked, FORCING), xp.minimum(enough, FORCING), FORCING)
 
 
 _assemble = jax.jit(assemble)
