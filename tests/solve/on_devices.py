@@ -4,6 +4,7 @@ python on_devices.py DEVICES FLOW...      of processes that srun's variables are
 """
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,10 @@ from cases import triangles  # noqa: E402
 import fluidgrad as fg  # noqa: E402
 from fluidgrad.flow.fluxes import discretize  # noqa: E402
 from fluidgrad.flow.residual import imbalance  # noqa: E402
+from fluidgrad.parts import stacked  # noqa: E402
+from fluidgrad.solve import divided  # noqa: E402
 from fluidgrad.solve.divided import collected, exchanged, given_out  # noqa: E402
+from fluidgrad.solve.division import apart  # noqa: E402
 from fluidgrad.solve.steady import implicit_problem  # noqa: E402
 
 
@@ -67,7 +71,17 @@ def compared(name):
     there, (extra, gross_there) = problem._run(balances, flow, given_out(problem._division(flow), state))
     found = {"residual": gap(collected(problem._division(flow), there, extra), R), "gross": gap(np.asarray(gross_there), gross)}
     cells, sent = exchanged(flow, devices)
-    return found | {"cells": cells, "all": flow.mesh.n_cells, "sent": sent}
+    return found | {"cells": cells, "all": flow.mesh.n_cells, "sent": sent, "in_program": sent_by(problem, flow, state)}
+
+
+def sent_by(problem, flow, state):
+    """Bytes that the program of a residual sends between devices, read off the program."""
+    v, tables = problem._division(flow), problem._division(flow, divided._on_devices)
+    d = apart(jax.tree.map(np.asarray, discretize(flow)), v, tables)
+    p = divided._Pattern(tables.places, tables.levels)
+    text = divided._program.lower(problem, balances, *stacked((d, p, given_out(v, state)), devices)).as_text()
+    messages = re.findall(r"collective_permute.*?source_target_pairs = dense<.*?> : tensor<(\d+)x2xi64>.*?tensor<(\d+)x(\d+)xf64>", text)
+    return sum(8 * int(pairs) * int(rows) * int(columns) for pairs, rows, columns in messages)
 
 
 def derivatives(name):
