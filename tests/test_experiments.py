@@ -48,6 +48,10 @@ EXPERIMENTS = {
         "--cells 1000 2000 3000 --others",
         "iterations_10k iterations_640k seconds_10k seconds_1m gradient_ratio_1m peak_gib_1m exponent",
     ),
+    "several_devices": (
+        "--cells 300 216 --devices 1 2",
+        "channel_state_gap channel_gradient_gap channel_halo_kib cube_state_gap cube_gradient_gap cube_halo_kib",
+    ),
     "gradient_cost": (
         "--cells 300 --memory-cells 300 --parameters 10 300 --repeats 1",
         "ratio_10 ratio_10000 ratio_warm peak_mib forward_s gradient_s",
@@ -55,7 +59,8 @@ EXPERIMENTS = {
 }
 
 
-SLOW = ("inner_products", "minimum_drag_body", "shape_derivatives", "journalling", "device", "kernels", "large")  # even at that size
+# Even at that size.
+SLOW = ("inner_products", "minimum_drag_body", "shape_derivatives", "journalling", "device", "kernels", "large", "several_devices")
 
 # What starts processes of its own is run as one.
 PROCESSES = {"kill_and_resume"}
@@ -66,7 +71,7 @@ def run(name: str, argv: str, capsys: pytest.CaptureFixture[str]) -> dict[str, f
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
-# every day: inner products, journals, derivatives by shapes, kernels and backends in the tests of their modules
+# every day: inner products, journals, derivatives by shapes, kernels, backends and several devices in the tests of their modules
 @pytest.mark.parametrize("name", [pytest.param(k, marks=pytest.mark.slow) if k in SLOW else k for k in EXPERIMENTS])
 def test_experiment_ends_with_its_json_line(name: str, capsys: pytest.CaptureFixture[str]):
     argv, keys = EXPERIMENTS[name]

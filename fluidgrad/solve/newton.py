@@ -125,9 +125,10 @@ def _forcing(d: Discrete, n: Newton, tolerance: Array) -> Number:
     enough = SPARE * tolerance / xp.maximum(now, tolerance)
     if not d.convection:
         return xp.clip(enough, 0.0, FORCING)
-    gained, held = GAIN * (now / n.last) ** 2, GAIN * n.asked**2
+    known = xp.isfinite(n.last) & xp.isfinite(now)  # of the first step nothing is
+    gained, held = GAIN * (xp.where(known, now, 1.0) / xp.where(known, n.last, 1.0)) ** 2, GAIN * n.asked**2
     asked = xp.maximum(gained, xp.where(held > HELD, held, 0.0))
-    return xp.clip(xp.where(xp.isfinite(n.last), asked, FORCING), xp.minimum(enough, FORCING), FORCING)
+    return xp.clip(xp.where(known, asked, FORCING), xp.minimum(enough, FORCING), FORCING)
 
 
 _assemble = jax.jit(assemble)

@@ -181,7 +181,7 @@ class Solver(Section):
 
     tolerance: float = Field(1e-10, ge=1e-14, lt=1, description="of net over gross fluxes; round-off leaves about 1e-15 [1]")
     linear: Literal["auto", "superlu", "block_tridiagonal", "multigrid"] = Field("auto", description="the linear solver")
-    devices: int = Field(1, ge=1, description="how many devices have a part of the cells each; --devices N is short for it")
+    devices: int = Field(1, ge=1, description="how many have a part of the cells each; --devices N is short for it [1]")
 
     @model_validator(mode="after")
     def _direct(self) -> Solver:
