@@ -1,7 +1,7 @@
 """Newton's method with the exact Jacobian, for a flow that is discretized.
 
-A step is a linear system for GMRES, solved as exactly as it deserves (``_forcing``). The factor that preconditions it serves on in the next steps, until GMRES takes long with it. A step is halved until the
-residual falls.
+A step is a linear system for GMRES, solved as exactly as it deserves (``_forcing``). The factor that preconditions it serves on in the
+next steps, until GMRES takes long with it. A step is halved until the residual falls.
 Where nothing is traced these are loops of the host round a few compiled programs: the residual in one of them, since each
 that has it takes a second to compile.
 """
