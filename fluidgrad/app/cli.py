@@ -29,9 +29,7 @@ Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=
 Imports = Annotated[list[str], typer.Option("--import", metavar="FILE.py", help="Load a file that defines functionals.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more: how each solve went, and tracebacks.")]
-Devices = Annotated[
-    int, typer.Option("--devices", metavar="N", help="Put the cells on N devices: --set solver.devices=N.", show_default=False)
-]
+Devices = Annotated[int | None, typer.Option("--devices", metavar="N", help="Put the cells on N devices: --set solver.devices=N.")]
 Root = Annotated[str, typer.Option("--runs", metavar="FOLDER", help="Where run folders are made.")]
 
 
@@ -44,7 +42,7 @@ def run(
     verbose: Verbose = False,
     runs: Root = "runs",
     allow: Annotated[list[str], typer.Option("--allow", metavar="KEY", help="What may differ from the run as it began.")] = [],  # noqa: B006
-    devices: Devices = 0,
+    devices: Devices = None,
 ) -> None:
     """Simulate, or optimise where the config has a [[design]]; go on with a run where a folder is given."""
     from fluidgrad.app import commands
@@ -61,7 +59,7 @@ def check(
     verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the worst figures as one line of JSON, and nothing else.")] = False,
     runs: Root = "runs",
-    devices: Devices = 0,
+    devices: Devices = None,
 ) -> None:
     """Check every derivative that an optimisation would use: Taylor rates, dot products, differences."""
     from fluidgrad.app import commands
@@ -78,7 +76,7 @@ def sensitivity(
     quiet: Quiet = False,
     verbose: Verbose = False,
     runs: Root = "runs",
-    devices: Devices = 0,
+    devices: Devices = None,
 ) -> None:
     """The objective's derivative with respect to every number of the file, and as fields."""
     from fluidgrad.app import commands
@@ -140,9 +138,9 @@ def config_(
     commands.config(action, subject, settings, imports)
 
 
-def _on(devices: int, settings: list[str]) -> list[str]:
+def _on(devices: int | None, settings: list[str]) -> list[str]:
     """The settings, with JAX set up for so many devices before anything else is."""
-    if not devices:
+    if devices is None:
         return settings
     device.several(devices)
     return [*settings, f"solver.devices={devices}"]

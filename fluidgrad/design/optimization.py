@@ -200,5 +200,5 @@ def _describe(study: Study, method: str, tolerance: float) -> Record:
         "upper": finite(v.upper),
         "method": method,
         "tolerance": tolerance,
-        "options": {k: v for k, v in sorted(study.options.items())},
+        "options": {k: v for k, v in sorted(study.options.items()) if k != "devices"},  # which, as threads, are of where it runs
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,12 +59,26 @@ def test_a_search_on_two_devices_finds_what_one_finds(search, here, tmp_path):
     assert "devices = 2" in (tmp_path / "tiny-1" / "config.toml").read_text()
 
 
+def test_a_run_goes_on_with_other_devices_where_that_is_allowed(search, here, tmp_path):
+    shutil.copytree(search, tmp_path / "run")
+    code, _, err = ended(started("run", tmp_path / "run", "--devices", 2))
+    assert code == 2 and "--allow devices" in err
+    more = [
+        "--set",
+        "optimizer.max_iterations=4",
+        *(x for key in ("optimizer.max_iterations", "devices", "solver.devices") for x in ("--allow", key)),
+    ]
+    code, _, err = ended(started("run", tmp_path / "run", "--devices", 2, *more))
+    assert code == 0, err
+    assert results(tmp_path / "run")["iterations"] == 4
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (["--devices", "37"], "error: 37 devices for 36 cells; at most one device a cell"),
         (["--devices", "2", "--set", "solver.linear=superlu"], "error: linear = 'superlu' on 2 devices"),
-        (["--devices", "-1"], "solver.devices"),
+        (["--devices", "0"], "solver.devices"),
     ],
 )
 def test_what_several_devices_cannot_do_is_refused(here, tmp_path, options, says):
