@@ -59,15 +59,17 @@ def test_a_search_on_two_devices_finds_what_one_finds(search, here, tmp_path):
     assert "devices = 2" in (tmp_path / "tiny-1" / "config.toml").read_text()
 
 
-def test_a_run_goes_on_with_other_devices_where_that_is_allowed(search, here, tmp_path):
+def test_other_devices_are_refused_where_that_is_not_allowed(search, tmp_path):
     shutil.copytree(search, tmp_path / "run")
     code, _, err = ended(started("run", tmp_path / "run", "--devices", 2))
     assert code == 2 and "--allow devices" in err
-    more = [
-        "--set",
-        "optimizer.max_iterations=4",
-        *(x for key in ("optimizer.max_iterations", "devices", "solver.devices") for x in ("--allow", key)),
-    ]
+
+
+@pytest.mark.slow  # every day: that it is refused, and a search on two devices
+def test_a_run_goes_on_with_other_devices_where_that_is_allowed(search, tmp_path):
+    shutil.copytree(search, tmp_path / "run")
+    changed = "optimizer.max_iterations", "devices", "solver.devices"
+    more = ["--set", "optimizer.max_iterations=4", *(x for key in changed for x in ("--allow", key))]
     code, _, err = ended(started("run", tmp_path / "run", "--devices", 2, *more))
     assert code == 0, err
     assert results(tmp_path / "run")["iterations"] == 4

@@ -85,6 +85,7 @@ def sent_by(problem, flow, state):
 
 
 def derivatives(name):
+    """How far state and derivatives are from those of one device, and what these are; of several processes only what they find."""
     flow = globals()[name]()
 
     def values(x, n, derivative):
@@ -92,16 +93,17 @@ def derivatives(name):
         s = fg.solve_steady(changed, linear="multigrid", tolerance=1e-13, derivative=derivative, devices=n)
         return jnp.stack([jnp.sum(s.state**2), s.state[-1]]), s.state
 
-    found = {}
-    for n in (1, devices):
-        _, pull, state = jax.vjp(lambda x, n=n: values(x, n, "reverse"), 1.0, has_aux=True)
-        reverse, forward = np.concatenate([pull(jnp.eye(2)[k]) for k in range(2)]), None
-        if jax.process_count() == 1:
-            forward = jax.jvp(lambda x, n=n: values(x, n, "forward")[0], (1.0,), (1.0,))[1]
-        found[n] = state, reverse, forward
-    (state, reverse, forward), (state_1, reverse_1, _) = found[devices], found[1]
-    gaps = {"state": gap(state, state_1), "reverse": gap(reverse, reverse_1)}
-    return gaps | ({} if forward is None else {"forward": gap(forward, reverse)})
+    def reverse(n):
+        _, pull, state = jax.vjp(lambda x: values(x, n, "reverse"), 1.0, has_aux=True)
+        return np.asarray(state), np.array([pull(jnp.eye(2)[k])[0] for k in range(2)])
+
+    state, gradients = reverse(devices)
+    if jax.process_count() > 1:
+        return {"known": (state.tolist(), gradients.tolist())}
+    known = reverse(1)
+    forward = jax.jvp(lambda x: values(x, devices, "forward")[0], (1.0,), (1.0,))[1]
+    gaps = {"state": gap(state, known[0]), "reverse": gap(gradients, known[1]), "forward": gap(forward, known[1])}
+    return gaps | {"known": [one.tolist() for one in known]}
 
 
 def gap(a, b):
