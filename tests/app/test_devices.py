@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -29,7 +30,8 @@ def here(tmp_path_factory):
 
 def started(*arguments, **environment):
     command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    elsewhere = Path(__file__).parent  # so that the package is the one that tests import, not the checkout's
+    return subprocess.Popen(command, cwd=elsewhere, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def in_two_processes(*arguments):
