@@ -4,21 +4,17 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 from cases import TINY
+from processes import ended, launched, started
 
 from fluidgrad.app import commands
 from fluidgrad.app.cli import main
-
-COMMAND = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +24,8 @@ def here(tmp_path_factory):
     return folder
 
 
-def started(*arguments, **environment):
-    command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
-    elsewhere = Path(__file__).parent  # so that the package is the one that tests import, not the checkout's
-    return subprocess.Popen(command, cwd=elsewhere, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
 def in_two_processes(*arguments):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
-    of_all = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "JAX_COORDINATOR_ADDRESS": address}
-    return [started(*arguments, **of_all, SLURM_PROCID=str(k), SLURM_LOCALID=str(k)) for k in range(2)]
-
-
-def ended(process):
-    out, err = process.communicate(timeout=500)
-    return process.returncode, out, err
+    return launched(2, partial(started, arguments))
 
 
 def results(folder):
@@ -52,7 +33,7 @@ def results(folder):
 
 
 def test_a_search_on_two_devices_finds_what_one_finds(search, here, tmp_path):
-    code, out, err = ended(started("run", here / "tiny.toml", "--devices", 2, "--runs", tmp_path))
+    code, out, err = ended(started(["run", here / "tiny.toml", "--devices", 2, "--runs", tmp_path]))
     assert code == 0, err
     assert "on 2 devices: up to 18 cells each; a residual sends" in out
     found, known = (results(folder) for folder in (tmp_path / "tiny-1", search))
@@ -63,7 +44,7 @@ def test_a_search_on_two_devices_finds_what_one_finds(search, here, tmp_path):
 
 def test_other_devices_are_refused_where_that_is_not_allowed(search, tmp_path):
     shutil.copytree(search, tmp_path / "run")
-    code, _, err = ended(started("run", tmp_path / "run", "--devices", 2))
+    code, _, err = ended(started(["run", tmp_path / "run", "--devices", 2]))
     assert code == 2 and "--allow devices" in err
 
 
@@ -72,7 +53,7 @@ def test_a_run_goes_on_with_other_devices_where_that_is_allowed(search, tmp_path
     shutil.copytree(search, tmp_path / "run")
     changed = "optimizer.max_iterations", "devices", "solver.devices"
     more = ["--set", "optimizer.max_iterations=4", *(x for key in changed for x in ("--allow", key))]
-    code, _, err = ended(started("run", tmp_path / "run", "--devices", 2, *more))
+    code, _, err = ended(started(["run", tmp_path / "run", "--devices", 2, *more]))
     assert code == 0, err
     assert results(tmp_path / "run")["iterations"] == 4
 
@@ -86,7 +67,7 @@ def test_a_run_goes_on_with_other_devices_where_that_is_allowed(search, tmp_path
     ],
 )
 def test_what_several_devices_cannot_do_is_refused(here, tmp_path, options, says):
-    code, _, err = ended(started("run", here / "tiny.toml", "--runs", tmp_path, *options))
+    code, _, err = ended(started(["run", here / "tiny.toml", "--runs", tmp_path, *options]))
     assert code == 2 and says in err and len(err.strip().splitlines()) == 1, err
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 from cases import TINY
+from processes import COMMAND, ended, started
 
 from fluidgrad.app.cli import main
 from fluidgrad.app.report.screen import NORMAL, Screen
 from fluidgrad.design.journal import Journal
-
-COMMAND = "import sys; from fluidgrad.app.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +24,6 @@ def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     (folder / "tiny.toml").write_text(TINY + "\n[output]\nfigures = false\nfiner_mesh = false\nstability = false\n")
     return folder
-
-
-def started(arguments, cwd, command=COMMAND, **environment):
-    return subprocess.Popen([sys.executable, "-c", command, *map(str, arguments)], cwd=cwd, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=os.environ | environment)  # fmt: skip
-
-
-def ended(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
 
 
 def evaluations(folder):

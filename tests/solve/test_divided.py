@@ -1,15 +1,13 @@
 """Flows on several devices are those of one: residuals to round-off, solutions and derivatives to 1e-10."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from processes import ended, launched, python
 
 import fluidgrad as fg
 from fluidgrad import parts
@@ -19,33 +17,18 @@ from fluidgrad.mesh.partition import partition
 SCRIPT = Path(__file__).with_name("on_devices.py")
 
 
-def started(*arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)], env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def processes(n, *arguments):
-    """As srun starts them, with the variables that JAX reads."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
-    of_all = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(n), "JAX_COORDINATOR_ADDRESS": address}
-    return [started(*arguments, **of_all, SLURM_PROCID=str(k), SLURM_LOCALID=str(k)) for k in range(n)]
-
-
 def said(*processes):
     """By the first, when all have ended well."""
-    ended = [(*process.communicate(timeout=500), process.returncode) for process in processes]
-    for _, err, code in ended:
+    found = [ended(process) for process in processes]
+    for code, _, err in found:
         assert code == 0, err
-    return json.loads(ended[0][0].splitlines()[-1])
+    return json.loads(found[0][1].splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def reports():
     """Of 3 devices the residuals, of 4 derivatives in both modes, at the same time."""
-    three, four = started(SCRIPT, 3, "half", "layered", "tilted", "duct"), started(SCRIPT, 4, "d:layered")
+    three, four = python(SCRIPT, 3, "half", "layered", "tilted", "duct"), python(SCRIPT, 4, "d:layered")
     return said(three), said(four)
 
 
@@ -63,14 +46,14 @@ def test_a_flow_and_its_derivatives_on_four_devices_are_those_of_one(reports):
 
 
 def test_two_processes_find_the_flow_and_the_gradient_of_one(reports):
-    found = said(*processes(2, SCRIPT, 2, "d:layered"))["layered"]["known"]
+    found = said(*launched(2, partial(python, SCRIPT, 2, "d:layered")))["layered"]["known"]
     for ours, known in zip(found, reports[1]["layered"]["known"], strict=True):
         assert np.abs(np.array(ours) - known).max() < 1e-10 * np.abs(known).max()
 
 
 @pytest.mark.slow
 def test_three_dimensions_in_both_modes():
-    found = said(started(SCRIPT, 4, "d:duct", "d:half"))
+    found = said(python(SCRIPT, 4, "d:duct", "d:half"))
     assert all(one[gap] < 1e-10 for one in found.values() for gap in ("state", "reverse", "forward"))
 
 
