@@ -214,10 +214,10 @@ def _level(step: Coarsening, here: _Places, there: _Places | None) -> Level:
     inside = step.coupling == edges // 2
     forth, again = (np.where(inside, edges + own, step.coupling + side * (edges // 2)) for side in (step.turned, ~step.turned))
     coupling = np.concatenate([forth, again, edges + step.aggregate])
-    size, cells, slot, blocks, join = there.size, there.of_cell, there.slot, there.blocks, None
+    part, size, cells, slot, blocks, join = there.part, there.size, there.of_cell, there.slot, there.blocks, None
     if there.n < here.n:
-        size, cells, slot, blocks, join = _joined(of_aggregates(here.part, step.aggregate, len(there.of_cell)), here.n, there)
-    part = there.part if join is None else of_aggregates(here.part, step.aggregate, len(there.of_cell))
+        part = of_aggregates(here.part, step.aggregate, len(there.of_cell))
+        size, cells, slot, blocks, join = _joined(part, here.n, there)
     aggregate = np.full((here.n, here.size), there.size - 1)
     aggregate[here.part, here.of_cell] = there.of_cell[step.aggregate]
     joined = ragged(step.aggregate, len(cells), here.of_cell, here.size - 1)

@@ -58,10 +58,10 @@ def matrices(levels: tuple[Level, ...], blocks: Blocks, closed: bool) -> tuple[M
             part = jnp.concatenate([band.part.ravel() for band in level.bands])
             count = sum(band.across.size for band in coarse.bands) if level.join is None else level.join.summed
             sums = jnp.zeros((count + 1, m * m), upwind[0].dtype).at[part].add(flat(blocks).reshape(-1, m * m))
-            sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(RESCALED)
-            if level.join is not None:  # the last of the sums is of what is in padding, and given up
-                sums = rows(jnp.concatenate([together(sums[:-1]), jnp.zeros((1, m, m), sums.dtype)]), jnp.append(level.join.blocks, 0))
-            blocks, amount = _in_bands(coarse, sums[:-1]), COARSE
+            sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(RESCALED)[:-1]  # the last is of what is in padding
+            if level.join is not None:
+                sums = rows(jnp.concatenate([together(sums), jnp.zeros((1, m, m), sums.dtype)]), level.join.blocks)
+            blocks, amount = _in_bands(coarse, sums), COARSE
     return tuple(found)
 
 
