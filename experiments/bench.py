@@ -1,4 +1,6 @@
-"""What the experiments share: published figures, tables, and time beside a fixed yardstick."""
+"""What the experiments share: published figures, tables, time beside a fixed yardstick, and flows."""
+
+from __future__ import annotations  # so that importing this begins nothing of the numerics
 
 import json
 import time
@@ -11,6 +13,8 @@ import jax
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
+
+import fluidgrad as fg
 
 
 def published(name: str) -> dict[str, Any]:
@@ -80,3 +84,23 @@ def call_seconds(program: Callable[..., Any], repeats: int, *arguments: Any) -> 
     """Median wall time of a call after the first, which compiles."""
     jax.block_until_ready(program(*arguments))
     return median_seconds(lambda _: program(*arguments), repeats)
+
+
+# ---- flows that more than one experiment measures
+
+MEAN = 0.2  # of the channel's inflow
+
+
+def channel(cells: int, viscosity: float = 1e-3) -> fg.Flow:
+    """The cylinder in a channel of Schaefer and Turek, 2D-1 at Re 20."""
+    mesh = fg.channel(length=2.2, height=0.41, body=fg.circle(center=(0.2, 0.2), radius=0.05), cells=cells)
+    patches = {"inlet": fg.Inflow(fg.parabola(mesh, "inlet", MEAN)), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}
+    return fg.Flow(mesh, viscosity=viscosity, **patches, reference=(MEAN, 0.1))
+
+
+def cube(cells: int) -> fg.Flow:
+    """The lid-driven cavity in 3D at Re 100, closed."""
+    n = round(cells ** (1 / 3))
+    mesh = fg.extrude(fg.box(cells=(n, n)), 1.0, n, patches=("front", "back"))
+    walls = {side: fg.Wall() for side in ("left", "right", "bottom", "front", "back")}
+    return fg.Flow(mesh, viscosity=1e-2, top=fg.Wall(velocity=(1.0, 0.0, 0.0)), **walls)

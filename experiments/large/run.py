@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench import seconds, table
+from bench import channel, cube, seconds, table
 
 import fluidgrad as fg
 from fluidgrad.derivatives.derivative import vjp
@@ -25,16 +25,8 @@ from fluidgrad.linear import systems
 from fluidgrad.linear.jacobian import assemble, pattern
 from fluidgrad.linear.krylov import gmres, times, transposed_times
 
-MEAN = 0.2
 TOLERANCE = 1e-8  # of the linear systems whose iterations are counted
 TWICE = 200_000  # cells: smaller gradients are taken twice, so that nothing is compiled in the second
-
-
-def channel(cells: int, viscosity: float = 1e-3) -> fg.Flow:
-    """The cylinder in a channel of Schaefer and Turek, 2D-1 at Re 20."""
-    mesh = fg.channel(length=2.2, height=0.41, body=fg.circle(center=(0.2, 0.2), radius=0.05), cells=cells)
-    patches = {"inlet": fg.Inflow(fg.parabola(mesh, "inlet", MEAN)), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}
-    return fg.Flow(mesh, viscosity=viscosity, **patches, reference=(MEAN, 0.1))
 
 
 def cavity(cells: int) -> fg.Flow:
@@ -50,14 +42,6 @@ def stretched(cells: int) -> fg.Flow:
     mesh = fg.box((0, 0), (10.0, 1.0), cells=(n, n), grading=(0.0, 2.5))
     walls = {"bottom": fg.Wall(), "top": fg.Wall()}
     return fg.Flow(mesh, viscosity=1e-2, left=fg.Inflow(fg.parabola(mesh, "left", 1.0)), right=fg.Outflow(), **walls)
-
-
-def cube(cells: int) -> fg.Flow:
-    """The lid-driven cavity in 3D at Re 100, closed."""
-    n = round(cells ** (1 / 3))
-    mesh = fg.extrude(fg.box(cells=(n, n)), 1.0, n, patches=("front", "back"))
-    walls = {side: fg.Wall() for side in ("left", "right", "bottom", "front", "back")}
-    return fg.Flow(mesh, viscosity=1e-2, top=fg.Wall(velocity=(1.0, 0.0, 0.0)), **walls)
 
 
 FLOWS: dict[str, Callable[[int], fg.Flow]] = {f.__name__: f for f in (channel, cavity, stretched, cube)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench import seconds, table
+from bench import channel, cube, seconds, table
 
 from fluidgrad import device
 
@@ -56,25 +56,6 @@ def one(name: str, cells: int, devices: int, file: str) -> dict[str, Any]:
     if devices > 1:
         found["most"], found["sent"] = exchanged(flow, devices)
     return found
-
-
-def cube(cells: int) -> Any:
-    """The lid-driven cavity in 3D at Re 100, closed."""
-    import fluidgrad as fg
-
-    n = round(cells ** (1 / 3))
-    mesh = fg.extrude(fg.box(cells=(n, n)), 1.0, n, patches=("front", "back"))
-    walls = {side: fg.Wall() for side in ("left", "right", "bottom", "front", "back")}
-    return fg.Flow(mesh, viscosity=1e-2, top=fg.Wall(velocity=(1.0, 0.0, 0.0)), **walls)
-
-
-def channel(cells: int) -> Any:
-    """The cylinder in a channel at Re 20."""
-    import fluidgrad as fg
-
-    mesh = fg.channel(length=2.2, height=0.41, body=fg.circle(center=(0.2, 0.2), radius=0.05), cells=cells)
-    patches = {"inlet": fg.Inflow(fg.parabola(mesh, "inlet", 0.2)), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}
-    return fg.Flow(mesh, viscosity=1e-3, **patches)
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
