@@ -5,9 +5,10 @@ cells that are coupled. Levels are aggregates of two cells (``aggregation.py``),
 summed. What makes that work for a flow, found on Jacobians of this code (docs/method.md has the table of what was tried):
 
     convection     is made upwind inside of the cycle: each velocity's coupling to a neighbour has an antisymmetric part c, and |c| is
-                   added to its diffusion, a quarter of it on the finest level and all of it on others. Of the blocks
+                   added to its diffusion, a quarter of it on the finest level and 0.8 of it on others. Of the blocks
                    themselves, since Newton's linearisation doubles the convection along a stream; summed from blocks without it.
-    pressure       differences of it in the balance of mass grow too small by a factor of 1.5 a level.
+    pressure       differences of it in the balance of mass grow too small: by 3 where cells grow twice as large in every direction.
+    diffusion      of velocities grows too large there, by 1.2 of the 2 that values constant over a pair are too stiff by.
     smoothing      one sweep with D + L and one with D + U over the cells, colour by colour, where (D + L) D^-1 (D + U) has the
                    diagonal blocks of the matrix: D_i = A_ii - sum over earlier j of A_ij D_j^-1 A_ji (DILU, Pommerell 1992).
     visits         two to every second level.

@@ -17,7 +17,7 @@ from fluidgrad.iteration import numbers, while_loop
 from fluidgrad.parts import divided, norm, total
 from fluidgrad.parts import most as largest
 
-ROOM = 40  # directions that are kept; then the method begins again with what is left of the right-hand side
+ROOM = 60  # directions that are kept; then the method begins again with what is left of the right-hand side
 MOST = 400  # products in all
 GAIN = 0.5  # by which a round has to shorten the residual, or it is the last
 

@@ -5,7 +5,7 @@ They are made of the matrix of the finest level by one program, in the tables of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,8 +19,10 @@ from fluidgrad.mesh.geometry import sum_of
 from fluidgrad.mesh.mesh import rows
 from fluidgrad.parts import together
 
-FINE, COARSE = 0.25, 1.0  # of the upwinding, on the finest level and on others
-RESCALED = 1.5  # by which differences of the pressure are too small on the next level
+FINE, COARSE = 0.25, 0.8  # of the upwinding, on the finest level and on others
+# What is summed over cells twice as large in every direction, so that one level changes it by the root of that whose degree is dim:
+PRESSURE = 3.0  # by which differences of the pressure in the balance of mass are then too small
+STIFFNESS = 1.2  # by which the diffusion of velocities is too large
 
 Blocks = tuple[Array, ...]  # a matrix, of each band (steps, cells, 1 + k, m, m)
 
@@ -58,10 +60,10 @@ def matrices(levels: tuple[Level, ...], blocks: Blocks, closed: bool) -> tuple[M
             part = jnp.concatenate([band.part.ravel() for band in level.bands])
             count = sum(band.across.size for band in coarse.bands) if level.join is None else level.join.summed
             sums = jnp.zeros((count + 1, m * m), upwind[0].dtype).at[part].add(flat(blocks).reshape(-1, m * m))
-            sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(RESCALED)[:-1]  # the last is of what is in padding
+            sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(PRESSURE ** (1 / (m - 1)))[:-1]  # the last is of what is in padding
             if level.join is not None:
                 sums = rows(jnp.concatenate([together(sums), jnp.zeros((1, m, m), sums.dtype)]), level.join.blocks)
-            blocks, amount = _in_bands(coarse, sums), COARSE
+            blocks, amount = _less_viscous(coarse, _in_bands(coarse, sums)), COARSE
     return tuple(found)
 
 
@@ -76,14 +78,25 @@ def _in_bands(level: Level, every: Array) -> Blocks:
     return tuple(part.reshape(*band.across.shape, *every.shape[1:]) for part, band in zip(parts, level.bands, strict=True))
 
 
-def _upwind(level: Level, given: Blocks, amount: float) -> Blocks:
-    """The blocks with diffusion added to velocities, none of it in sums over rows or columns."""
+def _upwind(level: Level, blocks: Blocks, amount: float) -> Blocks:
+    """With so much of the diffusion that makes convection upwind."""
+    return _diffused(level, blocks, lambda forth, back: amount * 0.5 * jnp.abs(forth - back))
+
+
+def _less_viscous(level: Level, blocks: Blocks) -> Blocks:
+    """With a diffusion more like that between larger cells: values that are constant over a pair make it twice as large along the pair."""
+    less = 1.0 - STIFFNESS ** (-1.0 / (blocks[0].shape[-1] - 1))
+    return _diffused(level, blocks, lambda forth, back: less * 0.5 * (forth + back))
+
+
+def _diffused(level: Level, given: Blocks, amount: Callable[[Array, Array], Array]) -> Blocks:
+    """The blocks with diffusion added to velocities, none of it in sums over rows or columns: how much, of the couplings forth and back."""
     blocks = list(given)
     for v in range(blocks[0].shape[-1] - 1):
         every = level.reversed.behind(flat([b[..., v : v + 1, v : v + 1] for b in blocks]).ravel())
         for i, band in enumerate(level.bands):
-            more = amount * 0.5 * jnp.abs(blocks[i][..., v, v] - rows(every, band.back))  # none of a cell to itself
-            blocks[i] = blocks[i].at[..., v, v].add((-more).at[..., 0].set(jnp.sum(more, -1)))
+            more = amount(blocks[i][..., v, v], rows(every, band.back))
+            blocks[i] = blocks[i].at[..., v, v].add((-more).at[..., 0].set(jnp.sum(more[..., 1:], -1)))
     return tuple(blocks)
 
 

@@ -130,7 +130,7 @@ def dense(function, places, m):
 
 @pytest.mark.parametrize("name", ["cavity", "stirred", "duct"])
 def test_a_level_is_the_sum_over_aggregates(name, monkeypatch):
-    """The first is the matrix itself; on the next, differences of pressure in the balance of mass count more."""
+    """The first is the matrix itself; on the next, differences of pressure in the balance of mass count more, and diffusion less."""
     found, A_of, A, unknown = hierarchy(name, 0.0, monkeypatch)
     sizes, m = [len(level.aggregate) for level in found[:2]], A_of[0].inverses[0].shape[-1]
     here, there = (dense(partial(coupled.times, *each), n, m) for *each, n in zip(found, A_of, sizes, strict=False))
@@ -139,7 +139,11 @@ def test_a_level_is_the_sum_over_aggregates(name, monkeypatch):
     joined = sp.csr_matrix((np.ones(sizes[0]), (np.arange(sizes[0]), np.asarray(found[0].aggregate))), (sizes[0], sizes[1]))
     T = sp.kron(joined, sp.identity(m)).tocsr()
     wanted = T.T @ (T.T @ here.T).T
-    wanted[m - 1 :: m, m - 1 :: m] *= matrices.RESCALED
+    wanted[m - 1 :: m, m - 1 :: m] *= matrices.PRESSURE ** (1 / (m - 1))
+    for v in range(m - 1):
+        part = wanted[v::m, v::m]
+        diffusion = (1 - matrices.STIFFNESS ** (-1 / (m - 1))) * (part + part.T) / 2 * (1 - np.eye(len(part)))
+        wanted[v::m, v::m] += np.diag(diffusion.sum(1)) - diffusion
     np.testing.assert_allclose(there, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
