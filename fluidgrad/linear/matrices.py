@@ -142,7 +142,23 @@ def _dense_inverse(level: Level, blocks: Blocks, closed: bool) -> Array:
     dense = dense.at[jnp.arange(n), jnp.arange(n)].add(jnp.where(empty[:, None, None], jnp.eye(m, dtype=own.dtype), 0.0))
     if closed:
         dense = dense.at[:, :, -1, -1].add(jnp.mean(jnp.abs(own[:, -1, -1])) / n * ~empty[:, None] * ~empty)
-    return jnp.linalg.inv(jnp.moveaxis(dense, 2, 1).reshape(n * m, n * m))
+    return _inverse_by_cells(jnp.moveaxis(dense, 2, 1).reshape(n * m, n * m), m)
+
+
+def _inverse_by_cells(A: Array, m: int) -> Array:
+    """The inverse, cell by cell as in the sweeps (Gauss and Jordan's elimination, in place). LAPACK's takes half a MiB of stack at each
+    of its recursions: on several devices a process was killed on a thread that had less."""
+
+    def eliminate(k: Array, A: Array) -> Array:
+        column = jax.lax.dynamic_slice_in_dim(A, k * m, m, 1)
+        row, pivot = (jax.lax.dynamic_slice_in_dim(a, k * m, m, 0) for a in (A, column))
+        inverse = _inverse(pivot[None])[0]
+        row = jax.lax.dynamic_update_slice_in_dim(inverse @ row, inverse, k * m, 1)
+        rest = jax.lax.dynamic_update_slice_in_dim(column, jnp.zeros_like(pivot), k * m, 0)
+        A = jax.lax.dynamic_update_slice_in_dim(A, jnp.zeros_like(column), k * m, 1) - rest @ row
+        return jax.lax.dynamic_update_slice_in_dim(A, row, k * m, 0)
+
+    return jax.lax.fori_loop(0, len(A) // m, eliminate, A)
 
 
 def by_steps(level: Level, x: Array) -> tuple[Array, ...]:

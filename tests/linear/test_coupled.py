@@ -287,3 +287,16 @@ def test_products_grow_slowly_with_the_mesh():
     """The large sibling is ``experiments/large``."""
     few, more = (int(fg.solve_steady(channel(cells), linear="multigrid").report.products) for cells in (1000, 16_000))
     assert more <= 1.6 * few
+
+
+@pytest.mark.parametrize("name", ["cavity", "stirred", "duct"])
+def test_the_last_level_is_solved_exactly_without_pivots(name, monkeypatch):
+    found, A_of, _, _ = hierarchy(name, 0.25, monkeypatch)
+    level, inverse = found[-1], np.asarray(A_of[-1].inverses[0], float)
+    m = A_of[0].inverses[0].shape[-1]
+    A = dense(partial(coupled.times, level, A_of[-1]), len(inverse) // m, m)
+    B = np.random.default_rng(0).standard_normal(A.shape) + 3 * np.sqrt(len(A)) * np.eye(len(A))
+    np.testing.assert_allclose(matrices._inverse_by_cells(jnp.asarray(B), m) @ B, np.eye(len(B)), atol=1e-10)
+    if name == "duct":  # an open end: nothing is singular
+        x = np.random.default_rng(1).standard_normal(len(A)) * (np.abs(A).sum(1) > 0)
+        np.testing.assert_allclose(inverse @ (A @ x), x, atol=1e-3 * np.abs(x).max())
