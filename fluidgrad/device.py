@@ -133,11 +133,26 @@ def keep_memory() -> None:
             mallopt(M_TOP_PAD, 2**26)
 
 
+class _Arenas(ctypes.Structure):
+    """What glibc's mallinfo2 tells of the process's memory, in bytes."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+
+def kept_memory() -> float:
+    """Bytes that the process holds and nothing of it uses (:func:`keep_memory`)."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None  # glibc 2.33
+    if mallinfo is None:
+        return 0.0
+    mallinfo.restype = _Arenas
+    return float(mallinfo().fordblks)
+
+
 def host_memory() -> float:
-    """Bytes that are free on this machine; infinite where it does not say."""
+    """Bytes that are free on this machine, with those that the process keeps; infinite where it does not say."""
     try:
         told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return 1024.0 * int(told["MemAvailable"].split()[0])
+        return 1024.0 * int(told["MemAvailable"].split()[0]) + kept_memory()
     except (OSError, KeyError, ValueError):
         return float("inf")
 

@@ -1,5 +1,6 @@
 """The block-tridiagonal solver: what memory it takes, and that it takes none where that is not there."""
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from cases import study
+from processes import ended, python
 
 import fluidgrad as fg
 from fluidgrad.errors import OutOfReach
@@ -69,6 +71,16 @@ def test_what_the_device_has_not_free_is_refused_before_any_is_taken(monkeypatch
     for transform in (lambda f: f, jax.jit):
         with pytest.raises(OutOfReach, match=wanted):
             transform(lambda f: fg.solve_steady(f, linear="block_tridiagonal").state)(flow)
+
+
+def test_memory_that_the_process_keeps_is_free():
+    """Else a second large solve of a process would be refused for what the first one took."""
+    script = (
+        "from fluidgrad import device; import numpy as np; device.keep_memory(); x = np.ones(2**25); del x; print(device.kept_memory())"
+    )
+    code, out, err = ended(python("-c", script))
+    assert code == 0, err
+    assert float(out) > 2**27 or sys.platform != "linux"
 
 
 def test_free_memory_is_the_devices_or_the_hosts(monkeypatch):
