@@ -186,7 +186,7 @@ def _extend(basis: _Basis, j: Array, z: Array, w: Array, weight: Any, left: Arra
         return w - part @ V, h + part
 
     begin = w, jnp.zeros(ROOM + 1, w.dtype)
-    # On several devices all at once, and then what is left once more: a sum over them takes as long for 40 numbers as for one.
+    # On several devices all at once, and then what is left once more: a sum over them takes as long for many numbers as for one.
     w, h = jax.lax.fori_loop(0, 2, without_any, begin) if divided() else jax.lax.fori_loop(0, j + 1, without, begin)
     rest = norm(w)
     w = jnp.where(rest > 1e-14 * size, w / jnp.where(rest > 0, rest, 1.0), 0.0)

@@ -20,8 +20,8 @@ from fluidgrad.mesh.mesh import rows
 from fluidgrad.parts import together
 
 FINE, COARSE = 0.25, 0.8  # of the upwinding, on the finest level and on others
-# What is summed over cells twice as large in every direction, so that one level changes it by the root of that whose degree is dim:
-PRESSURE = 3.0  # by which differences of the pressure in the balance of mass are then too small
+# How far sums are off where cells are twice as large in every direction; a level doubles one, so it is a root of these, of degree dim:
+PRESSURE = 3.0  # by which differences of the pressure in the balance of mass are too small
 STIFFNESS = 1.2  # by which the diffusion of velocities is too large
 
 Blocks = tuple[Array, ...]  # a matrix, of each band (steps, cells, 1 + k, m, m)
@@ -79,12 +79,12 @@ def _in_bands(level: Level, every: Array) -> Blocks:
 
 
 def _upwind(level: Level, blocks: Blocks, amount: float) -> Blocks:
-    """With so much of the diffusion that makes convection upwind."""
+    """The blocks with so much of the diffusion that makes convection upwind."""
     return _diffused(level, blocks, lambda forth, back: amount * 0.5 * jnp.abs(forth - back))
 
 
 def _less_viscous(level: Level, blocks: Blocks) -> Blocks:
-    """With a diffusion more like that between larger cells: values that are constant over a pair make it twice as large along the pair."""
+    """The blocks with diffusion more like that between larger cells: values constant over a pair make it twice as large along the pair."""
     less = 1.0 - STIFFNESS ** (-1.0 / (blocks[0].shape[-1] - 1))
     return _diffused(level, blocks, lambda forth, back: less * 0.5 * (forth + back))
 

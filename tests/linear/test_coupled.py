@@ -110,11 +110,20 @@ def test_couplings_are_areas_over_distances():
     assert np.ptp(couplings(flow.joined.topology).strength) < 1e-9
 
 
+_inverse_by_cells = jax.jit(matrices._inverse_by_cells, static_argnums=1)
+
+
+def compiled_inverse(A, m):
+    with jax.disable_jit(False):  # a loop over the cells, which knows no amount
+        return _inverse_by_cells(A, m)
+
+
 def hierarchy(name, amount, monkeypatch):
     """Of a matrix: its levels, upwind to an amount, itself as it is scaled there, and the places of its unknowns."""
     p, J, tables = matrix(name)
     monkeypatch.setattr(matrices, "FINE", amount)
     monkeypatch.setattr(matrices, "COARSE", amount)
+    monkeypatch.setattr(matrices, "_inverse_by_cells", compiled_inverse)
     with jax.disable_jit():  # programs that others keep have other amounts in them
         held = coupled.Multigrid().factor(p, J.blocks)
     of_rows, of_columns = (sp.diags(np.tile(scale, p.n_cells)) for scale in (held.rows, held.columns))
@@ -290,13 +299,15 @@ def test_products_grow_slowly_with_the_mesh():
 
 
 @pytest.mark.parametrize("name", ["cavity", "stirred", "duct"])
-def test_the_last_level_is_solved_exactly_without_pivots(name, monkeypatch):
+def test_the_last_level_is_inverted_cell_by_cell(name, monkeypatch):
     found, A_of, _, _ = hierarchy(name, 0.25, monkeypatch)
-    level, inverse = found[-1], np.asarray(A_of[-1].inverses[0], float)
-    m = A_of[0].inverses[0].shape[-1]
-    A = dense(partial(coupled.times, level, A_of[-1]), len(inverse) // m, m)
-    B = np.random.default_rng(0).standard_normal(A.shape) + 3 * np.sqrt(len(A)) * np.eye(len(A))
-    np.testing.assert_allclose(matrices._inverse_by_cells(jnp.asarray(B), m) @ B, np.eye(len(B)), atol=1e-10)
-    if name == "duct":  # an open end: nothing is singular
-        x = np.random.default_rng(1).standard_normal(len(A)) * (np.abs(A).sum(1) > 0)
-        np.testing.assert_allclose(inverse @ (A @ x), x, atol=1e-3 * np.abs(x).max())
+    m, inverse = A_of[0].inverses[0].shape[-1], np.asarray(A_of[-1].inverses[0], float)
+    A = dense(partial(coupled.times, found[-1], A_of[-1]), len(inverse) // m, m).astype(float)
+    empty = np.abs(A).sum(1) == 0
+    A[empty, empty] = 1
+    if name == "duct":  # open: this is what was inverted, in single precision
+        np.testing.assert_allclose(inverse @ A, np.eye(len(A)), atol=1e-3)
+    else:
+        pressure = ~empty & (np.arange(len(A)) % m == m - 1)
+        A[np.ix_(pressure, pressure)] += np.abs(A[pressure, pressure]).mean() / pressure.sum()
+    np.testing.assert_allclose(matrices._inverse_by_cells(jnp.asarray(A), m) @ A, np.eye(len(A)), atol=1e-9)
