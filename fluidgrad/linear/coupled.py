@@ -7,10 +7,12 @@ summed. What makes that work for a flow, found on Jacobians of this code (docs/m
     convection     is made upwind inside of the cycle: each velocity's coupling to a neighbour has an antisymmetric part c, and |c| is
                    added to its diffusion, a quarter of it on the finest level and 0.8 of it on others. Of the blocks
                    themselves, since Newton's linearisation doubles the convection along a stream; summed from blocks without it.
-    pressure       differences of it in the balance of mass grow too small: by 3 where cells grow twice as large in every direction.
-    diffusion      of velocities grows too large there, by 1.2 of the 2 that values constant over a pair are too stiff by.
+    pressure       differences of it in the balance of mass grow too small: by 2.4 where cells grow twice as large in every direction.
+    diffusion      of velocities grows too large there, by 1.6 of the 2 that values constant over a pair are too stiff by: between cells
+                   and from them to boundaries, or a channel resists on coarse levels what it does not.
     smoothing      one sweep with D + L and one with D + U over the cells, colour by colour, where (D + L) D^-1 (D + U) has the
-                   diagonal blocks of the matrix: D_i = A_ii - sum over earlier j of A_ij D_j^-1 A_ji (DILU, Pommerell 1992).
+                   diagonal blocks of the matrix: D_i = A_ii - sum over earlier j of A_ij D_j^-1 A_ji (DILU, Pommerell 1992);
+                   0.6 of it.
     visits         two to every second level.
 
 A sweep needs no triangles: what is not swept yet is zero. So a level is one table of blocks, rows of a colour together, and a cell's
@@ -33,9 +35,11 @@ from fluidgrad.flow.flow import Flow
 from fluidgrad.linear.jacobian import Datum, Pattern, scales
 from fluidgrad.linear.krylov import ROOM
 from fluidgrad.linear.levels import Level, Tables, tables_of
-from fluidgrad.linear.matrices import Blocks, Matrix, at, by_steps, flat, matrices, placed
+from fluidgrad.linear.matrices import Blocks, Matrix, at, by_steps, flat, matrices, placed, summed
 from fluidgrad.mesh.mesh import rows
-from fluidgrad.parts import together, total
+from fluidgrad.parts import total
+
+RELAXED = 0.6  # how much of what sweeps say: all of it diverges on coarse levels of Stokes flow
 
 # Memory, as measured at 10^6 cells in 2D and in 3D, in numbers of 8 bytes:
 TIMES = 13  # the matrix's own, for the matrices of all levels, the transposed ones, and what makes them
@@ -105,7 +109,7 @@ def _hierarchy(tables: Tables, blocks: Array, datum: Datum | None) -> Hierarchy:
 
 
 def _on_levels(tables: Tables, blocks: Blocks, r: Array, c: Array, datum: Datum | None) -> Hierarchy:
-    return Hierarchy(matrices(tables.levels, blocks, datum is not None), blocks, r, c, datum)
+    return Hierarchy(matrices(tables.levels, tables.boundary, blocks, datum is not None), blocks, r, c, datum)
 
 
 @jax.jit
@@ -147,11 +151,9 @@ def _visit(levels: tuple[Level, ...], A: tuple[Matrix, ...], r: Array, twice: bo
     level, here = levels[0], A[0]
     if len(levels) == 1:
         return (here.inverses[0] @ r.ravel()).reshape(r.shape)
-    x = _smoothed(level, here, r)
+    x = RELAXED * _smoothed(level, here, r)
     r = r - times(level, here, x)
-    coarse = jnp.sum(rows(r, level.members), 1)
-    if level.join is not None:
-        coarse = rows(jnp.concatenate([together(coarse), jnp.zeros_like(coarse[:1])]), level.join.cells)
+    coarse = summed(level, r)
 
     def again(_: int, e: Array) -> Array:  # a loop, so that each level is in the program once
         return e + _visit(levels[1:], A[1:], coarse - times(levels[1], A[1], e), not twice)
@@ -161,7 +163,7 @@ def _visit(levels: tuple[Level, ...], A: tuple[Matrix, ...], r: Array, twice: bo
     else:
         e = _visit(levels[1:], A[1:], coarse, not twice)
     e = rows(e, level.aggregate)
-    return x + e + _smoothed(level, here, r - times(level, here, e))
+    return x + e + RELAXED * _smoothed(level, here, r - times(level, here, e))
 
 
 def times(level: Level, A: Matrix, x: Array) -> Array:

@@ -10,9 +10,10 @@ the assembly costs as much as 25 residuals in 2D and 40 in 3D. A cell reaches it
 1 + slots + slots^2 blocks, of size (dim+1)^2; which they are is static. The result is verified against a
 Jacobian-vector product of the residual in ``tests/solve/test_jacobian.py``.
 
-The *compact* Jacobian is the same with the gradients held: R_q without the second term. A cell reaches the cells that it
-shares a face with and no further, so it costs as much as two residuals, and its LU factors have a third of the entries and
-cost a fifth. It is near enough to the exact one to precondition GMRES with it (``systems.py``).
+The *compact* Jacobian knows no gradients but a cell's own: in a cell's row those across its faces change as its own does, so a cell
+reaches the cells that it shares a face with and no further, and its LU factors have a third of the entries and cost a fifth. It
+is near enough to the exact one to precondition GMRES with it (``systems.py``). Where faces are not half way between cells, as on
+triangles, the pressure at a face is as much of gradients as of values: with gradients held, GMRES takes twice as many products.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from fluidgrad.flow.fluxes import gradient, interior_flux
 from fluidgrad.flow.layout import Discrete, stencil, values_outside
 from fluidgrad.flow.residual import crossing, extra_equations, outer_flux, sources, split
 from fluidgrad.mesh.geometry import sum_of
-from fluidgrad.mesh.mesh import Incidence, rows, to_faces
+from fluidgrad.mesh.mesh import Incidence, rows, to_cells, to_faces
 from fluidgrad.mesh.topology import Topology
 from fluidgrad.parts import first, share, total
 from fluidgrad.programs import Source
+
+OWN = 0.75  # of the change of a cell's own gradient, in compact rows: with all of it the cycle of multigrid fails on triangles
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["block"], meta_fields=["n_blocks", "compact"])
@@ -171,8 +174,7 @@ def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
     """The Jacobian of the residual at ``state``, exact or compact."""
     own_q, extra = split(d, state)
     q = d.part.everywhere(own_q)
-    parts = (_with_gradients_held if places.compact else _exact)(d, q, gradient(d, q))
-    own, *others = parts
+    own, *others = (_compact if places.compact else _exact)(d, q, gradient(d, q))
     own = own + _forward(lambda x: sources(d, x, extra), q)
     parts = d.part.own(jnp.concatenate([own[:, None], *others], 1))
     q, m = own_q, q.shape[1]
@@ -193,16 +195,25 @@ def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
     return Jacobian(blocks, columns, border, jnp.zeros((len(extra),) * 2, q.dtype), bool(d.closed))
 
 
-def _with_gradients_held(d: Discrete, q: Array, g: Array) -> list[Array]:
-    """Contributions of the fluxes to each cell's row by its own values and by those across its faces."""
-    (q_P, q_N), (g_P, g_N), m = to_faces(d.incidence, q), to_faces(d.incidence, g), q.shape[1]
-    inside = d.incidence.inside
+def _compact(d: Discrete, q: Array, g: Array) -> list[Array]:
+    """Contributions to each cell's row by its own values and by those across its faces, if gradients there change as its own does."""
+    t, m, dim = d.incidence, q.shape[1], d.dim
+    (q_P, q_N), (g_P, g_N), g_out = to_faces(t, q), to_faces(t, g), g[t.inside]
+
+    def changed(g: Array, by: Array) -> Array:
+        return g + by.reshape(-1, m, dim)
 
     def through(x: Array) -> Array:
-        return interior_flux(x[:, :m], x[:, m:], g_P, g_N, d.inside, d.viscosity, d.convection, d.scheme).flux
+        q_P, q_N, by = x[:, :m], x[:, m : 2 * m], x[:, 2 * m :]
+        return interior_flux(q_P, q_N, changed(g_P, by), changed(g_N, by), d.inside, d.viscosity, d.convection, d.scheme).flux
 
-    J = _forward(through, jnp.concatenate([q_P, q_N], 1))
-    return list(_from_cells(d.incidence, J, _forward(lambda x: outer_flux(d, x, g[inside]).flux, q[inside])))
+    J = _reverse(through, jnp.concatenate([q_P, q_N, jnp.zeros((len(q_P), m * dim), q.dtype)], 1))
+    unchanged = jnp.concatenate([q[t.inside], jnp.zeros((len(g_out), m * dim), q.dtype)], 1)
+    J_out = _reverse(lambda x: outer_flux(d, x[:, :m], changed(g_out, x[:, m:])).flux, unchanged)
+    own, across = _from_cells(t, J[..., : 2 * m], J_out[..., :m])
+    H = OWN * to_cells(t, jnp.concatenate([J[..., 2 * m :], J_out[..., m:]])).reshape(-1, m, m, dim)
+    G_self, G_slot = _of_gradient(d, q, t.seen.shape[1])
+    return [own + jnp.einsum("covi,cviw->cow", H, G_self), across + jnp.einsum("covi,csvi->csov", H, G_slot)]
 
 
 def _from_cells(t: Incidence, J: Array, J_out: Array) -> tuple[Array, Array]:
@@ -219,8 +230,7 @@ def _from_cells(t: Incidence, J: Array, J_out: Array) -> tuple[Array, Array]:
 def _exact(d: Discrete, q: Array, g: Array) -> list[Array]:
     """Contributions to each cell's row by its own values, by those across its faces, by those that its gradient is made of, and
     by those that the gradients across its faces are made of."""
-    t, s = d.incidence, d.layout.stencil
-    m, dim = q.shape[1], d.dim
+    t, m, dim = d.incidence, q.shape[1], d.dim
     flat = jnp.concatenate([q, g.reshape(len(q), -1)], 1)  # what one side of a face contributes
     k = flat.shape[1]
 
@@ -235,14 +245,7 @@ def _exact(d: Discrete, q: Array, g: Array) -> list[Array]:
     J_out = _reverse(lambda x: outer_flux(d, *unpack(x)).flux, flat[t.inside])  # (boundary, m, k)
     own, other = _from_cells(t, J, J_out)
 
-    # G: the gradient of cell c by slot, and by c itself.
-    S_out = d.geometry.S[t.n_interior :]
-    values_q = _forward(lambda x: values_outside(x, S_out, d.conditions, d.layout.mirror), q[t.inside])
-    weights = jnp.concatenate([jnp.broadcast_to(d.weights[0][:, :, None], (*s.cell.shape, dim, dim)), d.weights[1][:, :, None]], 2)
-    is_boundary = s.boundary < len(J_out)
-    at_slot = jnp.concatenate([values_q, jnp.zeros((1, m, m), q.dtype)])[s.boundary]
-    G_self = -weights.sum(1)[..., None] * jnp.eye(m, dtype=q.dtype)[:, None] + jnp.einsum("csvi,csvw->cviw", weights, at_slot)
-    G_slot = jnp.where(is_boundary[:, :, None, None], 0.0, weights)
+    G_self, G_slot = _of_gradient(d, q, d.layout.stencil.cell.shape[1])
 
     def with_gradient(H: Array) -> Array:
         return H[..., m:].reshape(*H.shape[:-1], m, dim)
@@ -253,6 +256,18 @@ def _exact(d: Discrete, q: Array, g: Array) -> list[Array]:
     slots = jnp.einsum("covi,csvi->csov", H_own, G_slot)
     far = jnp.einsum("ckovi,cksvi->cksov", H_other, G_slot[t.across])
     return [diagonal, near, slots, far.reshape(len(q), -1, m, m)]
+
+
+def _of_gradient(d: Discrete, q: Array, slots: int) -> tuple[Array, Array]:
+    """The gradient of each cell by its own values, ``(cells, m, dim, m)``, and by those of its first slots, ``(cells, slots, m, dim)``.
+    The very first are across its faces."""
+    S_out, value, m = d.geometry.S[d.incidence.n_interior :], d.layout.stencil.value[:, :slots], q.shape[1]
+    outside = _forward(lambda x: values_outside(x, S_out, d.conditions, d.layout.mirror), q[d.incidence.inside])
+    of_u, of_p = d.weights[:, :, :slots, None]
+    weights = jnp.concatenate([jnp.broadcast_to(of_u, (*of_u.shape[:2], d.dim, d.dim)), of_p], 2)
+    at_slot = jnp.concatenate([outside, jnp.zeros((1, m, m), q.dtype)])[jnp.where(value < len(q), len(outside), value - len(q))]
+    G_self = -weights.sum(1)[..., None] * jnp.eye(m, dtype=q.dtype)[:, None] + jnp.einsum("csvi,csvw->cviw", weights, at_slot)
+    return G_self, jnp.where((value < len(q))[:, :, None, None], weights, 0.0)
 
 
 def as_csr(p: Pattern, blocks: np.ndarray) -> Any:

@@ -12,7 +12,7 @@ from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from fluidgrad.linear.aggregation import Coarsening, Graph, coarsened, colours, couplings, of_aggregates
 from fluidgrad.linear.jacobian import Pattern
@@ -84,15 +84,16 @@ class Level:
     last: int
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["levels", "entry", "place"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["levels", "entry", "place", "boundary"], meta_fields=[])
 @dataclass(frozen=True)
 class Tables:
     """The levels, finest first; for each band of the first, which block of the matrix each of its blocks is (one past the last in
-    padding); where each cell is there."""
+    padding); where each cell is there; in which places are cells at a boundary."""
 
     levels: tuple[Level, ...]
     entry: tuple[Int[Array, "steps cells slots"], ...]
     place: Int[Array, " cells"]
+    boundary: Bool[Array, " places"]
 
 
 def tables_of(p: Pattern) -> Tables:
@@ -113,7 +114,10 @@ def tables_of_parts(p: Pattern, part: Int[np.ndarray, " cells"], n: int) -> Tabl
     within, blocks = rank(finest.part[p.row]), np.bincount(finest.part[p.row]).max()
     place = np.full((n, np.bincount(finest.part).max()), finest.size - 1)
     place[finest.part, rank(finest.part)] = finest.of_cell
-    return Tables(levels, finest.in_bands(finest.of_slots(within[number], blocks)), place)  # pyright: ignore[reportArgumentType]
+    boundary, outer = np.zeros((n, finest.size), bool), p.topology.owner[p.topology.n_interior :]
+    boundary[finest.part[outer], finest.of_cell[outer]] = True
+    entry = finest.in_bands(finest.of_slots(within[number], blocks))
+    return Tables(levels, entry, place, boundary)  # pyright: ignore[reportArgumentType]
 
 
 def rank(key: np.ndarray) -> np.ndarray:

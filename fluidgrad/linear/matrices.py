@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from fluidgrad.linear.levels import Level
 from fluidgrad.mesh.geometry import sum_of
@@ -21,8 +21,8 @@ from fluidgrad.parts import together
 
 FINE, COARSE = 0.25, 0.8  # of the upwinding, on the finest level and on others
 # How far sums are off where cells are twice as large in every direction; a level doubles one, so it is a root of these, of degree dim:
-PRESSURE = 3.0  # by which differences of the pressure in the balance of mass are too small
-STIFFNESS = 1.2  # by which the diffusion of velocities is too large
+PRESSURE = 2.4  # by which differences of the pressure in the balance of mass are too small
+STIFFNESS = 1.6  # by which the diffusion of velocities is too large, and what boundaries hold them by
 
 Blocks = tuple[Array, ...]  # a matrix, of each band (steps, cells, 1 + k, m, m)
 
@@ -41,16 +41,16 @@ class Matrix:
     inverses: tuple[Array, ...]
 
 
-@partial(jax.jit, static_argnums=2)
-def matrices(levels: tuple[Level, ...], blocks: Blocks, closed: bool) -> tuple[Matrix, ...]:
+@partial(jax.jit, static_argnums=3)
+def matrices(levels: tuple[Level, ...], boundary: Bool[Array, " places"], blocks: Blocks, closed: bool) -> tuple[Matrix, ...]:
     """The matrix of each level.
 
     Args:
-        levels: :class:`Tables`'.
+        levels, boundary: :class:`Tables`'.
         blocks: of the first level, scaled so that their entries are alike.
         closed: whether a constant pressure is of no effect: one is added to the last level's matrix, which is singular. Static.
     """
-    found, amount = [], FINE
+    found, amount, held = [], FINE, _held(levels[0], boundary, blocks)
     for level, coarse in zip(levels, [*levels[1:], None], strict=True):
         upwind, m = _upwind(level, blocks, amount), blocks[0].shape[-1]
         by_row = tuple(jnp.moveaxis(b, 3, 2).reshape(*b.shape[:2], m, -1) for b in upwind)
@@ -63,8 +63,15 @@ def matrices(levels: tuple[Level, ...], blocks: Blocks, closed: bool) -> tuple[M
             sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(PRESSURE ** (1 / (m - 1)))[:-1]  # the last is of what is in padding
             if level.join is not None:
                 sums = rows(jnp.concatenate([together(sums), jnp.zeros((1, m, m), sums.dtype)]), level.join.blocks)
-            blocks, amount = _less_viscous(coarse, _in_bands(coarse, sums)), COARSE
+            blocks, held = _less_viscous(coarse, _in_bands(coarse, sums), summed(level, held))
+            amount = COARSE
     return tuple(found)
+
+
+def summed(level: Level, x: Array) -> Array:
+    """Values of cells, ``(places, ...)``, summed over the cells of the next level."""
+    x = jnp.sum(rows(x, level.members), 1)
+    return x if level.join is None else rows(jnp.concatenate([together(x), jnp.zeros_like(x[:1])]), level.join.cells)
 
 
 def flat(blocks: Sequence[Array]) -> Float[Array, "blocks m m"]:
@@ -83,10 +90,20 @@ def _upwind(level: Level, blocks: Blocks, amount: float) -> Blocks:
     return _diffused(level, blocks, lambda forth, back: amount * 0.5 * jnp.abs(forth - back))
 
 
-def _less_viscous(level: Level, blocks: Blocks) -> Blocks:
-    """The blocks with diffusion more like that between larger cells: values constant over a pair make it twice as large along the pair."""
-    less = 1.0 - STIFFNESS ** (-1.0 / (blocks[0].shape[-1] - 1))
-    return _diffused(level, blocks, lambda forth, back: less * 0.5 * (forth + back))
+def _held(level: Level, boundary: Array, blocks: Blocks) -> Float[Array, "places dim dim"]:
+    """What boundaries hold the velocities of cells by: what is left of the symmetric part without the diffusion between cells."""
+    left = _diffused(level, blocks, lambda forth, back: 0.5 * (forth + back))
+    own = jnp.concatenate([b[:, :, 0, :-1, :-1] for b in left], 1).reshape(len(boundary), *[blocks[0].shape[-1] - 1] * 2)
+    return jnp.where(boundary[:, None, None], 0.5 * (own + jnp.swapaxes(own, 1, 2)), 0.0)
+
+
+def _less_viscous(level: Level, blocks: Blocks, held: Array) -> tuple[Blocks, Array]:
+    """The blocks with diffusion more like that between larger cells, and with boundaries as far away as theirs are: values constant over
+    a pair make both twice as large along the pair."""
+    less = 1.0 - STIFFNESS ** (-1.0 / held.shape[-1])
+    between = _diffused(level, blocks, lambda forth, back: less * 0.5 * (forth + back))
+    own = by_steps(level, less * held)
+    return tuple(b.at[:, :, 0, :-1, :-1].add(-h) for b, h in zip(between, own, strict=True)), (1.0 - less) * held
 
 
 def _diffused(level: Level, given: Blocks, amount: Callable[[Array, Array], Array]) -> Blocks:
