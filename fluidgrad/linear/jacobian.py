@@ -10,10 +10,11 @@ the assembly costs as much as 25 residuals in 2D and 40 in 3D. A cell reaches it
 1 + slots + slots^2 blocks, of size (dim+1)^2; which they are is static. The result is verified against a
 Jacobian-vector product of the residual in ``tests/solve/test_jacobian.py``.
 
-The *compact* Jacobian knows no gradients but a cell's own: in a cell's row those across its faces change as its own does, so a cell
-reaches the cells that it shares a face with and no further, and its LU factors have a third of the entries and cost a fifth. It
-is near enough to the exact one to precondition GMRES with it (``systems.py``). Where faces are not half way between cells, as on
-triangles, the pressure at a face is as much of gradients as of values: with gradients held, GMRES takes twice as many products.
+The *compact* Jacobian is the same with the gradients held: R_q without the second term. A cell reaches the cells that it
+shares a face with and no further, so its LU factors have a third of the entries and cost a fifth. It is near enough to the exact
+one to precondition GMRES with it (``systems.py``). The gradient of the pressure is not quite held: in a cell's row those across its
+faces change as its own does. Where faces are not half way between cells, as on triangles, the pressure there is as much of
+gradients as of values, and GMRES takes half again as many products without.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from fluidgrad.mesh.topology import Topology
 from fluidgrad.parts import first, share, total
 from fluidgrad.programs import Source
 
-OWN = 0.75  # of the change of a cell's own gradient, in compact rows: with all of it the cycle of multigrid fails on triangles
+OWN = 0.75  # of the change of a cell's gradient of the pressure, in compact rows: with all of it the cycle of multigrid fails on triangles
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["block"], meta_fields=["n_blocks", "compact"])
@@ -196,24 +197,27 @@ def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
 
 
 def _compact(d: Discrete, q: Array, g: Array) -> list[Array]:
-    """Contributions to each cell's row by its own values and by those across its faces, if gradients there change as its own does."""
+    """Contributions to each cell's row by its own values and by those across its faces: with gradients held, but those of the pressure
+    on both sides of its faces, which change as its own does."""
     t, m, dim = d.incidence, q.shape[1], d.dim
-    (q_P, q_N), (g_P, g_N), g_out = to_faces(t, q), to_faces(t, g), g[t.inside]
+    (q_P, q_N), (g_P, g_N), q_out, g_out = to_faces(t, q), to_faces(t, g), q[t.inside], g[t.inside]
 
-    def changed(g: Array, by: Array) -> Array:
-        return g + by.reshape(-1, m, dim)
+    def unchanged(x: Array) -> Array:
+        return jnp.zeros((len(x), dim), q.dtype)
 
     def through(x: Array) -> Array:
         q_P, q_N, by = x[:, :m], x[:, m : 2 * m], x[:, 2 * m :]
-        return interior_flux(q_P, q_N, changed(g_P, by), changed(g_N, by), d.inside, d.viscosity, d.convection, d.scheme).flux
+        gradients = g_P.at[:, -1].add(by), g_N.at[:, -1].add(by)
+        return interior_flux(q_P, q_N, *gradients, d.inside, d.viscosity, d.convection, d.scheme).flux
 
-    J = _reverse(through, jnp.concatenate([q_P, q_N, jnp.zeros((len(q_P), m * dim), q.dtype)], 1))
-    unchanged = jnp.concatenate([q[t.inside], jnp.zeros((len(g_out), m * dim), q.dtype)], 1)
-    J_out = _reverse(lambda x: outer_flux(d, x[:, :m], changed(g_out, x[:, m:])).flux, unchanged)
+    J = _reverse(through, jnp.concatenate([q_P, q_N, unchanged(q_P)], 1))
+    outwards = jnp.concatenate([q_out, unchanged(q_out)], 1)
+    J_out = _reverse(lambda x: outer_flux(d, x[:, :m], g_out.at[:, -1].add(x[:, m:])).flux, outwards)
     own, across = _from_cells(t, J[..., : 2 * m], J_out[..., :m])
-    H = OWN * to_cells(t, jnp.concatenate([J[..., 2 * m :], J_out[..., m:]])).reshape(-1, m, m, dim)
+    H = OWN * to_cells(t, jnp.concatenate([J[..., 2 * m :], J_out[..., m:]]))
     G_self, G_slot = _of_gradient(d, q, t.seen.shape[1])
-    return [own + jnp.einsum("covi,cviw->cow", H, G_self), across + jnp.einsum("covi,csvi->csov", H, G_slot)]
+    own = own + jnp.einsum("coi,ciw->cow", H, G_self[:, -1])
+    return [own, across.at[..., -1].add(jnp.einsum("coi,csi->cso", H, G_slot[:, :, -1]))]
 
 
 def _from_cells(t: Incidence, J: Array, J_out: Array) -> tuple[Array, Array]:
