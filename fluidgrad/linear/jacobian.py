@@ -199,25 +199,23 @@ def assemble(d: Discrete, places: Places, state: Array) -> Jacobian:
 def _compact(d: Discrete, q: Array, g: Array) -> list[Array]:
     """Contributions to each cell's row by its own values and by those across its faces: with gradients held, but those of the pressure
     on both sides of its faces, which change as its own does."""
-    t, m, dim = d.incidence, q.shape[1], d.dim
-    (q_P, q_N), (g_P, g_N), q_out, g_out = to_faces(t, q), to_faces(t, g), q[t.inside], g[t.inside]
+    t, m, inside = d.incidence, q.shape[1], d.incidence.inside
+    (q_P, q_N), (g_P, g_N) = to_faces(t, q), to_faces(t, g)
 
-    def unchanged(x: Array) -> Array:
-        return jnp.zeros((len(x), dim), q.dtype)
-
-    def through(x: Array) -> Array:
-        q_P, q_N, by = x[:, :m], x[:, m : 2 * m], x[:, 2 * m :]
+    def through(q_P: Array, q_N: Array, by: Array) -> Array:
         gradients = g_P.at[:, -1].add(by), g_N.at[:, -1].add(by)
         return interior_flux(q_P, q_N, *gradients, d.inside, d.viscosity, d.convection, d.scheme).flux
 
-    J = _reverse(through, jnp.concatenate([q_P, q_N, unchanged(q_P)], 1))
-    outwards = jnp.concatenate([q_out, unchanged(q_out)], 1)
-    J_out = _reverse(lambda x: outer_flux(d, x[:, :m], g_out.at[:, -1].add(x[:, m:])).flux, outwards)
-    own, across = _from_cells(t, J[..., : 2 * m], J_out[..., :m])
-    H = OWN * to_cells(t, jnp.concatenate([J[..., 2 * m :], J_out[..., m:]]))
-    G_self, G_slot = _of_gradient(d, q, t.seen.shape[1])
-    own = own + jnp.einsum("coi,ciw->cow", H, G_self[:, -1])
-    return [own, across.at[..., -1].add(jnp.einsum("coi,csi->cso", H, G_slot[:, :, -1]))]
+    def out(q: Array, by: Array) -> Array:
+        return outer_flux(d, q, g[inside].at[:, -1].add(by)).flux
+
+    by, by_out = (jnp.zeros((len(index), d.dim), q.dtype) for index in (t.neighbour, inside))
+    J = _forward(lambda x: through(x[:, :m], x[:, m:], by), jnp.concatenate([q_P, q_N], 1))
+    own, across = _from_cells(t, J, _forward(lambda x: out(x, by_out), q[inside]))
+    K = jnp.concatenate([_forward(lambda x: through(q_P, q_N, x), by), _forward(lambda x: out(q[inside], x), by_out)])
+    H = OWN * to_cells(t, K)
+    G_self, G_slot = _of_gradient(d, q, m - 1, t.seen.shape[1])
+    return [own + jnp.einsum("coi,ciw->cow", H, G_self), across.at[..., -1].add(jnp.einsum("coi,csi->cso", H, G_slot))]
 
 
 def _from_cells(t: Incidence, J: Array, J_out: Array) -> tuple[Array, Array]:
@@ -249,7 +247,8 @@ def _exact(d: Discrete, q: Array, g: Array) -> list[Array]:
     J_out = _reverse(lambda x: outer_flux(d, *unpack(x)).flux, flat[t.inside])  # (boundary, m, k)
     own, other = _from_cells(t, J, J_out)
 
-    G_self, G_slot = _of_gradient(d, q, d.layout.stencil.cell.shape[1])
+    G = [_of_gradient(d, q, v, d.layout.stencil.cell.shape[1]) for v in range(m)]
+    G_self, G_slot = (jnp.stack(of_all, axis) for of_all, axis in zip(zip(*G, strict=True), (1, 2), strict=True))
 
     def with_gradient(H: Array) -> Array:
         return H[..., m:].reshape(*H.shape[:-1], m, dim)
@@ -262,16 +261,15 @@ def _exact(d: Discrete, q: Array, g: Array) -> list[Array]:
     return [diagonal, near, slots, far.reshape(len(q), -1, m, m)]
 
 
-def _of_gradient(d: Discrete, q: Array, slots: int) -> tuple[Array, Array]:
-    """The gradient of each cell by its own values, ``(cells, m, dim, m)``, and by those of its first slots, ``(cells, slots, m, dim)``.
-    The very first are across its faces."""
+def _of_gradient(d: Discrete, q: Array, v: int, slots: int) -> tuple[Array, Array]:
+    """The gradient of one quantity in each cell, by the cell's own values, ``(cells, dim, m)``, and by that quantity in its first slots,
+    ``(cells, slots, dim)``; the very first are across its faces."""
     S_out, value, m = d.geometry.S[d.incidence.n_interior :], d.layout.stencil.value[:, :slots], q.shape[1]
-    outside = _forward(lambda x: values_outside(x, S_out, d.conditions, d.layout.mirror), q[d.incidence.inside])
-    of_u, of_p = d.weights[:, :, :slots, None]
-    weights = jnp.concatenate([jnp.broadcast_to(of_u, (*of_u.shape[:2], d.dim, d.dim)), of_p], 2)
-    at_slot = jnp.concatenate([outside, jnp.zeros((1, m, m), q.dtype)])[jnp.where(value < len(q), len(outside), value - len(q))]
-    G_self = -weights.sum(1)[..., None] * jnp.eye(m, dtype=q.dtype)[:, None] + jnp.einsum("csvi,csvw->cviw", weights, at_slot)
-    return G_self, jnp.where((value < len(q))[:, :, None, None], weights, 0.0)
+    outside = _forward(lambda x: values_outside(x, S_out, d.conditions, d.layout.mirror)[:, v : v + 1], q[d.incidence.inside])[:, 0]
+    weights = d.weights[int(v == m - 1)][:, :slots]
+    at_slot = jnp.concatenate([outside, jnp.zeros((1, m), q.dtype)])[jnp.where(value < len(q), len(outside), value - len(q))]
+    by_own = -jnp.sum(weights, 1)[..., None] * jnp.eye(m, dtype=q.dtype)[v]
+    return by_own + jnp.einsum("csi,csw->ciw", weights, at_slot), jnp.where((value < len(q))[..., None], weights, 0.0)
 
 
 def as_csr(p: Pattern, blocks: np.ndarray) -> Any:
