@@ -93,7 +93,11 @@ MEAN = 0.2  # of the channel's inflow
 
 def channel(cells: int, viscosity: float = 1e-3) -> fg.Flow:
     """The cylinder in a channel of Schaefer and Turek, 2D-1 at Re 20."""
-    mesh = fg.channel(length=2.2, height=0.41, body=fg.circle(center=(0.2, 0.2), radius=0.05), cells=cells)
+    return in_channel(fg.channel(length=2.2, height=0.41, body=fg.circle(center=(0.2, 0.2), radius=0.05), cells=cells), viscosity)
+
+
+def in_channel(mesh: fg.Mesh, viscosity: float = 1e-3) -> fg.Flow:
+    """The same on any mesh of it."""
     patches = {"inlet": fg.Inflow(fg.parabola(mesh, "inlet", MEAN)), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}
     return fg.Flow(mesh, viscosity=viscosity, **patches, reference=(MEAN, 0.1))
 

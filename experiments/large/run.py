@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench import channel, cube, seconds, table
+from bench import channel, cube, in_channel, seconds, table
 
 import fluidgrad as fg
 from fluidgrad.derivatives.derivative import vjp
@@ -52,7 +52,7 @@ def triangles(cells: int) -> fg.Flow:
     gmsh.initialize(interruptible=False)
     try:
         gmsh.option.setNumber("General.Terminal", 0)
-        occ, size = gmsh.model.occ, (4 * 2.2 * 0.41 / np.sqrt(3) / (cells * 0.615)) ** 0.5
+        occ, size = gmsh.model.occ, (4 * 2.2 * 0.41 / np.sqrt(3) / (cells * 0.615)) ** 0.5  # 0.615: counted
         occ.cut([(2, occ.addRectangle(0, 0, 0, 2.2, 0.41))], [(2, occ.addDisk(0.2, 0.2, 0, 0.05, 0.05))])
         occ.synchronize()
         sides: dict[str, list[int]] = {"inlet": [], "outlet": [], "walls": [], "body": []}
@@ -75,8 +75,7 @@ def triangles(cells: int) -> fg.Flow:
             mesh = fg.read_mesh(f"{folder}/channel.msh")
     finally:
         gmsh.finalize()
-    patches = {"inlet": fg.Inflow(fg.parabola(mesh, "inlet", 0.2)), "outlet": fg.Outflow(), "walls": fg.Wall(), "body": fg.Wall()}
-    return fg.Flow(mesh, viscosity=1e-3, **patches, reference=(0.2, 0.1))
+    return in_channel(mesh)
 
 
 FLOWS: dict[str, Callable[[int], fg.Flow]] = {f.__name__: f for f in (channel, cavity, stretched, triangles, cube)}

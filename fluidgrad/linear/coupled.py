@@ -9,7 +9,7 @@ summed. What makes that work for a flow, found on Jacobians of this code (docs/m
                    themselves, since Newton's linearisation doubles the convection along a stream; summed from blocks without it.
     pressure       differences of it in the balance of mass grow too small: by 2.4 where cells grow twice as large in every direction.
     diffusion      of velocities grows too large there, by 1.6 of the 2 that values constant over a pair are too stiff by: between cells
-                   and from them to boundaries, or a channel resists on coarse levels what it does not.
+                   and, as friction, at boundaries. Undivided there, a channel resists too much on coarse levels.
     smoothing      one sweep with D + L and one with D + U over the cells, colour by colour, where (D + L) D^-1 (D + U) has the
                    diagonal blocks of the matrix: D_i = A_ii - sum over earlier j of A_ij D_j^-1 A_ji (DILU, Pommerell 1992);
                    0.6 of it.

@@ -8,7 +8,7 @@ The Jacobian is the chain rule along the faces. With D the sum over faces and gr
 exactly, and G is made of the gradient's weights. So there is nothing to keep in step by hand when a flux changes; on a CPU
 the assembly costs as much as 25 residuals in 2D and 40 in 3D. A cell reaches its neighbours' neighbours, so a row has up to
 1 + slots + slots^2 blocks, of size (dim+1)^2; which they are is static. The result is verified against a
-Jacobian-vector product of the residual in ``tests/solve/test_jacobian.py``.
+Jacobian-vector product of the residual in ``tests/linear/test_jacobian.py``.
 
 The *compact* Jacobian is the same with the gradients held: R_q without the second term. A cell reaches the cells that it
 shares a face with and no further, so its LU factors have a third of the entries and cost a fifth. It is near enough to the exact

@@ -22,7 +22,7 @@ from fluidgrad.parts import together
 FINE, COARSE = 0.25, 0.8  # of the upwinding, on the finest level and on others
 # How far sums are off where cells are twice as large in every direction; a level doubles one, so it is a root of these, of degree dim:
 PRESSURE = 2.4  # by which differences of the pressure in the balance of mass are too small
-STIFFNESS = 1.6  # by which the diffusion of velocities is too large, and what boundaries hold them by
+STIFFNESS = 1.6  # by which the diffusion of velocities is too large, and the friction at boundaries
 
 Blocks = tuple[Array, ...]  # a matrix, of each band (steps, cells, 1 + k, m, m)
 
@@ -50,7 +50,7 @@ def matrices(levels: tuple[Level, ...], boundary: Bool[Array, " places"], blocks
         blocks: of the first level, scaled so that their entries are alike.
         closed: whether a constant pressure is of no effect: one is added to the last level's matrix, which is singular. Static.
     """
-    found, amount, held = [], FINE, _held(levels[0], boundary, blocks)
+    found, amount, friction = [], FINE, _friction(levels[0], boundary, blocks)
     for level, coarse in zip(levels, [*levels[1:], None], strict=True):
         upwind, m = _upwind(level, blocks, amount), blocks[0].shape[-1]
         by_row = tuple(jnp.moveaxis(b, 3, 2).reshape(*b.shape[:2], m, -1) for b in upwind)
@@ -63,7 +63,7 @@ def matrices(levels: tuple[Level, ...], boundary: Bool[Array, " places"], blocks
             sums = sums.reshape(-1, m, m).at[:, -1, -1].multiply(PRESSURE ** (1 / (m - 1)))[:-1]  # the last is of what is in padding
             if level.join is not None:
                 sums = rows(jnp.concatenate([together(sums), jnp.zeros((1, m, m), sums.dtype)]), level.join.blocks)
-            blocks, held = _less_viscous(coarse, _in_bands(coarse, sums), summed(level, held))
+            blocks, friction = _less_viscous(coarse, _in_bands(coarse, sums), summed(level, friction))
             amount = COARSE
     return tuple(found)
 
@@ -90,20 +90,21 @@ def _upwind(level: Level, blocks: Blocks, amount: float) -> Blocks:
     return _diffused(level, blocks, lambda forth, back: amount * 0.5 * jnp.abs(forth - back))
 
 
-def _held(level: Level, boundary: Array, blocks: Blocks) -> Float[Array, "places dim dim"]:
-    """What boundaries hold the velocities of cells by: what is left of the symmetric part without the diffusion between cells."""
+def _friction(level: Level, boundary: Array, blocks: Blocks) -> Float[Array, "places dim dim"]:
+    """Of boundaries, in the rows of their cells: what is left of the symmetric part without the diffusion between cells."""
     left = _diffused(level, blocks, lambda forth, back: 0.5 * (forth + back))
-    own = jnp.concatenate([b[:, :, 0, :-1, :-1] for b in left], 1).reshape(len(boundary), *[blocks[0].shape[-1] - 1] * 2)
+    own = jnp.concatenate([b[:, :, 0, :-1, :-1] for b in left], 1)
+    own = own.reshape(-1, *own.shape[2:])
     return jnp.where(boundary[:, None, None], 0.5 * (own + jnp.swapaxes(own, 1, 2)), 0.0)
 
 
-def _less_viscous(level: Level, blocks: Blocks, held: Array) -> tuple[Blocks, Array]:
-    """The blocks with diffusion more like that between larger cells, and with boundaries as far away as theirs are: values constant over
-    a pair make both twice as large along the pair."""
-    less = 1.0 - STIFFNESS ** (-1.0 / held.shape[-1])
+def _less_viscous(level: Level, blocks: Blocks, friction: Array) -> tuple[Blocks, Array]:
+    """The blocks with diffusion more like that between larger cells and with friction at boundaries as far away as theirs are, and that
+    friction: values constant over a pair make both twice as large along the pair."""
+    less = 1.0 - STIFFNESS ** (-1.0 / friction.shape[-1])
     between = _diffused(level, blocks, lambda forth, back: less * 0.5 * (forth + back))
-    own = by_steps(level, less * held)
-    return tuple(b.at[:, :, 0, :-1, :-1].add(-h) for b, h in zip(between, own, strict=True)), (1.0 - less) * held
+    own = by_steps(level, less * friction)
+    return tuple(b.at[:, :, 0, :-1, :-1].add(-f) for b, f in zip(between, own, strict=True)), (1.0 - less) * friction
 
 
 def _diffused(level: Level, given: Blocks, amount: Callable[[Array, Array], Array]) -> Blocks:

@@ -142,7 +142,7 @@ def dense(function, places, m):
 @pytest.mark.parametrize("name", ["cavity", "stirred", "duct"])
 def test_a_level_is_the_sum_over_aggregates(name, monkeypatch):
     """The first is the matrix itself; on the next, differences of pressure in the balance of mass count more, and diffusion less, between
-    cells and to the boundary."""
+    cells and at boundaries."""
     found, A_of, A, unknown = hierarchy(name, 0.0, monkeypatch)
     sizes, m = [len(level.aggregate) for level in found[:2]], A_of[0].inverses[0].shape[-1]
     here, there = (dense(partial(coupled.times, *each), n, m) for *each, n in zip(found, A_of, sizes, strict=False))
@@ -157,15 +157,15 @@ def test_a_level_is_the_sum_over_aggregates(name, monkeypatch):
     topology = FLOWS[name]().joined.topology
     outer[unknown[::m][topology.owner[topology.n_interior :]] // m] = 1
     symmetric = (here + here.T) / 2
-    held = symmetric.reshape(sizes[0], m, sizes[0], m)[np.arange(sizes[0]), :, np.arange(sizes[0])] * outer
+    friction = symmetric.reshape(sizes[0], m, sizes[0], m)[np.arange(sizes[0]), :, np.arange(sizes[0])] * outer
     for v in range(m - 1):
         part, fine = wanted[v::m, v::m], symmetric[v::m, v::m]
         diffusion = less * (part + part.T) / 2 * (1 - np.eye(len(part)))
         wanted[v::m, v::m] += np.diag(diffusion.sum(1)) - diffusion
-        held[:, v, v] += (fine.sum(1) - np.diag(fine)) * outer[:, 0, 0]
+        friction[:, v, v] += (fine.sum(1) - np.diag(fine)) * outer[:, 0, 0]
     for cell, of in enumerate(np.asarray(found[0].aggregate)):
         velocities = slice(of * m, of * m + m - 1)
-        wanted[velocities, velocities] -= less * held[cell, :-1, :-1]
+        wanted[velocities, velocities] -= less * friction[cell, :-1, :-1]
     np.testing.assert_allclose(there, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
