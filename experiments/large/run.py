@@ -89,7 +89,8 @@ def iterations(flow: fg.Flow, state: Any) -> tuple[int, int]:
     b = jnp.asarray(np.random.default_rng(0).standard_normal(len(state))) / factor.weight
     R_q, found = tangent(d, state), []
     for f, product in ((factor, times), (systems.transposed(backend, p, factor), transposed_times)):
-        matvec, precondition = partial(product, R_q), partial(systems.solve, backend, p, f)
+        matvec = partial(product, R_q)
+        precondition = partial(systems.solve, backend, p, f, matvec=matvec)
         _, residual, count = gmres(matvec, precondition, f.weight, b, TOLERANCE)
         found.append(int(count) if residual <= TOLERANCE else -1)
     return found[0], found[1]

@@ -69,7 +69,7 @@ class BlockTridiagonal:
         return factor
 
     @partial(jax.jit, static_argnums=(0, 1, 4))
-    def solve(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
+    def solve(self, p: Pattern, factor: Any, b: Array, transpose: bool, product: Any = None) -> Array:
         inverses, blocks = factor
         levels = p.kept(_levels)
         L, size = levels.shape

@@ -84,16 +84,18 @@ class Level:
     last: int
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["levels", "entry", "place", "boundary"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["levels", "entry", "place", "boundary"], meta_fields=["simplices"])
 @dataclass(frozen=True)
 class Tables:
     """The levels, finest first; for each band of the first, which block of the matrix each of its blocks is (one past the last in
-    padding); where each cell is there; in which places are cells at a boundary."""
+    padding); where each cell is there; in which places are cells at a boundary. Whether a tenth of the cells have fewer faces than
+    quadrilaterals or hexahedra, as triangles, tetrahedra and prisms have; static."""
 
     levels: tuple[Level, ...]
     entry: tuple[Int[Array, "steps cells slots"], ...]
     place: Int[Array, " cells"]
     boundary: Bool[Array, " places"]
+    simplices: bool
 
 
 def tables_of(p: Pattern) -> Tables:
@@ -117,7 +119,9 @@ def tables_of_parts(p: Pattern, part: Int[np.ndarray, " cells"], n: int) -> Tabl
     boundary, outer = np.zeros((n, finest.size), bool), p.topology.owner[p.topology.n_interior :]
     boundary[finest.part[outer], finest.of_cell[outer]] = True
     entry = finest.in_bands(finest.of_slots(within[number], blocks))
-    return Tables(levels, entry, place, boundary)  # pyright: ignore[reportArgumentType]
+    faces = np.abs(p.topology.cell_faces[1]).sum(1)
+    simplices = bool(np.mean(faces < 2 * p.topology.dim) >= 0.1)
+    return Tables(levels, entry, place, boundary, simplices)  # pyright: ignore[reportArgumentType]
 
 
 def rank(key: np.ndarray) -> np.ndarray:

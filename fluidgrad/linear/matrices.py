@@ -17,12 +17,15 @@ from jaxtyping import Array, Bool, Float
 from fluidgrad.linear.levels import Level
 from fluidgrad.mesh.geometry import sum_of
 from fluidgrad.mesh.mesh import rows
-from fluidgrad.parts import together
+from fluidgrad.parts import together, total
 
 FINE, COARSE = 0.25, 0.8  # of the upwinding, on the finest level and on others
 # How far sums are off where cells are twice as large in every direction; a level doubles one, so it is a root of these, of degree dim:
 PRESSURE = 2.4  # by which differences of the pressure in the balance of mass are too small
 STIFFNESS = 1.6  # by which the diffusion of velocities is too large, and the friction at boundaries
+# Where the Rhie-Chow time is longer than that of viscosity over a cell, differences of the pressure are too large on coarse levels instead:
+AMPLE = 7.0  # times what pressures do to the balance of mass by the velocities beside them
+LESS, FIRST = 0.5, 3  # what a level leaves of them at least, and on how many levels
 
 Blocks = tuple[Array, ...]  # a matrix, of each band (steps, cells, 1 + k, m, m)
 
@@ -53,6 +56,9 @@ def matrices(levels: tuple[Level, ...], boundary: Bool[Array, " places"], blocks
     found, amount, friction = [], FINE, _friction(levels[0], boundary, blocks)
     for level, coarse in zip(levels, [*levels[1:], None], strict=True):
         upwind, m = _upwind(level, blocks, amount), blocks[0].shape[-1]
+        if 0 < len(found) <= FIRST:
+            less = jnp.clip(AMPLE / _excess(level, upwind), LESS, 1.0)
+            blocks, upwind = (tuple(b.at[..., -1, -1].multiply(less) for b in each) for each in (blocks, upwind))
         by_row = tuple(jnp.moveaxis(b, 3, 2).reshape(*b.shape[:2], m, -1) for b in upwind)
         inverses = (_dense_inverse(level, upwind, closed),) if coarse is None else _diagonal(level, upwind, by_row)
         found.append(Matrix(by_row, inverses))
@@ -88,6 +94,18 @@ def _in_bands(level: Level, every: Array) -> Blocks:
 def _upwind(level: Level, blocks: Blocks, amount: float) -> Blocks:
     """The blocks with so much of the diffusion that makes convection upwind."""
     return _diffused(level, blocks, lambda forth, back: amount * 0.5 * jnp.abs(forth - back))
+
+
+def _excess(level: Level, blocks: Blocks) -> Array:
+    """How many times as much pressures do to the balance of mass of their own cell by the Rhie-Chow term as by the velocities beside it."""
+    own = jnp.concatenate([b[:, :, 0] for b in blocks], 1)
+    own = own.reshape(-1, *own.shape[2:])
+    stiff = level.halo.behind(jnp.trace(own[:, :-1, :-1], axis1=1, axis2=2) / (own.shape[1] - 1))
+    columns, through = level.reversed.behind(flat([b[..., :-1, -1:] for b in blocks])), []
+    for band, b in zip(level.bands, blocks, strict=True):
+        by, against = jnp.sum(b[..., -1, :-1] * rows(columns, band.back)[..., 0], -1), rows(stiff, band.across)
+        through.append(jnp.sum(jnp.where(against != 0, jnp.abs(by / jnp.where(against != 0, against, 1.0)), 0.0)[..., 1:]))
+    return total(jnp.sum(own[:, -1, -1])) / total(sum_of(through))
 
 
 def _friction(level: Level, boundary: Array, blocks: Blocks) -> Float[Array, "places dim dim"]:

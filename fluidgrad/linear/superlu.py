@@ -67,7 +67,7 @@ class SuperLU:
     def transposed(self, p: Pattern, factor: Array) -> Array:
         return factor
 
-    def solve(self, p: Pattern, factor: Array, b: Array, transpose: bool) -> Array:
+    def solve(self, p: Pattern, factor: Array, b: Array, transpose: bool, product: Any = None) -> Array:
         solve = partial(_host_solve, p, transpose)
         return _call_back(solve, factor, b) if traced(factor, b) else jnp.asarray(solve(factor, b))
 

@@ -25,6 +25,7 @@ matrix factors it once, and a solve stays a pure function of matrix and right-ha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -36,7 +37,7 @@ from jaxtyping import Array, Float
 from fluidgrad.errors import InputError
 from fluidgrad.flow.flow import Flow
 from fluidgrad.linear.block_tridiagonal import BlockTridiagonal
-from fluidgrad.linear.coupled import Multigrid
+from fluidgrad.linear.coupled import Multigrid, Product
 from fluidgrad.linear.jacobian import Datum, Jacobian, Pattern, datum, scales
 from fluidgrad.linear.superlu import SuperLU
 from fluidgrad.parts import total
@@ -66,7 +67,9 @@ class Backend(Protocol):
         """What ``solve`` wants for the transpose."""
         ...
 
-    def solve(self, p: Pattern, factor: Any, b: Float[Array, "unknowns k"], transpose: bool) -> Array: ...
+    def solve(self, p: Pattern, factor: Any, b: Float[Array, "unknowns k"], transpose: bool, product: Product | None = None) -> Array:
+        """Of one right-hand side also by products with the exact matrix, where they are known and of use."""
+        ...
 
 
 def choose(name: str, flow: Flow | None = None) -> Backend:
@@ -120,9 +123,15 @@ def _bordered(backend: Backend, p: Pattern, held: Any, J: Jacobian, level: Datum
     return Factored(held, J, level, backend.solve(p, held, border, transpose) if J.corner.size else border, weight, transpose)
 
 
-def solve(backend: Backend, p: Pattern, f: Factored, b: Array) -> Array:
-    """x with J x = b, for flat vectors."""
-    return _eliminated(f, b, backend.solve(p, f.held, _side(f.J, b), f.transpose))
+def solve(backend: Backend, p: Pattern, f: Factored, b: Array, matvec: Callable[[Array], Array] | None = None) -> Array:
+    """x with J x = b, for flat vectors; nearly, where J is compact or the backend is not exact. ``matvec``: a product with the exact
+    Jacobian, for backends that gain by it."""
+
+    def product(x: Float[Array, "unknowns 1"]) -> Array:
+        assert matvec is not None
+        return matvec(jnp.append(x, jnp.zeros(f.J.corner.shape[0], x.dtype)))[: len(x), None]
+
+    return _eliminated(f, b, backend.solve(p, f.held, _side(f.J, b), f.transpose, None if matvec is None else product))
 
 
 # Compiled apart from the backend's part, which is a call of the host where nothing is traced.

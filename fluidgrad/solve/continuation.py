@@ -64,7 +64,7 @@ class Steady:
             matvec = partial(transposed_times if transpose else times, R_q)
         if transpose:
             factor = backends.transposed(self.backend, p, factor)
-        return gmres(matvec, lambda b: backends.solve(self.backend, p, factor, b), factor.weight, b, self.accuracy)
+        return gmres(matvec, lambda b: backends.solve(self.backend, p, factor, b, matvec), factor.weight, b, self.accuracy)
 
     def solve(self, flow: Flow, start: tuple[Array, Array]) -> tuple[Array, Array, Any]:
         """Newton's method, by way of more viscous flows where needed. ``start``: a state and the tolerance."""

@@ -157,7 +157,8 @@ def _adjoint(problem: Divided, d: Discrete, p: Any, q: State, factor: backends.F
 
 
 def _solved(problem: Divided, p: Any, product: Callable[[Array], Array], f: backends.Factored, b: State) -> Any:
-    x, *went = gmres(product, partial(backends.solve, problem.backend, p, f), f.weight, jnp.concatenate(b), problem.accuracy)
+    precondition = partial(backends.solve, problem.backend, p, f, matvec=product)
+    x, *went = gmres(product, precondition, f.weight, jnp.concatenate(b), problem.accuracy)
     q, extra = jnp.split(x, [b[0].size])
     return q, (extra, *went)
 

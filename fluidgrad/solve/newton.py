@@ -8,6 +8,7 @@ that has it takes a second to compile.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -70,12 +71,10 @@ def newton(backend: backends.Backend, p: Pattern, d: Discrete, q: Array, toleran
         at = n.trial
         factor = cond(n.worn, lambda: backends.factor(backend, p, _assemble(d, p.places, at.q)), lambda: n.factor)
 
-        def precondition(v: Array) -> Array:
-            return backends.solve(backend, p, factor, v)
-
-        J = tangent(d, at.q)
+        product = partial(times, tangent(d, at.q))
+        precondition = partial(backends.solve, backend, p, factor, matvec=product)
         asked = _forcing(d, n, tolerance)
-        dq, left, k = gmres(lambda v: times(J, v), precondition, factor.weight, at.R, asked)
+        dq, left, k = gmres(product, precondition, factor.weight, at.R, asked)
         after = _line_search(d, at, dq, tolerance)
         k, again = numbers(k), ~n.worn & ~after.fell  # from where it stood, with a factor of its own
         trial = cond(again, lambda: at, lambda: after)
