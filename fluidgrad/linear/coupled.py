@@ -7,7 +7,8 @@ summed. What makes that work for a flow, found on Jacobians of this code (docs/m
     convection     is made upwind inside of the cycle: each velocity's coupling to a neighbour has an antisymmetric part c, and |c| is
                    added to its diffusion, a quarter of it on the finest level and 0.8 of it on others. Of the blocks
                    themselves, since Newton's linearisation doubles the convection along a stream; summed from blocks without it.
-    pressure       differences of it in the balance of mass grow too small: by 2.4 where cells grow twice as large in every direction.
+    pressure       differences of it in the balance of mass grow too small: by 2.4 where cells grow twice as large in every direction;
+                   where they are more than ten times what velocities do to that balance, they are halved instead.
     diffusion      of velocities grows too large there, by 1.6 of the 2 that values constant over a pair are too stiff by: between cells
                    and, as friction, at boundaries. Undivided there, a channel resists too much on coarse levels.
     smoothing      one sweep with D + L and one with D + U over the cells, colour by colour, where (D + L) D^-1 (D + U) has the

@@ -24,8 +24,8 @@ FINE, COARSE = 0.25, 0.8  # of the upwinding, on the finest level and on others
 PRESSURE = 2.4  # by which differences of the pressure in the balance of mass are too small
 STIFFNESS = 1.6  # by which the diffusion of velocities is too large, and the friction at boundaries
 # Where the Rhie-Chow time is longer than that of viscosity over a cell, differences of the pressure are too large on coarse levels instead:
-AMPLE = 7.0  # times what pressures do to the balance of mass by the velocities beside them
-LESS, FIRST = 0.5, 3  # what a level leaves of them at least, and on how many levels
+AMPLE = 10.0  # times what pressures do to the balance of mass by the velocities beside them
+LESS, FIRST = 0.5, 6  # what a level leaves of them at least, and on how many levels
 
 Blocks = tuple[Array, ...]  # a matrix, of each band (steps, cells, 1 + k, m, m)
 
