@@ -68,8 +68,11 @@ class BlockTridiagonal:
     def transposed(self, p: Pattern, factor: Any) -> Any:
         return factor
 
-    @partial(jax.jit, static_argnums=(0, 1, 4))
     def solve(self, p: Pattern, factor: Any, b: Array, transpose: bool, product: Any = None) -> Array:
+        return self._solve(p, factor, b, transpose)
+
+    @partial(jax.jit, static_argnums=(0, 1, 4))
+    def _solve(self, p: Pattern, factor: Any, b: Array, transpose: bool) -> Array:
         inverses, blocks = factor
         levels = p.kept(_levels)
         L, size = levels.shape
