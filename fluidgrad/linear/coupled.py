@@ -46,7 +46,6 @@ from fluidgrad.parts import total
 Product = Callable[[Array], Array]  # x -> A x, of unknowns (n, 1)
 
 RELAXED = 0.6  # how much of what sweeps say: all of it diverges on coarse levels of Stokes flow
-EXACT = 0.8  # the same on the finest level where its residuals are exact
 
 # Memory, as measured at 10^6 cells in 2D and in 3D, in numbers of 8 bytes:
 TIMES = 13  # the matrix's own, for the matrices of all levels, the transposed ones, and what makes them
@@ -171,7 +170,7 @@ def _with_datum(held: Hierarchy, b: Array, x: Array) -> Array:
 def _begun(tables: Tables, held: Hierarchy, b: Array) -> tuple[Array, Array]:
     """The right-hand side as the cycle takes it, and what sweeps make of it."""
     r = _in(tables, held, b)
-    return r, EXACT * _smoothed(tables.levels[0], held.matrices[0], r)
+    return r, RELAXED * _smoothed(tables.levels[0], held.matrices[0], r)
 
 
 @jax.jit
@@ -183,7 +182,7 @@ def _corrected(tables: Tables, held: Hierarchy, r: Array, x: Array, Ax: Array) -
 
 @jax.jit
 def _ended(tables: Tables, held: Hierarchy, b: Array, r: Array, x: Array, e: Array, Ae: Array) -> Array:
-    x = x + e + EXACT * _smoothed(tables.levels[0], held.matrices[0], _left(tables, held, r, e, Ae))
+    x = x + e + RELAXED * _smoothed(tables.levels[0], held.matrices[0], _left(tables, held, r, e, Ae))
     return _with_datum(held, b, _out(tables, held, x))
 
 
