@@ -19,8 +19,8 @@ summed. What makes that work for a flow, found on Jacobians of this code (docs/m
                    are as much of gradients as of values, and an exact product costs less than what it spares.
 
 A sweep needs no triangles: what is not swept yet is zero. So a level is one table of blocks, rows of a colour together, and a cell's
-own block is the first of its row. All of it runs in single precision and calls nothing back: one program, on any device. The
-transpose of the cycle is the cycle of the transpose.
+own block is the first of its row. All of it runs in single precision and calls nothing back, on any device. The transpose of the cycle is
+the cycle of the transpose.
 """
 
 from __future__ import annotations
@@ -135,19 +135,17 @@ def _solve(tables: Tables, held: Hierarchy, b: Float[Array, "unknowns k"]) -> Ar
     """Nearly the solutions, of the matrix with its datum."""
 
     def one(b: Array) -> Array:
-        b = b[:, None]
-        return _with_datum(held, b, _out(tables, held, cycle(tables.levels, held.matrices, _in(tables, held, b))))[:, 0]
+        return _with_datum(held, b, _out(tables, held, cycle(tables.levels, held.matrices, _in(tables, held, b))))
 
-    return jax.vmap(one, 1, 1)(b) if b.shape[1] == 1 else jax.lax.map(one, b.T).T
+    return one(b) if b.shape[1] == 1 else jax.lax.map(one, b.T[..., None])[..., 0].T
 
 
 def _in(tables: Tables, held: Hierarchy, b: Float[Array, "unknowns 1"]) -> Float[Array, "places m"]:
     """A right-hand side as the cycle takes it: scaled, and without what a constant pressure answers."""
     if held.datum is not None:
         b = b - total(held.datum.e @ b) * held.datum.e[:, None]  # A e = 0, so (A + size e e^T)^-1 e = e / size
-    places = sum(band.across.shape[0] * band.across.shape[1] for band in tables.levels[0].bands)
     r = (b.reshape(-1, len(held.rows)) * held.rows).astype(jnp.float32)
-    return jnp.zeros((places, r.shape[1]), r.dtype).at[tables.place].set(r)
+    return jnp.zeros((len(tables.boundary), r.shape[1]), r.dtype).at[tables.place].set(r)
 
 
 @jax.jit
@@ -168,7 +166,7 @@ def _with_datum(held: Hierarchy, b: Array, x: Array) -> Array:
 
 @jax.jit
 def _begun(tables: Tables, held: Hierarchy, b: Array) -> tuple[Array, Array]:
-    """The right-hand side as the cycle takes it, and what sweeps make of it."""
+    """A right-hand side as the cycle takes it, and what sweeps make of it."""
     r = _in(tables, held, b)
     return r, RELAXED * _smoothed(tables.levels[0], held.matrices[0], r)
 

@@ -85,6 +85,12 @@ def flat(blocks: Sequence[Array]) -> Float[Array, "blocks m m"]:
     return jnp.concatenate([b.reshape(-1, *b.shape[3:]) for b in blocks])
 
 
+def _own(blocks: Blocks) -> Float[Array, "places m m"]:
+    """The blocks of cells with themselves."""
+    own = jnp.concatenate([b[:, :, 0] for b in blocks], 1)
+    return own.reshape(-1, *own.shape[2:])
+
+
 def _in_bands(level: Level, every: Array) -> Blocks:
     ends = np.cumsum([band.across.size for band in level.bands])[:-1]
     parts = jnp.split(every, ends)
@@ -98,8 +104,7 @@ def _upwind(level: Level, blocks: Blocks, amount: float) -> Blocks:
 
 def _excess(level: Level, blocks: Blocks) -> Array:
     """How many times as much pressures do to the balance of mass of their own cell by the Rhie-Chow term as by the velocities beside it."""
-    own = jnp.concatenate([b[:, :, 0] for b in blocks], 1)
-    own = own.reshape(-1, *own.shape[2:])
+    own = _own(blocks)
     stiff = level.halo.behind(jnp.trace(own[:, :-1, :-1], axis1=1, axis2=2) / (own.shape[1] - 1))
     columns, through = level.reversed.behind(flat([b[..., :-1, -1:] for b in blocks])), []
     for band, b in zip(level.bands, blocks, strict=True):
@@ -110,9 +115,7 @@ def _excess(level: Level, blocks: Blocks) -> Array:
 
 def _friction(level: Level, boundary: Array, blocks: Blocks) -> Float[Array, "places dim dim"]:
     """Of boundaries, in the rows of their cells: what is left of the symmetric part without the diffusion between cells."""
-    left = _diffused(level, blocks, lambda forth, back: 0.5 * (forth + back))
-    own = jnp.concatenate([b[:, :, 0, :-1, :-1] for b in left], 1)
-    own = own.reshape(-1, *own.shape[2:])
+    own = _own(_diffused(level, blocks, lambda forth, back: 0.5 * (forth + back)))[:, :-1, :-1]
     return jnp.where(boundary[:, None, None], 0.5 * (own + jnp.swapaxes(own, 1, 2)), 0.0)
 
 
@@ -167,9 +170,8 @@ def _inverse(D: Array) -> Array:
 
 def _dense_inverse(level: Level, blocks: Blocks, closed: bool) -> Array:
     """Of the whole matrix, one in the rows of empty places."""
-    m, own = blocks[0].shape[-1], jnp.concatenate([b[:, :, 0] for b in blocks], 1)
-    own = own.reshape(-1, m, m)
-    n = len(own)
+    own = _own(blocks)
+    n, m, _ = own.shape
     each = zip(by_steps(level, jnp.arange(n)), level.bands, strict=True)
     place = jnp.concatenate([jnp.repeat(places.ravel(), band.across.shape[2]) for places, band in each])
     across = jnp.concatenate([band.across.ravel() for band in level.bands])

@@ -126,12 +126,9 @@ def _bordered(backend: Backend, p: Pattern, held: Any, J: Jacobian, level: Datum
 def solve(backend: Backend, p: Pattern, f: Factored, b: Array, matvec: Callable[[Array], Array] | None = None) -> Array:
     """x with J x = b, for flat vectors; nearly, where J is compact or the backend is not exact. ``matvec``: a product with the exact
     Jacobian, for backends that gain by it."""
-
-    def product(x: Float[Array, "unknowns 1"]) -> Array:
-        assert matvec is not None
-        return matvec(jnp.append(x, jnp.zeros(f.J.corner.shape[0], x.dtype)))[: len(x), None]
-
-    return _eliminated(f, b, backend.solve(p, f.held, _side(f.J, b), f.transpose, None if matvec is None else product))
+    k = f.J.corner.shape[0]
+    product = None if matvec is None else lambda x: matvec(jnp.append(x, jnp.zeros(k, x.dtype)))[: len(x), None]
+    return _eliminated(f, b, backend.solve(p, f.held, _side(f.J, b), f.transpose, product))
 
 
 # Compiled apart from the backend's part, which is a call of the host where nothing is traced.
